@@ -1,0 +1,2 @@
+//! The `ccn` binary.
+fn main() {}

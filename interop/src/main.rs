@@ -1,0 +1,2 @@
+//! The `interop` binary.
+fn main() {}
