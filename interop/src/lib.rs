@@ -1,1 +1,7 @@
-//! placeholder
+//! The lab: topologies of network namespaces, real routers, real packets, and the tests and the
+//! demo that use them. It drives the product from outside, as an operator would, and no other
+//! crate depends on it.
+
+pub mod enter;
+pub mod process;
+pub mod wait;
