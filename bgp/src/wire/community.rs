@@ -1,0 +1,103 @@
+//! Communities (RFC 1997): 32-bit tags on a route, written `ASN:VALUE`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::{self, Deserialize, Deserializer};
+use serde::ser::{Serialize, Serializer};
+
+/// One community.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Community(pub u32);
+
+impl Community {
+    /// Not beyond this AS (RFC 1997).
+    pub const NO_EXPORT: Community = Community(0xffff_ff01);
+    /// Not to any peer (RFC 1997).
+    pub const NO_ADVERTISE: Community = Community(0xffff_ff02);
+    /// Not to external peers (RFC 1997).
+    pub const NO_EXPORT_SUBCONFED: Community = Community(0xffff_ff03);
+
+    /// `asn:value`.
+    pub const fn new(asn: u16, value: u16) -> Community {
+        Community((asn as u32) << 16 | value as u32)
+    }
+
+    /// The upper half.
+    pub const fn asn(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// The lower half.
+    pub const fn value(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// The name of a well-known community.
+    const fn name(self) -> Option<&'static str> {
+        match self {
+            Community::NO_EXPORT => Some("no-export"),
+            Community::NO_ADVERTISE => Some("no-advertise"),
+            Community::NO_EXPORT_SUBCONFED => Some("no-export-subconfed"),
+            _ => None,
+        }
+    }
+}
+
+/// `65001:100`, or the name of a well-known one.
+impl fmt::Display for Community {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "{}:{}", self.asn(), self.value()),
+        }
+    }
+}
+
+/// A text that is no community.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no community, expected ASN:VALUE with both from 0 to 65535, no-export, \
+     no-advertise or no-export-subconfed"
+)]
+pub struct CommunityError(pub String);
+
+impl FromStr for Community {
+    type Err = CommunityError;
+
+    fn from_str(text: &str) -> Result<Self, CommunityError> {
+        let well_known = [
+            Community::NO_EXPORT,
+            Community::NO_ADVERTISE,
+            Community::NO_EXPORT_SUBCONFED,
+        ];
+        if let Some(known) = well_known
+            .into_iter()
+            .find(|known| known.name() == Some(text))
+        {
+            return Ok(known);
+        }
+        let half = |text: &str| {
+            text.bytes()
+                .all(|c| c.is_ascii_digit())
+                .then(|| text.parse().ok())
+                .flatten()
+        };
+        text.split_once(':')
+            .and_then(|(asn, value)| Some(Community::new(half(asn)?, half(value)?)))
+            .ok_or_else(|| CommunityError(text.to_owned()))
+    }
+}
+
+impl Serialize for Community {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Community {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}

@@ -1,0 +1,30 @@
+//! BGP messages as octets and as types: parsing with nom, writing with bytes.
+//!
+//! Pure functions over octets. Nothing here knows of sessions, sockets or configuration; what was
+//! negotiated comes in as [`WireOptions`], what is wrong goes out as [`WireError`] or [`Finding`].
+
+pub mod as_path;
+pub mod attribute;
+pub mod capability;
+pub mod community;
+pub mod error;
+pub mod frame;
+pub mod message;
+pub mod notification;
+pub mod open;
+pub mod pack;
+pub mod prefix;
+pub mod update;
+
+pub use as_path::{AsPath, SegmentKind};
+pub use attribute::{
+    Aggregator, AttributeCode, AttributeFlags, Attributes, Origin, UnknownAttribute,
+};
+pub use capability::{Capability, GracefulRestart, GracefulRestartFamily};
+pub use community::Community;
+pub use error::{EncodeError, Finding, HeaderError, OpenError, UpdateError, Verdict, WireError};
+pub use message::{Decoded, Message, RouteRefresh, WireOptions};
+pub use notification::{Cease, Notification, UnexpectedIn};
+pub use open::Open;
+pub use prefix::{AfiSafi, Family, Prefix, PrefixError};
+pub use update::{MpReach, MpUnreach, NextHop, Reach, Update};
