@@ -161,7 +161,7 @@ pub struct Aggregator {
 /// An attribute this speaker does not know, kept as received.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnknownAttribute {
-    /// Flags as received; always optional.
+    /// Optional, Transitive and Partial bit as received; the Optional one is always set.
     pub flags: AttributeFlags,
     /// Type code.
     pub code: AttributeCode,
@@ -192,7 +192,7 @@ pub struct Attributes {
     pub aggregator: Option<Aggregator>,
     /// COMMUNITIES, in the order received.
     pub communities: Vec<Community>,
-    /// Attributes not known, in the order received.
+    /// Attributes not known, in ascending order of their codes.
     pub unknown: Vec<UnknownAttribute>,
 }
 

@@ -1,5 +1,8 @@
 //! Capabilities of the OPEN message (RFC 5492): typed where known, kept as octets where not.
 
+use bytes::{BufMut, BytesMut};
+
+use crate::wire::error::{EncodeError, OpenError};
 use crate::wire::prefix::{AfiSafi, Family};
 
 /// IANA capability codes that are typed here.
@@ -79,10 +82,114 @@ pub struct GracefulRestartFamily {
     pub forwarding_preserved: bool,
 }
 
+/// Parsing and writing (RFC 5492 section 4).
 impl Capability {
-    /// Code, length and value.
-    pub(super) fn put(&self, out: &mut bytes::BytesMut) {
-        let _ = out;
-        unimplemented!()
+    /// The capability with this code and value.
+    pub(super) fn parse(code: u8, value: &[u8]) -> Result<Capability, OpenError> {
+        let malformed = OpenError::Capability(code);
+        Ok(match (code, value) {
+            (code::MULTIPROTOCOL, &[high, low, _reserved, safi]) => {
+                Capability::Multiprotocol(AfiSafi {
+                    afi: u16::from_be_bytes([high, low]),
+                    safi,
+                })
+            }
+            (code::ROUTE_REFRESH, []) => Capability::RouteRefresh,
+            (code::GRACEFUL_RESTART, value) => {
+                Capability::GracefulRestart(GracefulRestart::parse(value).ok_or(malformed)?)
+            }
+            (code::FOUR_OCTET_AS, &[a, b, c, d]) => {
+                Capability::FourOctetAs(u32::from_be_bytes([a, b, c, d]))
+            }
+            (code::MULTIPROTOCOL | code::ROUTE_REFRESH | code::FOUR_OCTET_AS, _) => {
+                return Err(malformed);
+            }
+            (code, value) => Capability::Unknown {
+                code,
+                value: value.into(),
+            },
+        })
+    }
+
+    /// Appends code, length and value; on error `out` is as it was.
+    pub(super) fn put(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+        let start = out.len();
+        out.put_slice(&[self.code(), 0]);
+        let written = self.put_value(out).and_then(|()| {
+            let length = out.len() - start - 2;
+            u8::try_from(length).map_err(|_| EncodeError::CapabilityTooLong {
+                code: self.code(),
+                length,
+            })
+        });
+        match written {
+            Ok(length) => out[start + 1] = length,
+            Err(_) => out.truncate(start),
+        }
+        written.map(|_| ())
+    }
+
+    fn put_value(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+        match self {
+            Capability::Multiprotocol(family) => {
+                out.put_u16(family.afi);
+                out.put_slice(&[0, family.safi]);
+            }
+            Capability::RouteRefresh => {}
+            Capability::GracefulRestart(restart) => restart.put(out)?,
+            Capability::FourOctetAs(asn) => out.put_u32(*asn),
+            Capability::Unknown { value, .. } => out.put_slice(value),
+        }
+        Ok(())
+    }
+}
+
+impl GracefulRestart {
+    const R: u16 = 0x8000;
+    const N: u16 = 0x4000;
+    const F: u8 = 0x80;
+
+    fn parse(value: &[u8]) -> Option<GracefulRestart> {
+        let (head, families) = value.split_first_chunk::<2>()?;
+        let (families, stray) = families.as_chunks::<4>();
+        if !stray.is_empty() {
+            return None;
+        }
+        let head = u16::from_be_bytes(*head);
+        let families = families
+            .iter()
+            .map(|&[high, low, safi, flags]| GracefulRestartFamily {
+                family: AfiSafi {
+                    afi: u16::from_be_bytes([high, low]),
+                    safi,
+                },
+                forwarding_preserved: flags & Self::F != 0,
+            });
+        Some(GracefulRestart {
+            restarting: head & Self::R != 0,
+            notification: head & Self::N != 0,
+            restart_time: head & Self::MAX_RESTART_TIME,
+            families: families.collect(),
+        })
+    }
+
+    fn put(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+        if self.restart_time > Self::MAX_RESTART_TIME {
+            return Err(EncodeError::RestartTime(self.restart_time));
+        }
+        let flag = |set, bit| if set { bit } else { 0 };
+        out.put_u16(
+            flag(self.restarting, Self::R) | flag(self.notification, Self::N) | self.restart_time,
+        );
+        for entry in &self.families {
+            out.put_u16(entry.family.afi);
+            let flags = if entry.forwarding_preserved {
+                Self::F
+            } else {
+                0
+            };
+            out.put_slice(&[entry.family.safi, flags]);
+        }
+        Ok(())
     }
 }

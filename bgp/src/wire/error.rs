@@ -6,6 +6,8 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use bytes::BytesMut;
+
 use crate::wire::attribute::{AttributeCode, AttributeFlags};
 use crate::wire::capability::Capability;
 use crate::wire::notification::{Notification, code, header_subcode, open_subcode, update_subcode};
@@ -134,9 +136,10 @@ impl OpenError {
             OpenError::Parameter(_) => open(subcode::UNSUPPORTED_PARAMETER),
             OpenError::Parameters | OpenError::Capability(_) => open(subcode::UNSPECIFIC),
             OpenError::MissingCapabilities(missing) => {
-                let mut data = bytes::BytesMut::new();
+                let mut data = BytesMut::new();
                 for capability in missing {
-                    capability.put(&mut data);
+                    // One that cannot be written is left out: the rest still informs the peer.
+                    let _ = capability.put(&mut data);
                 }
                 Notification {
                     code: code::OPEN,
@@ -321,8 +324,8 @@ pub enum Reason {
     MpNextHopLength {
         /// The family of the attribute.
         family: Family,
-        /// The length of the next hop.
-        length: u8,
+        /// Octets of the next hop.
+        length: usize,
     },
     /// The attribute ends before its fixed fields do.
     #[error("ends within its fixed fields")]

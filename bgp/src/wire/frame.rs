@@ -10,6 +10,9 @@ use crate::wire::message::{MAX_LEN, WireOptions, kind};
 /// Octets of the header: marker, length, type.
 pub const HEADER_LEN: usize = 19;
 
+/// Where the length stands.
+pub(super) const LENGTH_OFFSET: usize = 16;
+
 /// All ones since RFC 4271.
 const MARKER: [u8; 16] = [0xff; 16];
 
@@ -71,6 +74,13 @@ pub fn split(buffer: &mut BytesMut, options: &WireOptions) -> Result<Option<Byte
     }
 }
 
+/// Writes a header with a length of 0, to be filled in.
+pub(super) fn put_header(kind: u8, out: &mut BytesMut) {
+    out.put_slice(&MARKER);
+    out.put_u16(0);
+    out.put_u8(kind);
+}
+
 /// Writes a header, lets `body` write the rest and fills in the length. On error `out` is as it
 /// was.
 pub(super) fn framed(
@@ -80,9 +90,7 @@ pub(super) fn framed(
     body: impl FnOnce(&mut BytesMut) -> Result<(), EncodeError>,
 ) -> Result<(), EncodeError> {
     let start = out.len();
-    out.put_slice(&MARKER);
-    out.put_u16(0);
-    out.put_u8(kind);
+    put_header(kind, out);
     let written = body(out).and_then(|()| {
         let length = out.len() - start;
         match u16::try_from(length) {
@@ -92,7 +100,8 @@ pub(super) fn framed(
     });
     match written {
         Ok(length) => {
-            out[start + 16..start + 18].copy_from_slice(&length.to_be_bytes());
+            let field = start + LENGTH_OFFSET;
+            out[field..field + 2].copy_from_slice(&length.to_be_bytes());
             Ok(())
         }
         Err(error) => {

@@ -56,6 +56,7 @@ impl WireOptions {
 }
 
 /// A BGP message.
+#[allow(clippy::large_enum_variant)] // nearly all messages are UPDATEs: a box would only cost
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// Opens a session.

@@ -3,6 +3,7 @@
 //! Pure functions over octets. Nothing here knows of sessions, sockets or configuration; what was
 //! negotiated comes in as [`WireOptions`], what is wrong goes out as [`WireError`] or [`Finding`].
 
+mod as4;
 pub mod as_path;
 pub mod attribute;
 pub mod capability;
@@ -10,6 +11,7 @@ pub mod community;
 pub mod error;
 pub mod frame;
 pub mod message;
+mod nlri;
 pub mod notification;
 pub mod open;
 pub mod pack;

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use bytes::BytesMut;
+mod decode;
+mod encode;
+
+pub(super) use encode::{put_attributes, put_family, put_mp_header, put_reach_fields, put_sized};
 
 use crate::wire::attribute::Attributes;
-use crate::wire::error::{EncodeError, Finding, UpdateError};
-use crate::wire::message::WireOptions;
 use crate::wire::prefix::{AfiSafi, Family, Prefix};
 
 /// An UPDATE message.
@@ -211,20 +212,5 @@ impl Update {
         self.unreachable()
             .chain(self.nlri.iter().copied())
             .chain(multiprotocol.iter().copied())
-    }
-}
-
-impl Update {
-    pub(super) fn put(&self, options: &WireOptions, out: &mut BytesMut) -> Result<(), EncodeError> {
-        let _ = (options, out);
-        unimplemented!()
-    }
-
-    pub(super) fn parse(
-        body: &[u8],
-        options: &WireOptions,
-    ) -> Result<(Update, Vec<Finding>), UpdateError> {
-        let _ = (body, options);
-        unimplemented!()
     }
 }

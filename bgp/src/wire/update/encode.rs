@@ -1,0 +1,258 @@
+//! Writing an UPDATE: MP attributes first (RFC 7606 section 5.1), the rest by type code.
+
+use std::net::Ipv4Addr;
+
+use bytes::{BufMut, BytesMut};
+
+use crate::wire::as4::{self, Width};
+use crate::wire::attribute::{AttributeCode, AttributeFlags, Attributes, UnknownAttribute};
+use crate::wire::error::EncodeError;
+use crate::wire::message::WireOptions;
+use crate::wire::nlri;
+use crate::wire::prefix::{AfiSafi, Family};
+use crate::wire::update::{MpReach, MpUnreach, NextHop, Update};
+
+const WELL_KNOWN: u8 = AttributeFlags::TRANSITIVE;
+const OPTIONAL: u8 = AttributeFlags::OPTIONAL;
+const OPTIONAL_TRANSITIVE: u8 = AttributeFlags::OPTIONAL | AttributeFlags::TRANSITIVE;
+
+impl Update {
+    pub(in crate::wire) fn put(
+        &self,
+        options: &WireOptions,
+        out: &mut BytesMut,
+    ) -> Result<(), EncodeError> {
+        put_sized(out, |out| {
+            nlri::put(Family::Ipv4Unicast, &self.withdrawn, out)
+        })?;
+        put_sized(out, |out| {
+            if let Some(unreach) = &self.mp_unreach {
+                put_unreach(unreach, out)?;
+            }
+            if let Some(reach) = &self.mp_reach {
+                put_reach(reach, out)?;
+            }
+            put_attributes(&self.attributes, self.attributes.next_hop, options, out)
+        })?;
+        nlri::put(Family::Ipv4Unicast, &self.nlri, out)
+    }
+}
+
+/// Writes a 2-octet length and what it is the length of.
+pub(in crate::wire) fn put_sized(
+    out: &mut BytesMut,
+    body: impl FnOnce(&mut BytesMut) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
+    let start = out.len();
+    out.put_u16(0);
+    body(out)?;
+    let length = out.len() - start - 2;
+    let max = usize::from(u16::MAX);
+    let field = u16::try_from(length).map_err(|_| EncodeError::TooLong { length, max })?;
+    out[start..start + 2].copy_from_slice(&field.to_be_bytes());
+    Ok(())
+}
+
+/// The octets before the NLRI of an MP_REACH_NLRI, up to and including its length field (which
+/// always takes two octets, so that NLRI can be appended before their length is known).
+pub(in crate::wire) fn put_mp_header(code: AttributeCode, out: &mut BytesMut) {
+    out.put_slice(&[OPTIONAL | AttributeFlags::EXTENDED_LENGTH, code.0]);
+}
+
+/// The fields of MP_REACH_NLRI before the NLRI.
+pub(in crate::wire) fn put_reach_fields(
+    family: Family,
+    next_hop: &NextHop,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
+    put_family(family.into(), out);
+    match (family, *next_hop) {
+        (Family::Ipv4Unicast, NextHop::V4(address)) => {
+            out.put_u8(4);
+            out.put_slice(&address.octets());
+        }
+        (Family::Ipv6Unicast, NextHop::V6(address)) => {
+            out.put_u8(16);
+            out.put_slice(&address.octets());
+        }
+        (Family::Ipv6Unicast, NextHop::V6WithLinkLocal { global, link_local }) => {
+            out.put_u8(32);
+            out.put_slice(&global.octets());
+            out.put_slice(&link_local.octets());
+        }
+        (family, next_hop) => return Err(EncodeError::NextHopFamily { next_hop, family }),
+    }
+    // Reserved since RFC 4760, once a count of SNPAs.
+    out.put_u8(0);
+    Ok(())
+}
+
+pub(in crate::wire) fn put_family(family: AfiSafi, out: &mut BytesMut) {
+    out.put_u16(family.afi);
+    out.put_u8(family.safi);
+}
+
+fn put_reach(reach: &MpReach, out: &mut BytesMut) -> Result<(), EncodeError> {
+    put_mp_header(AttributeCode::MP_REACH_NLRI, out);
+    put_sized(out, |out| match reach {
+        MpReach::Unicast {
+            family,
+            next_hop,
+            nlri,
+        } => {
+            put_reach_fields(*family, next_hop, out)?;
+            nlri::put(*family, nlri, out)
+        }
+        MpReach::Other {
+            family,
+            next_hop,
+            nlri,
+        } => {
+            put_family(*family, out);
+            let length = u8::try_from(next_hop.len())
+                .map_err(|_| EncodeError::NextHopTooLong(next_hop.len()))?;
+            out.put_u8(length);
+            out.put_slice(next_hop);
+            out.put_u8(0);
+            out.put_slice(nlri);
+            Ok(())
+        }
+    })
+}
+
+fn put_unreach(unreach: &MpUnreach, out: &mut BytesMut) -> Result<(), EncodeError> {
+    put_mp_header(AttributeCode::MP_UNREACH_NLRI, out);
+    put_sized(out, |out| match unreach {
+        MpUnreach::Unicast { family, nlri } => {
+            put_family((*family).into(), out);
+            nlri::put(*family, nlri, out)
+        }
+        MpUnreach::Other { family, nlri } => {
+            put_family(*family, out);
+            out.put_slice(nlri);
+            Ok(())
+        }
+    })
+}
+
+/// Appends every attribute of a route, with this NEXT_HOP.
+pub(in crate::wire) fn put_attributes(
+    attributes: &Attributes,
+    next_hop: Option<Ipv4Addr>,
+    options: &WireOptions,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
+    let width = Width::of_session(options.four_octet_as);
+    if let Some(origin) = attributes.origin {
+        put_header(out, WELL_KNOWN, AttributeCode::ORIGIN, 1)?;
+        out.put_u8(origin as u8);
+    }
+    if let Some(path) = &attributes.as_path {
+        put_header(
+            out,
+            WELL_KNOWN,
+            AttributeCode::AS_PATH,
+            as4::path_len(path, width),
+        )?;
+        as4::put_path(path, width, out);
+    }
+    if let Some(next_hop) = next_hop {
+        put_header(out, WELL_KNOWN, AttributeCode::NEXT_HOP, 4)?;
+        out.put_slice(&next_hop.octets());
+    }
+    if let Some(med) = attributes.med {
+        put_header(out, OPTIONAL, AttributeCode::MED, 4)?;
+        out.put_u32(med);
+    }
+    if let Some(local_pref) = attributes.local_pref {
+        put_header(out, WELL_KNOWN, AttributeCode::LOCAL_PREF, 4)?;
+        out.put_u32(local_pref);
+    }
+    if attributes.atomic_aggregate {
+        put_header(out, WELL_KNOWN, AttributeCode::ATOMIC_AGGREGATE, 0)?;
+    }
+    if let Some(aggregator) = &attributes.aggregator {
+        let length = width.octets() + 4;
+        put_header(out, OPTIONAL_TRANSITIVE, AttributeCode::AGGREGATOR, length)?;
+        match width {
+            Width::Two => out.put_u16(as4::narrowed(aggregator.asn)),
+            Width::Four => out.put_u32(aggregator.asn),
+        }
+        out.put_slice(&aggregator.router_id.octets());
+    }
+    if !attributes.communities.is_empty() {
+        let length = attributes.communities.len() * 4;
+        put_header(out, OPTIONAL_TRANSITIVE, AttributeCode::COMMUNITIES, length)?;
+        for community in &attributes.communities {
+            out.put_u32(community.0);
+        }
+    }
+    // The unknown ones are in the order of their codes, AS4_PATH and AS4_AGGREGATOR among them.
+    let split = attributes
+        .unknown
+        .partition_point(|attr| attr.code < AttributeCode::AS4_PATH);
+    let (before, after) = attributes.unknown.split_at(split);
+    before
+        .iter()
+        .try_for_each(|attribute| put_unknown(attribute, out))?;
+    if width == Width::Two {
+        put_as4(attributes, out)?;
+    }
+    after
+        .iter()
+        .try_for_each(|attribute| put_unknown(attribute, out))
+}
+
+/// What a 2-octet peer cannot be told otherwise (RFC 6793 section 4.2.2).
+fn put_as4(attributes: &Attributes, out: &mut BytesMut) -> Result<(), EncodeError> {
+    if let Some(path) = &attributes.as_path
+        && !path.asns().all(as4::fits)
+    {
+        let length = as4::path_len(path, Width::Four);
+        put_header(out, OPTIONAL_TRANSITIVE, AttributeCode::AS4_PATH, length)?;
+        as4::put_path(path, Width::Four, out);
+    }
+    if let Some(aggregator) = &attributes.aggregator
+        && !as4::fits(aggregator.asn)
+    {
+        put_header(out, OPTIONAL_TRANSITIVE, AttributeCode::AS4_AGGREGATOR, 8)?;
+        out.put_u32(aggregator.asn);
+        out.put_slice(&aggregator.router_id.octets());
+    }
+    Ok(())
+}
+
+fn put_unknown(attribute: &UnknownAttribute, out: &mut BytesMut) -> Result<(), EncodeError> {
+    put_header(
+        out,
+        attribute.flags.0,
+        attribute.code,
+        attribute.value.len(),
+    )?;
+    out.put_slice(&attribute.value);
+    Ok(())
+}
+
+/// Flags, type code and length of an attribute; the length decides the Extended Length flag.
+fn put_header(
+    out: &mut BytesMut,
+    flags: u8,
+    code: AttributeCode,
+    length: usize,
+) -> Result<(), EncodeError> {
+    let flags = flags & !AttributeFlags::EXTENDED_LENGTH;
+    match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(short), _) => out.put_slice(&[flags, code.0, short]),
+        (_, Ok(long)) => {
+            out.put_slice(&[flags | AttributeFlags::EXTENDED_LENGTH, code.0]);
+            out.put_u16(long);
+        }
+        _ => {
+            return Err(EncodeError::TooLong {
+                length,
+                max: usize::from(u16::MAX),
+            });
+        }
+    }
+    Ok(())
+}
