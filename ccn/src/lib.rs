@@ -3,3 +3,4 @@
 //! One way through the house: record -> inventory -> plan -> plane -> announcement.
 
 pub mod record;
+pub mod store;

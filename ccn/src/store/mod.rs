@@ -1,0 +1,171 @@
+//! The store: where records live, by key, with a generation that grows with every change.
+//!
+//! It holds bytes and does not judge them: what a value means, and whether it may stand beside the
+//! others, is the business of the records and the inventory.
+
+pub mod embedded;
+mod log;
+
+pub use log::{CommitLog, Watch, WatchEvent};
+
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use bytes::Bytes;
+
+/// A number that grows with every change of the store; 0 is the empty store before any.
+pub type Generation = u64;
+
+/// A record as it stands in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its key, without the store's root.
+    pub key: String,
+    /// The generation that first had the key (since it was last deleted).
+    pub created: Generation,
+    /// The generation that has this value first.
+    pub modified: Generation,
+    /// JSON, if all is well.
+    pub value: Bytes,
+}
+
+/// Everything the store held at one generation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// That generation.
+    pub generation: Generation,
+    /// Every record, sorted by key.
+    pub records: Vec<Stored>,
+}
+
+/// What shall become of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The key has this value.
+    Put {
+        /// The key, without the store's root.
+        key: String,
+        /// Its value.
+        value: Bytes,
+    },
+    /// The key is gone; nothing happens when it was not there.
+    Delete {
+        /// The key, without the store's root.
+        key: String,
+    },
+}
+
+impl Change {
+    /// The key that changes.
+    pub fn key(&self) -> &str {
+        match self {
+            Change::Put { key, .. } | Change::Delete { key } => key,
+        }
+    }
+}
+
+/// What must hold for a commit to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precondition {
+    /// Nothing.
+    Any,
+    /// The store is still at this generation: nothing changed since the caller looked.
+    Unchanged(Generation),
+}
+
+/// What became of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// It has a new value.
+    Put(Stored),
+    /// It is gone.
+    Deleted {
+        /// The key, without the store's root.
+        key: String,
+    },
+}
+
+/// All that one generation changed, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The generation that these changes made.
+    pub generation: Generation,
+    /// At least one.
+    pub changes: Vec<Changed>,
+}
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process holds the file.
+    #[error(
+        "the store {} is in use by {holder}: only one agent may hold it; stop that one, \
+         talk to it over its admin socket, or set another [store] path", path.display()
+    )]
+    InUse {
+        /// The file.
+        path: PathBuf,
+        /// Who holds it, as far as the system says.
+        holder: String,
+    },
+    /// The file is no store of ours, or is damaged.
+    #[error(
+        "the store {} cannot be read ({detail}): restore it from a copy, or move it away and \
+         import the region again", path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// A later version wrote the file.
+    #[error("the store {} has format {found}, this version reads {known}: use a later ccn", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The format of the file.
+        found: u64,
+        /// The format that this version reads and writes.
+        known: u64,
+    },
+    /// The system refused.
+    #[error("the store {}: {action}: {detail}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        action: &'static str,
+        /// The system's own words.
+        detail: String,
+    },
+    /// The precondition of a commit does not hold; nothing was changed.
+    #[error("the store has moved on from generation {expected} to {found}: look again and retry")]
+    Moved {
+        /// The generation that was expected.
+        expected: Generation,
+        /// The generation it is at.
+        found: Generation,
+    },
+}
+
+/// The future of a store's answer.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// A store. Cheap to share behind an `Arc`.
+pub trait Store: Send + Sync {
+    /// Everything, at one generation. Errors when the store cannot be read.
+    fn load(&self) -> Answer<'_, Snapshot>;
+
+    /// Makes all changes at once, or none. The answer is the generation that holds them, which is
+    /// durable; it is the present one when nothing differs from what is there already.
+    ///
+    /// Errors with [`StoreError::Moved`] when the precondition does not hold, and when the store
+    /// cannot be written; nothing is changed then. Dropping the future does not undo a commit that
+    /// has begun.
+    fn commit(&self, changes: Vec<Change>, precondition: Precondition) -> Answer<'_, Generation>;
+
+    /// Every commit after this generation, in order. A watcher that has fallen too far behind (or
+    /// asks for what the store no longer has) is told so and loads again.
+    fn watch(&self, after: Generation) -> Answer<'_, Watch>;
+}
