@@ -1,0 +1,639 @@
+//! The order of change: program, verify, then announce; withdraw, drain, then remove.
+//!
+//! A state machine between the planner, the plane and the speaker. It decides *when* each part of
+//! a plan may happen; it never decides *what*, and does no I/O: the agent feeds it what happened
+//! and the time, and carries out what [`Order::poll`] returns.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use bgp::Prefix;
+use serde::Serialize;
+
+use crate::plan::Delta;
+use crate::plane::entry::{EntryKey, EntryValue};
+use crate::plane::{Applied, Batch, LearnedNextHops};
+use crate::record::LinkId;
+
+#[cfg(test)]
+mod tests;
+
+/// How long the plane is left alone after it failed; doubled for each failure in a row.
+const RESYNC_FIRST: Duration = Duration::from_millis(200);
+/// The longest such pause.
+const RESYNC_MOST: Duration = Duration::from_secs(30);
+
+/// One withdrawal, from UPDATE to the removal of what it protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WithdrawalId(u64);
+
+/// What the agent shall do. At most one `Apply` or `Resync` is outstanding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Give this to the plane; answer with [`Order::applied`] or [`Order::plane_failed`].
+    Apply(Batch),
+    /// Give the plane everything (the plan, and [`Order::held`]); answer as for `Apply`.
+    Resync,
+    /// Announce these prefixes: their forwarding is verified.
+    Announce(BTreeSet<Prefix>),
+    /// Withdraw these prefixes, wait (bounded) until the peers have it, then answer with
+    /// [`Order::flushed`].
+    Withdraw(WithdrawalId, BTreeSet<Prefix>),
+}
+
+/// How far a link has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", content = "reason", rename_all = "kebab-case")]
+pub enum LinkPhase {
+    /// Accepted, not in the kernel yet.
+    Pending,
+    /// In the kernel and read back; not announced (yet).
+    Programmed,
+    /// In the kernel, read back, and given to the speaker for every peer.
+    Announced,
+    /// Withdrawn; its forwarding stays until the peers have the withdrawal and traffic has stopped.
+    Removing,
+    /// The plane could not take it.
+    Failed(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    /// Planned, not acknowledged.
+    Wanted,
+    /// Acknowledged.
+    Applied,
+    /// Refused, with the reason.
+    Failed(String),
+    /// No longer planned; stays until this withdrawal is done.
+    Held(WithdrawalId),
+    /// No longer planned; its removal is on the way.
+    Removing,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    value: EntryValue,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Announcement {
+    Waiting,
+    Announced,
+    Withdrawing(WithdrawalId),
+}
+
+#[derive(Debug)]
+struct Withdrawal {
+    /// When what it protects may go; unknown until the peers have the withdrawal.
+    release: Option<Instant>,
+    /// What it protects, unless it was planned again meanwhile.
+    held: Vec<EntryKey>,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    upserts: BTreeMap<EntryKey, EntryValue>,
+    removals: BTreeSet<EntryKey>,
+    learned: BTreeMap<Prefix, LearnedNextHops>,
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.upserts.is_empty() && self.removals.is_empty() && self.learned.is_empty()
+    }
+}
+
+#[derive(Debug)]
+enum InFlight {
+    None,
+    Batch { upserts: BTreeSet<EntryKey>, removals: BTreeSet<EntryKey> },
+    Everything,
+}
+
+/// See the module's words.
+#[derive(Debug)]
+pub struct Order {
+    drain: Duration,
+    /// Generation of the newest plan seen.
+    planned: u64,
+    /// Generation that the plane acknowledged last.
+    acknowledged: u64,
+    /// Sources and permits: what an announcement rests on.
+    tracked: BTreeMap<EntryKey, Tracked>,
+    by_subnet: BTreeMap<Prefix, BTreeSet<EntryKey>>,
+    by_link: BTreeMap<LinkId, BTreeSet<EntryKey>>,
+    /// Endpoints that go only when a withdrawal is done.
+    held_endpoints: BTreeMap<EntryKey, (EntryValue, WithdrawalId)>,
+    /// Prefixes that shall be announced, with the links that want it.
+    wanted: BTreeMap<Prefix, BTreeSet<LinkId>>,
+    announcements: BTreeMap<Prefix, Announcement>,
+    withdrawals: BTreeMap<WithdrawalId, Withdrawal>,
+    /// The last withdrawal of each prefix, until it is done; the prefix may be wanted again.
+    withdrawn: BTreeMap<Prefix, WithdrawalId>,
+    next_withdrawal: u64,
+    to_withdraw: BTreeMap<WithdrawalId, BTreeSet<Prefix>>,
+    /// Prefixes whose announcement must be looked at again.
+    suspects: BTreeSet<Prefix>,
+    pending: Pending,
+    in_flight: InFlight,
+    resync_at: Option<Instant>,
+    failures_in_a_row: u32,
+}
+
+impl Order {
+    /// A machine that asks for a resync first. `drain` is how long forwarding outlives the moment
+    /// at which every peer has the withdrawal.
+    #[must_use]
+    pub fn new(drain: Duration, now: Instant) -> Self {
+        Order {
+            drain,
+            planned: 0,
+            acknowledged: 0,
+            tracked: BTreeMap::new(),
+            by_subnet: BTreeMap::new(),
+            by_link: BTreeMap::new(),
+            held_endpoints: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            announcements: BTreeMap::new(),
+            withdrawals: BTreeMap::new(),
+            withdrawn: BTreeMap::new(),
+            next_withdrawal: 0,
+            to_withdraw: BTreeMap::new(),
+            suspects: BTreeSet::new(),
+            pending: Pending::default(),
+            in_flight: InFlight::None,
+            resync_at: Some(now),
+            failures_in_a_row: 0,
+        }
+    }
+
+    /// The plan changed.
+    pub fn planned(&mut self, delta: Delta) {
+        self.planned = delta.generation;
+        let withdrawal = self.announcements_changed(delta.announcements);
+        for (key, value) in delta.upserts {
+            self.held_endpoints.remove(&key);
+            self.pending.removals.remove(&key);
+            if let Some(subnet) = subnet_of(&key) {
+                self.suspects.insert(subnet);
+                self.by_subnet.entry(subnet).or_default().insert(key.clone());
+                if let EntryKey::Permit { link, .. } = &key {
+                    self.by_link.entry(link.clone()).or_default().insert(key.clone());
+                }
+                self.tracked
+                    .insert(key.clone(), Tracked { value: value.clone(), phase: Phase::Wanted });
+            }
+            self.pending.upserts.insert(key, value);
+        }
+        for key in delta.removals.keys() {
+            self.pending.upserts.remove(key);
+            self.set_phase(key, Phase::Removing);
+        }
+        // What is removed may be all that an announcement still rested on, though other links
+        // that the plane refused want it too.
+        let lost = self.lost();
+        if !lost.is_empty() {
+            self.begin_withdrawal(lost);
+        }
+        for (key, value) in delta.removals {
+            let held_by = self.protector(&key, withdrawal);
+            if let Some(withdrawal) = held_by.and_then(|id| self.withdrawals.get_mut(&id)) {
+                withdrawal.held.push(key.clone());
+            }
+            match (subnet_of(&key), held_by) {
+                (Some(_), Some(id)) => self.set_phase(&key, Phase::Held(id)),
+                (None, Some(id)) => {
+                    self.held_endpoints.insert(key, (value, id));
+                }
+                (_, None) => {
+                    self.pending.removals.insert(key);
+                }
+            }
+        }
+    }
+
+    /// Takes over which prefixes shall be announced; the withdrawal that this begins, if any.
+    fn announcements_changed(
+        &mut self,
+        changes: BTreeMap<Prefix, BTreeSet<LinkId>>,
+    ) -> Option<WithdrawalId> {
+        let mut gone = BTreeSet::new();
+        for (prefix, links) in changes {
+            self.suspects.insert(prefix);
+            if !links.is_empty() {
+                self.wanted.insert(prefix, links);
+                let state = self.announcements.entry(prefix).or_insert(Announcement::Waiting);
+                if matches!(state, Announcement::Withdrawing(_)) {
+                    *state = Announcement::Waiting;
+                }
+                continue;
+            }
+            self.wanted.remove(&prefix);
+            match self.announcements.get(&prefix) {
+                Some(Announcement::Announced) => {
+                    gone.insert(prefix);
+                }
+                Some(Announcement::Waiting) => {
+                    self.announcements.remove(&prefix);
+                }
+                Some(Announcement::Withdrawing(_)) | None => {}
+            }
+        }
+        (!gone.is_empty()).then(|| self.begin_withdrawal(gone))
+    }
+
+    fn begin_withdrawal(&mut self, prefixes: BTreeSet<Prefix>) -> WithdrawalId {
+        let id = WithdrawalId(self.next_withdrawal);
+        self.next_withdrawal += 1;
+        for prefix in &prefixes {
+            self.announcements.insert(*prefix, Announcement::Withdrawing(id));
+            self.withdrawn.insert(*prefix, id);
+        }
+        // What was free to go, or soon would be, and has not gone yet protects something again.
+        let held: Vec<EntryKey> = prefixes
+            .iter()
+            .filter_map(|prefix| self.by_subnet.get(prefix))
+            .flatten()
+            .filter(|key| {
+                let phase = self.tracked.get(key).map(|t| &t.phase);
+                self.pending.removals.contains(key) || matches!(phase, Some(Phase::Held(_)))
+            })
+            .cloned()
+            .collect();
+        for key in &held {
+            self.pending.removals.remove(key);
+            self.set_phase(key, Phase::Held(id));
+        }
+        self.withdrawals.insert(id, Withdrawal { release: None, held });
+        self.to_withdraw.insert(id, prefixes);
+        id
+    }
+
+    /// The withdrawal that must be done before this entry may go. `latest` is the one that the same
+    /// change of plan began.
+    fn protector(&self, key: &EntryKey, latest: Option<WithdrawalId>) -> Option<WithdrawalId> {
+        match key {
+            EntryKey::Source { subnet, .. } | EntryKey::Permit { subnet, .. } => {
+                // Announced again: another link needs it, and the old withdrawal is void.
+                if self.announcements.get(subnet) == Some(&Announcement::Announced) {
+                    return None;
+                }
+                self.withdrawn.get(subnet).copied()
+            }
+            EntryKey::Endpoint { scope, addr } => {
+                let id = latest?;
+                self.to_withdraw
+                    .get(&id)?
+                    .iter()
+                    .filter(|prefix| prefix.contains_addr(*addr))
+                    .filter_map(|prefix| self.by_subnet.get(prefix))
+                    .flatten()
+                    .filter_map(|key| self.tracked.get(key))
+                    .any(|tracked| {
+                        matches!(&tracked.value, EntryValue::Permit { scope: s, .. } if s == scope)
+                    })
+                    .then_some(id)
+            }
+        }
+    }
+
+    /// Routes learned from the IDC changed; an empty set of next hops means the prefix is gone.
+    pub fn learned(&mut self, prefix: Prefix, next_hops: LearnedNextHops) {
+        self.pending.learned.insert(prefix, next_hops);
+    }
+
+    /// The peers have this withdrawal (or the bounded wait for it has ended).
+    pub fn flushed(&mut self, id: WithdrawalId, now: Instant) {
+        if let Some(withdrawal) = self.withdrawals.get_mut(&id) {
+            withdrawal.release = Some(now + self.drain);
+        }
+    }
+
+    /// The plane did what the outstanding output asked.
+    pub fn applied(&mut self, applied: &Applied) {
+        self.acknowledged = self.acknowledged.max(applied.generation);
+        self.failures_in_a_row = 0;
+        let (upserts, removals) = match std::mem::replace(&mut self.in_flight, InFlight::None) {
+            InFlight::None => return,
+            InFlight::Batch { upserts, removals } => (upserts, removals),
+            InFlight::Everything => {
+                let mut upserts = BTreeSet::new();
+                let mut removals = BTreeSet::new();
+                for (key, tracked) in &self.tracked {
+                    match tracked.phase {
+                        Phase::Wanted | Phase::Applied | Phase::Failed(_) => {
+                            upserts.insert(key.clone());
+                        }
+                        Phase::Removing => {
+                            removals.insert(key.clone());
+                        }
+                        Phase::Held(_) => {}
+                    }
+                }
+                (upserts, removals)
+            }
+        };
+        for key in &upserts {
+            if self.pending.upserts.contains_key(key) {
+                continue;
+            }
+            let phase = match applied.failures.get(key) {
+                Some(reason) => Phase::Failed(reason.clone()),
+                None => Phase::Applied,
+            };
+            if let Some(tracked) = self.tracked.get(key)
+                && !matches!(tracked.phase, Phase::Held(_) | Phase::Removing)
+            {
+                self.set_phase(key, phase);
+            }
+        }
+        for key in &removals {
+            if self.pending.removals.contains(key) {
+                continue;
+            }
+            if self.tracked.get(key).is_some_and(|t| t.phase == Phase::Removing) {
+                self.forget(key);
+            }
+        }
+    }
+
+    /// The plane could not do what the outstanding output asked: its state is unknown.
+    pub fn plane_failed(&mut self, now: Instant) {
+        self.in_flight = InFlight::None;
+        let pause = RESYNC_FIRST
+            .saturating_mul(2u32.saturating_pow(self.failures_in_a_row.min(16)))
+            .min(RESYNC_MOST);
+        self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+        self.resync_at = Some(now + pause);
+    }
+
+    /// Asks for a resync at once (an audit is due, or the kernel's state may have changed).
+    pub fn resync(&mut self, now: Instant) {
+        if self.resync_at.is_none() {
+            self.resync_at = Some(now);
+        }
+    }
+
+    /// The next thing to do, if any. Call until it returns `None`, after every input and timeout.
+    pub fn poll(&mut self, now: Instant) -> Option<Output> {
+        let done: Vec<_> = self
+            .withdrawals
+            .iter()
+            .filter(|(_, w)| w.release.is_some_and(|at| at <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in done {
+            self.release(id);
+        }
+        let lost = self.lost();
+        if !lost.is_empty() {
+            self.begin_withdrawal(lost);
+        }
+        if let Some((id, prefixes)) = self.to_withdraw.pop_first() {
+            return Some(Output::Withdraw(id, prefixes));
+        }
+        let ready: BTreeSet<Prefix> = std::mem::take(&mut self.suspects)
+            .into_iter()
+            .filter(|prefix| self.announcements.get(prefix) == Some(&Announcement::Waiting))
+            .filter(|prefix| matches!(self.announceable(prefix), Ok(true)))
+            .collect();
+        if !ready.is_empty() {
+            for prefix in &ready {
+                self.announcements.insert(*prefix, Announcement::Announced);
+            }
+            return Some(Output::Announce(ready));
+        }
+        if !matches!(self.in_flight, InFlight::None) {
+            return None;
+        }
+        if let Some(at) = self.resync_at {
+            if at > now {
+                return None;
+            }
+            self.resync_at = None;
+            self.pending = Pending::default();
+            self.in_flight = InFlight::Everything;
+            return Some(Output::Resync);
+        }
+        if self.pending.is_empty() && self.acknowledged >= self.planned {
+            return None;
+        }
+        let pending = std::mem::take(&mut self.pending);
+        let verify = pending.upserts.keys().any(|key| subnet_of(key).is_some());
+        self.in_flight = InFlight::Batch {
+            upserts: pending.upserts.keys().cloned().collect(),
+            removals: pending.removals.clone(),
+        };
+        Some(Output::Apply(Batch {
+            generation: self.planned,
+            upserts: pending.upserts,
+            removals: pending.removals,
+            learned: pending.learned,
+            verify,
+        }))
+    }
+
+    /// When to call [`Order::poll`] again without any input.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let idle = matches!(self.in_flight, InFlight::None);
+        self.withdrawals
+            .values()
+            .filter_map(|w| w.release)
+            .chain(self.resync_at.filter(|_| idle))
+            .min()
+    }
+
+    /// Entries that are no longer planned and must stay in the plane all the same.
+    pub fn held(&self) -> impl Iterator<Item = (&EntryKey, &EntryValue)> {
+        self.tracked
+            .iter()
+            .filter(|(_, t)| matches!(t.phase, Phase::Held(_)))
+            .map(|(key, t)| (key, &t.value))
+            .chain(self.held_endpoints.iter().map(|(key, (value, _))| (key, value)))
+    }
+
+    /// The generation that the plane has acknowledged.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// Whether the outstanding output is a resync.
+    #[must_use]
+    pub fn is_resyncing(&self) -> bool {
+        matches!(self.in_flight, InFlight::Everything)
+    }
+
+    /// Prefixes given to the speaker and not withdrawn since.
+    pub fn announced(&self) -> impl Iterator<Item = Prefix> + '_ {
+        self.announcements
+            .iter()
+            .filter(|(_, state)| **state == Announcement::Announced)
+            .map(|(prefix, _)| *prefix)
+    }
+
+    /// How far a link has come; `None` when nothing of it is left.
+    #[must_use]
+    pub fn link(&self, link: &LinkId) -> Option<LinkPhase> {
+        let keys = self.by_link.get(link)?;
+        let mut phases = keys.iter().filter_map(|key| Some((key, &self.tracked.get(key)?.phase)));
+        let mut announced = true;
+        let mut removing = true;
+        let mut pending = false;
+        for (key, phase) in phases.by_ref() {
+            match phase {
+                Phase::Failed(reason) => return Some(LinkPhase::Failed(reason.clone())),
+                Phase::Held(_) | Phase::Removing => continue,
+                Phase::Wanted => pending = true,
+                Phase::Applied => {}
+            }
+            removing = false;
+            let Some(subnet) = subnet_of(key) else { continue };
+            announced &= self.announcements.get(&subnet) == Some(&Announcement::Announced);
+            if let Some(Phase::Failed(reason)) = self.source_phase(key) {
+                return Some(LinkPhase::Failed(reason.clone()));
+            }
+        }
+        Some(match (removing, pending, announced) {
+            (true, ..) => LinkPhase::Removing,
+            (_, true, _) => LinkPhase::Pending,
+            (_, _, true) => LinkPhase::Announced,
+            _ => LinkPhase::Programmed,
+        })
+    }
+
+    /// Whether nothing is on its way: every plan is in the plane, announced or drained.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        matches!(self.in_flight, InFlight::None)
+            && self.pending.is_empty()
+            && self.resync_at.is_none()
+            && self.withdrawals.is_empty()
+            && self.suspects.is_empty()
+            && self.acknowledged >= self.planned
+    }
+
+    fn release(&mut self, id: WithdrawalId) {
+        self.withdrawn.retain(|_, withdrawal| *withdrawal != id);
+        let held = self.withdrawals.remove(&id).map(|w| w.held).unwrap_or_default();
+        for key in held {
+            if self.tracked.get(&key).is_some_and(|t| t.phase == Phase::Held(id)) {
+                self.set_phase(&key, Phase::Removing);
+                self.pending.removals.insert(key);
+            } else if self.held_endpoints.get(&key).is_some_and(|(_, by)| *by == id) {
+                self.held_endpoints.remove(&key);
+                self.pending.removals.insert(key);
+            }
+        }
+        // A prefix that was wanted again meanwhile is `Waiting` by now. One that lost its
+        // forwarding stays wanted: it waits for it to come back.
+        let drained: Vec<_> = self
+            .announcements
+            .iter()
+            .filter(|(_, state)| **state == Announcement::Withdrawing(id))
+            .map(|(prefix, _)| *prefix)
+            .collect();
+        for prefix in drained {
+            if self.wanted.contains_key(&prefix) {
+                self.announcements.insert(prefix, Announcement::Waiting);
+                self.suspects.insert(prefix);
+            } else {
+                self.announcements.remove(&prefix);
+            }
+        }
+    }
+
+    /// Prefixes that are announced and have lost the forwarding that this rested on.
+    fn lost(&self) -> BTreeSet<Prefix> {
+        self.suspects
+            .iter()
+            .filter(|prefix| self.announcements.get(prefix) == Some(&Announcement::Announced))
+            .filter(|prefix| self.announceable(prefix).is_err())
+            .copied()
+            .collect()
+    }
+
+    /// `Ok(true)`: its forwarding is verified. `Ok(false)`: not known yet. `Err`: it is refused.
+    fn announceable(&self, prefix: &Prefix) -> Result<bool, Refused> {
+        let Some(links) = self.wanted.get(prefix) else { return Ok(false) };
+        let Some(keys) = self.by_subnet.get(prefix) else { return Err(Refused) };
+        let mut undecided = false;
+        for wanted in links {
+            let mut verified = 0;
+            let mut missing = 0;
+            let permits = keys
+                .iter()
+                .filter(|key| matches!(key, EntryKey::Permit { link, .. } if link == wanted));
+            for key in permits {
+                for phase in [self.tracked.get(key).map(|t| &t.phase), self.source_phase(key)] {
+                    match phase {
+                        Some(Phase::Applied) => verified += 1,
+                        Some(Phase::Wanted) => {
+                            missing += 1;
+                            undecided = true;
+                        }
+                        Some(Phase::Failed(_)) | None => missing += 1,
+                        // Leftovers of the link's former shape say nothing about it.
+                        Some(Phase::Held(_) | Phase::Removing) => {}
+                    }
+                }
+            }
+            // Two for each permit: itself and the source it rests on.
+            if verified >= 2 && missing == 0 {
+                return Ok(true);
+            }
+        }
+        if undecided { Ok(false) } else { Err(Refused) }
+    }
+
+    /// The phase of the source entry that a permit rests on.
+    fn source_phase(&self, permit: &EntryKey) -> Option<&Phase> {
+        let EntryKey::Permit { vni, subnet, .. } = permit else { return None };
+        let source = EntryKey::Source { vni: *vni, subnet: *subnet };
+        self.tracked.get(&source).map(|t| &t.phase)
+    }
+
+    fn set_phase(&mut self, key: &EntryKey, phase: Phase) {
+        if let Some(subnet) = subnet_of(key) {
+            self.suspects.insert(subnet);
+        }
+        if let Some(tracked) = self.tracked.get_mut(key) {
+            tracked.phase = phase;
+        }
+    }
+
+    fn forget(&mut self, key: &EntryKey) {
+        self.tracked.remove(key);
+        if let Some(subnet) = subnet_of(key) {
+            self.suspects.insert(subnet);
+            if let Some(keys) = self.by_subnet.get_mut(&subnet) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.by_subnet.remove(&subnet);
+                }
+            }
+        }
+        if let EntryKey::Permit { link, .. } = key
+            && let Some(keys) = self.by_link.get_mut(link)
+        {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_link.remove(link);
+            }
+        }
+    }
+}
+
+/// A prefix whose forwarding the plane refused.
+struct Refused;
+
+/// The subnet that an entry backs the announcement of.
+fn subnet_of(key: &EntryKey) -> Option<Prefix> {
+    match key {
+        EntryKey::Source { subnet, .. } | EntryKey::Permit { subnet, .. } => Some(*subnet),
+        EntryKey::Endpoint { .. } => None,
+    }
+}

@@ -1,0 +1,194 @@
+//! The part that puts forwarding state into the kernel: the contract every plane fulfils.
+//!
+//! A plane owns the reconciliation of its own objects (desired against actual) and never touches
+//! state it did not make. It knows nothing of records, peers or announcements.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use bgp::Prefix;
+use serde::Serialize;
+use thiserror::Error;
+
+pub mod entry;
+pub mod thread;
+
+use entry::{EntryKey, EntryValue};
+
+/// Next hops in the IDC for one learned prefix; more than one is ECMP.
+pub type LearnedNextHops = BTreeSet<IpAddr>;
+
+/// Everything a plane should hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// The generation of the store this was made from.
+    pub generation: u64,
+    /// Forwarding entries.
+    pub entries: BTreeMap<EntryKey, EntryValue>,
+    /// Routes learned from the IDC.
+    pub learned: BTreeMap<Prefix, LearnedNextHops>,
+    /// Leave learned routes that the kernel has and `learned` lacks: the routers have not sent
+    /// their tables since this agent started, and what worked must go on working (RFC 4724 4.1).
+    pub keep_unknown_learned: bool,
+}
+
+/// A difference to apply.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The generation of the store that holds after this batch.
+    pub generation: u64,
+    /// Entries that are new or changed.
+    pub upserts: BTreeMap<EntryKey, EntryValue>,
+    /// Entries that are gone.
+    pub removals: BTreeSet<EntryKey>,
+    /// Learned routes that changed; an empty set means the prefix is gone.
+    pub learned: BTreeMap<Prefix, LearnedNextHops>,
+    /// Read back from the kernel what this batch and its links depend on before answering.
+    pub verify: bool,
+}
+
+/// What came of a [`Batch`] or a [`Desired`] state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Applied {
+    /// The generation now acknowledged.
+    pub generation: u64,
+    /// Kernel operations that were needed; zero when nothing differed.
+    pub operations: usize,
+    /// Entries that the plane refused, or that the kernel did not take or show, each with the reason.
+    #[serde(skip)]
+    pub failures: BTreeMap<EntryKey, String>,
+    /// The same for learned routes.
+    #[serde(skip)]
+    pub learned_failures: BTreeMap<Prefix, String>,
+}
+
+/// Packets and bytes since the plane was prepared first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// What a plane counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Received from hypervisors, after decapsulation.
+    pub decapsulated: Count,
+    /// Sent to hypervisors, before encapsulation.
+    pub encapsulated: Count,
+    /// Dropped, by the name of the reason (see `plane::model::DropReason`).
+    pub drops: BTreeMap<String, Count>,
+}
+
+/// What [`Plane::prepare`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prepared {
+    /// An earlier run left forwarding state, which goes on forwarding.
+    pub adopted: bool,
+}
+
+/// How full a plane is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Limit {
+    /// What is limited, for example `vnis` or `endpoints`.
+    pub name: &'static str,
+    /// In use now.
+    pub used: u64,
+    /// The most the plane takes; the next one is refused.
+    pub max: u64,
+}
+
+/// Why a plane can do nothing at all. What concerns one entry is a failure in [`Applied`] instead.
+#[derive(Debug, Error)]
+pub enum PlaneError {
+    /// A capability is missing.
+    #[error("missing privilege {capability}: {action} was refused; run as root or grant {capability}")]
+    Privilege {
+        /// For example `CAP_NET_ADMIN`.
+        capability: &'static str,
+        /// What was being done.
+        action: String,
+    },
+    /// The kernel lacks a feature.
+    #[error("the kernel lacks {feature}: {detail}")]
+    Feature {
+        /// For example `VXLAN devices in external mode`.
+        feature: &'static str,
+        /// The kernel's own words.
+        detail: String,
+    },
+    /// A device with a name of ours that we did not make.
+    #[error("device {name} exists and is not ours ({detail}): remove it or set another name in [plane]")]
+    ForeignDevice {
+        /// Name of the device.
+        name: String,
+        /// What it is instead.
+        detail: String,
+    },
+    /// A device that the configuration names does not exist.
+    #[error("device {name} named in {field} does not exist")]
+    NoDevice {
+        /// Name of the device.
+        name: String,
+        /// The field of the configuration.
+        field: &'static str,
+    },
+    /// The kernel could not be asked, or contradicted itself.
+    #[error("{action}: {detail}")]
+    Kernel {
+        /// What was being done.
+        action: String,
+        /// The kernel's own words.
+        detail: String,
+    },
+}
+
+/// A plane. Calls block until the kernel has answered, so it lives on a thread of its own.
+pub trait Plane: Send {
+    /// The name in the configuration, for example `routes`.
+    fn name(&self) -> &'static str;
+
+    /// Whether it knows replies from new connections, which `mode = classic-to-vpc` takes.
+    fn tracks_replies(&self) -> bool;
+
+    /// Makes or adopts devices and checks privileges and kernel features.
+    ///
+    /// # Errors
+    /// Names the missing capability or feature, or the device that is not ours.
+    fn prepare(&mut self) -> Result<Prepared, PlaneError>;
+
+    /// Dumps, compares and applies the difference, then reads back.
+    ///
+    /// # Errors
+    /// When the kernel could not be dumped or asked; nothing is known of its state then.
+    fn resync(&mut self, desired: &Desired) -> Result<Applied, PlaneError>;
+
+    /// Applies a difference to what the last call left, make before break.
+    ///
+    /// # Errors
+    /// As [`Plane::resync`]; the caller resyncs before it goes on.
+    fn apply(&mut self, batch: &Batch) -> Result<Applied, PlaneError>;
+
+    /// Reads the counters.
+    ///
+    /// # Errors
+    /// When the kernel could not be asked.
+    fn counters(&mut self) -> Result<Counters, PlaneError>;
+
+    /// How full the plane is.
+    fn limits(&self) -> Vec<Limit>;
+
+    /// What the kernel holds of ours, a line an object, sorted.
+    ///
+    /// # Errors
+    /// When the kernel could not be asked.
+    fn dump(&mut self) -> Result<Vec<String>, PlaneError>;
+
+    /// Takes everything of ours out of the kernel: rules, routes, neighbours, devices, in that order.
+    ///
+    /// # Errors
+    /// When the kernel refused; calling again goes on.
+    fn remove(&mut self) -> Result<(), PlaneError>;
+}

@@ -1,0 +1,122 @@
+//! A plane on a thread of its own, spoken to by messages: planes block, the agent must not.
+//!
+//! Orders are carried out one at a time, in the order given. It decides nothing.
+
+use std::thread;
+
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Applied, Batch, Counters, Desired, Limit, Plane, PlaneError};
+
+type Job = Box<dyn FnOnce(&mut dyn Plane) + Send>;
+
+/// Speaks to the thread. When all handles are gone the thread ends and leaves the kernel as it is.
+#[derive(Debug, Clone)]
+pub struct PlaneHandle {
+    name: &'static str,
+    tracks_replies: bool,
+    jobs: mpsc::UnboundedSender<Job>,
+}
+
+/// Why an order came to nothing.
+#[derive(Debug, Error)]
+pub enum OrderError {
+    /// The plane said so.
+    #[error(transparent)]
+    Plane(#[from] PlaneError),
+    /// The thread is gone.
+    #[error("the plane's thread has ended")]
+    Gone,
+}
+
+impl PlaneHandle {
+    /// Moves the plane to a new thread.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn spawn(mut plane: Box<dyn Plane>) -> std::io::Result<PlaneHandle> {
+        let (name, tracks_replies) = (plane.name(), plane.tracks_replies());
+        // Callers await each answer, so the queue is as long as there are callers.
+        let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
+        thread::Builder::new().name(format!("plane-{name}")).spawn(move || {
+            while let Some(job) = queue.blocking_recv() {
+                job(plane.as_mut());
+            }
+        })?;
+        Ok(PlaneHandle { name, tracks_replies, jobs })
+    }
+
+    /// The plane's name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// See [`Plane::tracks_replies`].
+    #[must_use]
+    pub fn tracks_replies(&self) -> bool {
+        self.tracks_replies
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut dyn Plane) -> T + Send + 'static,
+    ) -> Result<T, OrderError> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |plane| {
+            // A caller that has gone away needs no answer.
+            let _ = reply.send(job(plane));
+        });
+        self.jobs.send(job).map_err(|_| OrderError::Gone)?;
+        answer.await.map_err(|_| OrderError::Gone)
+    }
+
+    /// See [`Plane::prepare`].
+    ///
+    /// # Errors
+    /// As there, or the thread is gone.
+    pub async fn prepare(&self) -> Result<super::Prepared, OrderError> {
+        Ok(self.call(|plane| plane.prepare()).await??)
+    }
+
+    /// See [`Plane::resync`].
+    ///
+    /// # Errors
+    /// As there, or the thread is gone.
+    pub async fn resync(&self, desired: Desired) -> Result<Applied, OrderError> {
+        Ok(self.call(move |plane| plane.resync(&desired)).await??)
+    }
+
+    /// See [`Plane::apply`].
+    ///
+    /// # Errors
+    /// As there, or the thread is gone.
+    pub async fn apply(&self, batch: Batch) -> Result<Applied, OrderError> {
+        Ok(self.call(move |plane| plane.apply(&batch)).await??)
+    }
+
+    /// See [`Plane::counters`].
+    ///
+    /// # Errors
+    /// As there, or the thread is gone.
+    pub async fn counters(&self) -> Result<Counters, OrderError> {
+        Ok(self.call(|plane| plane.counters()).await??)
+    }
+
+    /// See [`Plane::limits`].
+    ///
+    /// # Errors
+    /// The thread is gone.
+    pub async fn limits(&self) -> Result<Vec<Limit>, OrderError> {
+        self.call(|plane| plane.limits()).await
+    }
+
+    /// See [`Plane::dump`].
+    ///
+    /// # Errors
+    /// As there, or the thread is gone.
+    pub async fn dump(&self) -> Result<Vec<String>, OrderError> {
+        Ok(self.call(|plane| plane.dump()).await??)
+    }
+}
