@@ -1,0 +1,512 @@
+//! The blocking rtnetlink socket: requests, batches with one acknowledgement, dumps.
+//!
+//! The kernel carries out rtnetlink requests inside `send`, so a batch costs two system calls. It
+//! never retries a request: what is not known to have succeeded is an error.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use ipnet::IpNet;
+use netlink_packet_core::ParseableParametrized;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
+use netlink_packet_route::rule::RuleMessage;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket as RawSocket, SocketAddr};
+use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::TimeVal;
+
+use crate::error::{BatchError, Error, Failure};
+use crate::frame::{
+    Frame, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
+    NLMSG_OVERRUN, Verdict, frames,
+};
+use crate::request::write_message;
+use crate::{
+    Address, Family, ForwardingEntry, Link, Namespace, Neighbour, NewLink, Request, Route,
+    RouteFilter, Rule, route_message,
+};
+
+/// Requests sent in one system call. Each may be answered by an error message of about 1 KiB of
+/// kernel memory, which must fit our receive buffer.
+const CHUNK_REQUESTS: usize = 128;
+/// Bytes sent in one system call; the send buffer of a socket is 208 KiB by default.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// Asked of the kernel for the receive buffer; without privileges it gives less, which is enough.
+const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
+/// The kernel writes at most 32 KiB into one datagram, but for single messages larger than that.
+const DATAGRAM: usize = 256 * 1024;
+/// How often a dump is tried that changes while it is read.
+const DUMP_TRIES: u32 = 8;
+/// The kernel answers at once; a silence this long is an error, in seconds.
+const PATIENCE: i64 = 60;
+
+/// A blocking rtnetlink socket. It belongs to the namespace it was opened in for good.
+#[derive(Debug)]
+pub struct Socket {
+    raw: RawSocket,
+    sequence: u32,
+    datagram: Vec<u8>,
+}
+
+impl Socket {
+    /// Opens one in the namespace of the calling thread. Opening and dumping need no privilege.
+    ///
+    /// # Errors
+    /// When the system has no netlink sockets or refuses one.
+    pub fn open() -> Result<Socket, Error> {
+        let fail = |action| move |source| Error::Socket { action, source };
+        let mut raw = RawSocket::new(NETLINK_ROUTE).map_err(fail("open"))?;
+        raw.bind_auto().map_err(fail("bind"))?;
+        raw.connect(&SocketAddr::new(0, 0))
+            .map_err(fail("connect"))?;
+        raw.set_ext_ack(true)
+            .map_err(fail("ask for extended acknowledgements"))?;
+        raw.set_cap_ack(true)
+            .map_err(fail("ask for short acknowledgements"))?;
+        raw.set_netlink_get_strict_chk(true)
+            .map_err(fail("ask for strict dumps"))?;
+        let fd = raw.as_fd();
+        enlarge_receive_buffer(fd, RECEIVE_BUFFER);
+        setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(PATIENCE, 0)).map_err(|errno| {
+            Error::Socket {
+                action: "set a timeout",
+                source: errno.into(),
+            }
+        })?;
+        Ok(Socket {
+            raw,
+            sequence: 0,
+            datagram: Vec::with_capacity(DATAGRAM),
+        })
+    }
+
+    /// Opens one in another namespace.
+    ///
+    /// # Errors
+    /// As [`Socket::open`], or when the namespace cannot be entered.
+    pub fn open_in(namespace: &Namespace) -> Result<Socket, Error> {
+        namespace.enter(Socket::open)?
+    }
+
+    /// Sends one request and waits for its acknowledgement.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the kernel's words, or a failure of the socket.
+    pub fn request(&mut self, request: Request) -> Result<(), Error> {
+        match self.batch(std::slice::from_ref(&request)) {
+            Ok(()) => Ok(()),
+            Err(BatchError::Unknown(error)) => Err(error),
+            Err(BatchError::Refused { failures, .. }) => failures
+                .into_iter()
+                .next()
+                .map_or(Ok(()), |failure| Err(failure.into())),
+        }
+    }
+
+    /// Sends requests in order, many a system call, and waits for one acknowledgement a call. A
+    /// request that is refused does not keep the ones after it from being carried out.
+    ///
+    /// # Errors
+    /// [`BatchError::Refused`] names each refused request with the kernel's words; every other
+    /// request was carried out. [`BatchError::Unknown`] when answers were lost.
+    pub fn batch(&mut self, requests: &[Request]) -> Result<(), BatchError> {
+        let mut failures = Vec::new();
+        let mut buffer = Vec::with_capacity(CHUNK_BYTES + 4096);
+        let mut one = Vec::new();
+        // Indices of the requests in `buffer`, in order of their sequence numbers.
+        let mut chunk = Vec::with_capacity(CHUNK_REQUESTS);
+        for (index, request) in requests.iter().enumerate() {
+            if let Err(error) = request.check() {
+                failures.push(Failure {
+                    index,
+                    request: request.to_string(),
+                    errno: Errno::EINVAL,
+                    text: Some(error.to_string()),
+                });
+                continue;
+            }
+            one.clear();
+            request.write(&mut one, 0, 0);
+            let full = chunk.len() == CHUNK_REQUESTS || buffer.len() + one.len() > CHUNK_BYTES;
+            if full && !chunk.is_empty() {
+                self.send_chunk(&mut buffer, &chunk, requests, &mut failures)?;
+                buffer.clear();
+                chunk.clear();
+            }
+            buffer.extend_from_slice(&one);
+            chunk.push(index);
+        }
+        if !chunk.is_empty() {
+            self.send_chunk(&mut buffer, &chunk, requests, &mut failures)?;
+        }
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            failures.sort_by_key(|failure| failure.index);
+            Err(BatchError::Refused {
+                failures,
+                total: requests.len(),
+            })
+        }
+    }
+
+    /// Numbers the messages of `buffer`, asks for an acknowledgement of the last and reads answers
+    /// until it comes: errors of the others come before it, in order.
+    fn send_chunk(
+        &mut self,
+        buffer: &mut [u8],
+        chunk: &[usize],
+        requests: &[Request],
+        failures: &mut Vec<Failure>,
+    ) -> Result<(), Error> {
+        let first = self.sequence.wrapping_add(1);
+        let mut at = 0;
+        for position in 0..chunk.len() {
+            self.sequence = self.sequence.wrapping_add(1);
+            let header = &mut buffer[at..at + crate::frame::HEADER];
+            let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
+            header[8..12].copy_from_slice(&self.sequence.to_ne_bytes());
+            if position + 1 == chunk.len() {
+                let flags = u16::from_ne_bytes([header[6], header[7]]) | NLM_F_ACK;
+                header[6..8].copy_from_slice(&flags.to_ne_bytes());
+            }
+            at += crate::frame::align(length);
+        }
+        self.send(buffer)?;
+        let last = self.sequence;
+        loop {
+            self.receive()?;
+            for frame in frames(&self.datagram) {
+                let frame = frame.map_err(|detail| decode("an acknowledgement", detail))?;
+                let position = frame.sequence.wrapping_sub(first) as usize;
+                match frame.kind {
+                    NLMSG_OVERRUN => return Err(Error::Overrun),
+                    // What is not an answer to this chunk is left over from a call that failed.
+                    NLMSG_ERROR if position < chunk.len() => {
+                        let verdict = Verdict::of_error(&frame);
+                        if let Some(errno) = verdict.errno {
+                            let index = chunk[position];
+                            failures.push(Failure {
+                                index,
+                                request: requests[index].to_string(),
+                                errno,
+                                text: verdict.text,
+                            });
+                        }
+                        if frame.sequence == last {
+                            return Ok(());
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// All links.
+    ///
+    /// # Errors
+    /// When the socket fails, the dump keeps changing, or the kernel's answer cannot be read.
+    pub fn links(&mut self) -> Result<Vec<Link>, Error> {
+        let ask = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        self.dump("links", &ask, |message| match message {
+            RouteNetlinkMessage::NewLink(message) => Link::from_message(message),
+            _ => None,
+        })
+    }
+
+    /// The link with this name.
+    ///
+    /// # Errors
+    /// As [`Socket::links`]; that there is none is `Ok(None)`.
+    pub fn link(&mut self, name: &str) -> Result<Option<Link>, Error> {
+        crate::link::check_name(name)?;
+        let mut message = LinkMessage::default();
+        message
+            .attributes
+            .push(LinkAttribute::IfName(name.to_owned()));
+        let what = format!("link {name}");
+        let ask = RouteNetlinkMessage::GetLink(message);
+        match self.read(&what, &ask, NLM_F_ACK, |message| match message {
+            RouteNetlinkMessage::NewLink(message) => Link::from_message(message),
+            _ => None,
+        }) {
+            Ok((links, _)) => Ok(links.into_iter().next()),
+            Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a link and reads it back.
+    ///
+    /// # Errors
+    /// When the kernel refuses, for example because the name is taken.
+    pub fn create_link(&mut self, link: NewLink) -> Result<Link, Error> {
+        let name = link.name().to_owned();
+        self.request(Request::add_link(link))?;
+        self.link(&name)?
+            .ok_or_else(|| decode("a new link", format!("{name} is not there")))
+    }
+
+    /// Addresses of all links.
+    ///
+    /// # Errors
+    /// As [`Socket::links`].
+    pub fn addresses(&mut self) -> Result<Vec<Address>, Error> {
+        let ask = RouteNetlinkMessage::GetAddress(Default::default());
+        self.dump("addresses", &ask, |message| match message {
+            RouteNetlinkMessage::NewAddress(message) => Address::from_message(message),
+            _ => None,
+        })
+    }
+
+    /// Routes that pass the filter, in normal form. The kernel does the filtering.
+    ///
+    /// # Errors
+    /// As [`Socket::links`].
+    pub fn routes(&mut self, filter: &RouteFilter) -> Result<Vec<Route>, Error> {
+        let mut routes = Vec::new();
+        for family in Family::BOTH {
+            if filter.family.is_some_and(|wanted| wanted != family) {
+                continue;
+            }
+            let ask = RouteNetlinkMessage::GetRoute(route_message::dump_message(family, filter));
+            let found = self.dump(&format!("{family} routes"), &ask, |message| match message {
+                RouteNetlinkMessage::NewRoute(message) => route_message::from_message(message),
+                _ => None,
+            });
+            match found {
+                Ok(found) => routes.extend(found),
+                // The kernel's way to say that no route was ever put into this table.
+                Err(error) if filter.table.is_some() && error.errno() == Some(Errno::ENOENT) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(routes)
+    }
+
+    /// Policy rules of both families, in the kernel's order. The kernel cannot filter rules, so
+    /// `protocol` is applied here.
+    ///
+    /// # Errors
+    /// As [`Socket::links`].
+    pub fn rules(&mut self, protocol: Option<u8>) -> Result<Vec<Rule>, Error> {
+        let mut rules = Vec::new();
+        for family in Family::BOTH {
+            let mut message = RuleMessage::default();
+            message.header.family = family.address_family();
+            let ask = RouteNetlinkMessage::GetRule(message);
+            rules.extend(self.dump(&format!("{family} rules"), &ask, |message| {
+                match message {
+                    RouteNetlinkMessage::NewRule(message) => Rule::from_message(message)
+                        .filter(|rule| protocol.is_none_or(|wanted| wanted == rule.protocol)),
+                    _ => None,
+                }
+            })?);
+        }
+        Ok(rules)
+    }
+
+    /// Neighbours of one link, both families.
+    ///
+    /// # Errors
+    /// As [`Socket::links`].
+    pub fn neighbours(&mut self, ifindex: u32) -> Result<Vec<Neighbour>, Error> {
+        let mut message = NeighbourMessage::default();
+        message
+            .attributes
+            .push(NeighbourAttribute::IfIndex(ifindex));
+        let ask = RouteNetlinkMessage::GetNeighbour(message);
+        self.dump("neighbours", &ask, |message| match message {
+            RouteNetlinkMessage::NewNeighbour(message) => {
+                Neighbour::from_message(message).filter(|neighbour| neighbour.ifindex == ifindex)
+            }
+            _ => None,
+        })
+    }
+
+    /// Forwarding entries of one bridge port or VXLAN device.
+    ///
+    /// # Errors
+    /// As [`Socket::links`].
+    pub fn forwarding_entries(&mut self, ifindex: u32) -> Result<Vec<ForwardingEntry>, Error> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        message.header.ifindex = ifindex;
+        let ask = RouteNetlinkMessage::GetNeighbour(message);
+        self.dump("forwarding entries", &ask, |message| match message {
+            RouteNetlinkMessage::NewNeighbour(message) => {
+                ForwardingEntry::from_message(message).filter(|entry| entry.ifindex == ifindex)
+            }
+            _ => None,
+        })
+    }
+
+    /// The route that a packet to `destination`, sent by this host, would take.
+    ///
+    /// # Errors
+    /// As [`Socket::links`], or when there is none (`ENETUNREACH`).
+    pub fn route_to(&mut self, destination: IpNet) -> Result<Option<Route>, Error> {
+        let mut message =
+            route_message::dump_message(Family::of(destination.addr()), &RouteFilter::default());
+        message.header.destination_prefix_length = destination.max_prefix_len();
+        message
+            .attributes
+            .push(netlink_packet_route::route::RouteAttribute::Destination(
+                destination.addr().into(),
+            ));
+        let ask = RouteNetlinkMessage::GetRoute(message);
+        let (routes, _) = self.read("a route", &ask, NLM_F_ACK, |message| match message {
+            RouteNetlinkMessage::NewRoute(mut message) => {
+                // The answer is a clone made for this destination.
+                message
+                    .header
+                    .flags
+                    .remove(netlink_packet_route::route::RouteFlags::Cloned);
+                route_message::from_message(message)
+            }
+            _ => None,
+        })?;
+        Ok(routes.into_iter().next())
+    }
+
+    fn dump<T>(
+        &mut self,
+        what: &str,
+        ask: &RouteNetlinkMessage,
+        take: impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
+        for _ in 0..DUMP_TRIES {
+            let (found, consistent) = self.read(what, ask, NLM_F_DUMP, &take)?;
+            if consistent {
+                return Ok(found);
+            }
+            tracing::debug!(what, "dump interrupted by a change, trying again");
+        }
+        Err(Error::Inconsistent {
+            what: what.to_owned(),
+            tries: DUMP_TRIES,
+        })
+    }
+
+    /// Sends a question and reads its answer to the end; also tells whether it is consistent.
+    fn read<T>(
+        &mut self,
+        what: &str,
+        ask: &RouteNetlinkMessage,
+        flags: u16,
+        take: impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> Result<(Vec<T>, bool), Error> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let sequence = self.sequence;
+        let mut buffer = Vec::new();
+        write_message(&mut buffer, ask, flags, sequence);
+        self.send(&buffer)?;
+        let mut found = Vec::new();
+        let mut consistent = true;
+        loop {
+            self.receive()?;
+            for frame in frames(&self.datagram) {
+                let frame = frame.map_err(|detail| decode(what, detail))?;
+                if frame.kind == NLMSG_OVERRUN {
+                    return Err(Error::Overrun);
+                }
+                if frame.sequence != sequence {
+                    continue;
+                }
+                consistent &= frame.flags & NLM_F_DUMP_INTR == 0;
+                let verdict = match frame.kind {
+                    NLMSG_NOOP => continue,
+                    NLMSG_DONE => Verdict::of_done(&frame),
+                    NLMSG_ERROR => Verdict::of_error(&frame),
+                    _ => {
+                        found.extend(take(parse(what, &frame)?));
+                        continue;
+                    }
+                };
+                return match verdict.errno {
+                    None => Ok((found, consistent)),
+                    Some(errno) => Err(Error::Refused(Failure {
+                        index: 0,
+                        request: format!("read {what}"),
+                        errno,
+                        text: verdict.text,
+                    })),
+                };
+            }
+        }
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<(), Error> {
+        loop {
+            match self.raw.send(bytes, 0) {
+                Ok(_) => return Ok(()),
+                Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) if source.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
+                    return Err(Error::Overrun);
+                }
+                Err(source) => {
+                    return Err(Error::Socket {
+                        action: "send",
+                        source,
+                    });
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Result<(), Error> {
+        receive(&self.raw, &mut self.datagram)
+    }
+}
+
+/// Reads one datagram into `buffer`, whose capacity is its limit.
+pub(crate) fn receive(raw: &RawSocket, buffer: &mut Vec<u8>) -> Result<(), Error> {
+    loop {
+        buffer.clear();
+        buffer.reserve(DATAGRAM);
+        match raw.recv_from(buffer, nix::libc::MSG_TRUNC) {
+            Ok((length, _)) if length > buffer.len() => {
+                let detail = format!("a message of {length} bytes");
+                return Err(decode("an answer", detail));
+            }
+            // Other processes may write to our socket; only the kernel is port 0.
+            Ok((_, sender)) if sender.port_number() != 0 => {}
+            Ok(_) => return Ok(()),
+            Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) if source.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
+                return Err(Error::Overrun);
+            }
+            Err(source) => {
+                return Err(Error::Socket {
+                    action: "receive",
+                    source,
+                });
+            }
+        }
+    }
+}
+
+/// Reads the message inside a frame.
+pub(crate) fn parse(what: &str, frame: &Frame<'_>) -> Result<RouteNetlinkMessage, Error> {
+    RouteNetlinkMessage::parse_with_param(frame.payload, frame.kind)
+        .map_err(|error| decode(what, error.to_string()))
+}
+
+pub(crate) fn decode(what: &str, detail: String) -> Error {
+    Error::Decode {
+        what: what.to_owned(),
+        detail,
+    }
+}
+
+/// Asks for a larger receive buffer than the system's limit, or else for as much as it gives.
+pub(crate) fn enlarge_receive_buffer(fd: BorrowedFd<'_>, bytes: usize) {
+    if setsockopt(&fd, sockopt::RcvBufForce, &bytes).is_err() {
+        // Less than asked is no error: an overrun is detected and reported.
+        let _ = setsockopt(&fd, sockopt::RcvBuf, &bytes);
+    }
+}
