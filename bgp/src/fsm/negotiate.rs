@@ -1,0 +1,269 @@
+//! OPENs: the one we send, and what we make of the peer's (RFC 4271 section 6.2).
+//!
+//! Decides whether the peer is the one configured and what both sides have in common. The OPEN
+//! has been parsed; what its octets alone show wrong has been dealt with.
+
+use std::net::Ipv4Addr;
+
+use crate::config::{GracefulRestart, PeerConfig};
+use crate::wire::{self, Capability, Family, GracefulRestartFamily, Open, OpenError, WireOptions};
+
+/// Who we are towards a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Local {
+    /// Our AS number.
+    pub asn: u32,
+    /// Our BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// Graceful restart as it stands now: the R bit goes once the restart is over.
+    pub graceful_restart: Option<GracefulRestart>,
+}
+
+/// What both sides agreed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Negotiated {
+    /// The peer's AS number.
+    pub asn: u32,
+    /// The peer's BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// The smaller of the two hold times, in seconds; 0: none (RFC 4271 section 4.2).
+    pub hold_time: u16,
+    /// The families both sides named, at least one.
+    pub families: Vec<Family>,
+    /// The peer answers ROUTE-REFRESH (RFC 2918).
+    pub route_refresh: bool,
+    /// The peer's graceful restart capability (RFC 4724), if it has one and we offered ours.
+    pub graceful_restart: Option<wire::GracefulRestart>,
+    /// How messages look from now on.
+    pub options: WireOptions,
+}
+
+impl Negotiated {
+    /// Whether the family may be exchanged.
+    pub fn carries(&self, family: Family) -> bool {
+        self.families.contains(&family)
+    }
+}
+
+/// Our OPEN towards this peer.
+pub fn open(local: &Local, peer: &PeerConfig) -> Open {
+    let mut capabilities: Vec<Capability> = peer
+        .families
+        .iter()
+        .map(|family| Capability::multiprotocol(*family))
+        .collect();
+    capabilities.push(Capability::RouteRefresh);
+    if let Some(restart) = local.graceful_restart {
+        let families = peer.families.iter().map(|family| GracefulRestartFamily {
+            family: (*family).into(),
+            forwarding_preserved: restart.forwarding_preserved,
+        });
+        capabilities.push(Capability::GracefulRestart(wire::GracefulRestart {
+            restarting: restart.restarting,
+            notification: false,
+            // The configuration was checked; the field holds no more.
+            restart_time: u16::try_from(restart.restart_time.as_secs())
+                .unwrap_or(u16::MAX)
+                .min(wire::GracefulRestart::MAX_RESTART_TIME),
+            families: families.collect(),
+        }));
+    }
+    Open::new(local.asn, peer.hold_time, local.router_id, capabilities)
+}
+
+/// Judges the peer's OPEN.
+///
+/// # Errors
+/// The [`OpenError`] whose NOTIFICATION is to be sent: 2/2 for another AS than configured, 2/3 for
+/// an identifier that is 0 or, from an internal peer, our own (RFC 6286), 2/6 for a hold time of 1
+/// or 2 seconds, 2/7 when no family is common (the data then names ours, RFC 5492 section 5).
+pub fn judge(local: &Local, peer: &PeerConfig, open: &Open) -> Result<Negotiated, OpenError> {
+    if open.asn() != peer.asn {
+        return Err(OpenError::PeerAs {
+            expected: peer.asn,
+            received: open.asn(),
+        });
+    }
+    let internal = peer.asn == local.asn;
+    if open.router_id.is_unspecified() || (internal && open.router_id == local.router_id) {
+        return Err(OpenError::Identifier(open.router_id));
+    }
+    if matches!(open.hold_time, 1 | 2) {
+        return Err(OpenError::HoldTime(open.hold_time));
+    }
+    let theirs = open.families();
+    let families: Vec<Family> = peer
+        .families
+        .iter()
+        .copied()
+        .filter(|family| theirs.contains(family))
+        .collect();
+    if families.is_empty() {
+        let ours = peer
+            .families
+            .iter()
+            .map(|family| Capability::multiprotocol(*family));
+        return Err(OpenError::MissingCapabilities(ours.collect()));
+    }
+    Ok(Negotiated {
+        asn: open.asn(),
+        router_id: open.router_id,
+        hold_time: peer.hold_time.min(open.hold_time),
+        families,
+        route_refresh: open.route_refresh(),
+        graceful_restart: local.graceful_restart.and(open.graceful_restart().cloned()),
+        options: WireOptions {
+            four_octet_as: open.four_octet_as().is_some(),
+            internal,
+            ..WireOptions::default()
+        },
+    })
+}
+
+/// Which of two colliding connections stays (RFC 4271 section 6.8, RFC 6286 section 2.3): true for
+/// the one we opened, false for the one the peer opened.
+///
+/// The one opened by the side with the higher identifier stays; of equal identifiers (only
+/// possible between external peers), the one opened by the side with the higher AS number.
+pub fn ours_survives(local: &Local, peer_router_id: Ipv4Addr, peer_asn: u32) -> bool {
+    (local.router_id, local.asn) > (peer_router_id, peer_asn)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::PeerName;
+    use crate::wire::AfiSafi;
+
+    fn local() -> Local {
+        Local {
+            asn: 65001,
+            router_id: Ipv4Addr::new(10, 0, 0, 1),
+            graceful_restart: None,
+        }
+    }
+
+    fn peer(asn: u32) -> PeerConfig {
+        let name = PeerName::try_from("idc1").unwrap();
+        PeerConfig::new(name, "10.99.0.2".parse().unwrap(), asn)
+    }
+
+    fn their_open(asn: u32, hold_time: u16, id: [u8; 4], families: &[Family]) -> Open {
+        let capabilities = families
+            .iter()
+            .map(|family| Capability::multiprotocol(*family));
+        Open::new(asn, hold_time, id.into(), capabilities.collect())
+    }
+
+    #[test]
+    fn an_open_is_judged_as_the_rfc_says() {
+        const ID: [u8; 4] = [10, 0, 0, 2];
+        const OURS: [u8; 4] = [10, 0, 0, 1];
+        let ipv4 = [Family::Ipv4Unicast];
+        // configured AS, OPEN, code and subcode or the hold time agreed on
+        let rows = [
+            (65002, their_open(65002, 90, ID, &ipv4), Ok(9)),
+            (65002, their_open(65002, 3, ID, &ipv4), Ok(3)),
+            (65002, their_open(65002, 0, ID, &ipv4), Ok(0)),
+            (65002, their_open(65002, 1, ID, &ipv4), Err((2, 6))),
+            (65002, their_open(65002, 2, ID, &ipv4), Err((2, 6))),
+            (65002, their_open(65003, 90, ID, &ipv4), Err((2, 2))),
+            (
+                4_200_000_000,
+                their_open(4_200_000_000, 90, ID, &ipv4),
+                Ok(9),
+            ),
+            (65002, their_open(65002, 90, [0; 4], &ipv4), Err((2, 3))),
+            (65002, their_open(65002, 90, OURS, &ipv4), Ok(9)),
+            (65001, their_open(65001, 90, OURS, &ipv4), Err((2, 3))),
+            (65001, their_open(65001, 90, ID, &ipv4), Ok(9)),
+            // Without any multiprotocol capability a peer speaks IPv4.
+            (65002, their_open(65002, 90, ID, &[]), Ok(9)),
+        ];
+        for (asn, open, expected) in rows {
+            let seen = judge(&local(), &peer(asn), &open)
+                .map(|negotiated| negotiated.hold_time)
+                .map_err(|error| (error.notification().code, error.notification().subcode));
+            assert_eq!(seen, expected, "configured {asn}, {open:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_common_family_ours_are_the_data() {
+        let mut config = peer(65002);
+        config.families = vec![Family::Ipv6Unicast];
+        let open = their_open(65002, 9, [10, 0, 0, 2], &[Family::Ipv4Unicast]);
+        let notification = judge(&local(), &config, &open).unwrap_err().notification();
+        assert_eq!((notification.code, notification.subcode), (2, 7));
+        assert_eq!(&notification.data[..], [1, 4, 0, 2, 0, 1]);
+    }
+
+    #[test]
+    fn only_what_both_know_is_used() {
+        let mut open = their_open(65002, 9, [10, 0, 0, 2], &Family::ALL);
+        let negotiated = judge(&local(), &peer(65002), &open).unwrap();
+        assert_eq!(negotiated.families, Family::ALL);
+        assert!(negotiated.options.four_octet_as && !negotiated.route_refresh);
+        assert!(!negotiated.options.internal);
+
+        open.capabilities = vec![
+            Capability::RouteRefresh,
+            Capability::multiprotocol(Family::Ipv6Unicast),
+        ];
+        let negotiated = judge(&local(), &peer(65002), &open).unwrap();
+        assert_eq!(negotiated.families, [Family::Ipv6Unicast]);
+        assert!(!negotiated.options.four_octet_as && negotiated.route_refresh);
+        assert!(!negotiated.carries(Family::Ipv4Unicast));
+    }
+
+    #[test]
+    fn our_open_offers_what_is_configured() {
+        let mut local = local();
+        let plain = open(&local, &peer(65002));
+        assert_eq!(
+            (plain.asn(), plain.hold_time, plain.router_id),
+            (65001, 9, local.router_id)
+        );
+        assert_eq!(plain.families(), Family::ALL);
+        assert!(plain.route_refresh() && plain.graceful_restart().is_none());
+
+        local.graceful_restart = Some(GracefulRestart {
+            restart_time: Duration::from_secs(120),
+            forwarding_preserved: true,
+            restarting: true,
+        });
+        let mut config = peer(65002);
+        config.families = vec![Family::Ipv4Unicast];
+        let restarting = open(&local, &config);
+        let expected = wire::GracefulRestart {
+            restarting: true,
+            notification: false,
+            restart_time: 120,
+            families: vec![GracefulRestartFamily {
+                family: AfiSafi::from(Family::Ipv4Unicast),
+                forwarding_preserved: true,
+            }],
+        };
+        assert_eq!(restarting.graceful_restart(), Some(&expected));
+    }
+
+    #[test]
+    fn the_higher_identifier_then_the_higher_as_opens_the_connection_that_stays() {
+        for (id, asn, ours) in [
+            ([10, 0, 0, 0], 65002, true),
+            ([10, 0, 0, 2], 65002, false),
+            ([9, 255, 255, 255], 65002, true),
+            ([192, 0, 0, 1], 1, false),
+            ([10, 0, 0, 1], 65000, true),
+            ([10, 0, 0, 1], 65002, false),
+        ] {
+            assert_eq!(
+                ours_survives(&local(), id.into(), asn),
+                ours,
+                "{id:?} {asn}"
+            );
+        }
+    }
+}
