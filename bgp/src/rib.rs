@@ -1,4 +1,11 @@
 //! The routing tables: what peers told us, what is best, what each peer is told (RFC 4271
 //! section 3.2). Plain data structures; no session, socket or clock.
+//!
+//! Adj-RIBs-In and Loc-RIB are one [`table`](table::Table): a prefix with every accepted path,
+//! the selected ones first. What was not accepted is kept by the [`import`] side of its peer.
 
 pub mod attributes;
+pub mod export;
+pub mod import;
+pub mod select;
+pub mod table;

@@ -1,0 +1,240 @@
+//! The way in: which routes of a peer are accepted, and what is remembered of those that are not.
+//!
+//! A refused route is no error and no secret: it is counted under its reason, and an earlier
+//! accepted route to the same prefix goes (RFC 4271 section 9.1.1: it replaces it).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::policy::ImportPolicy;
+use crate::rib::attributes::RouteAttributes;
+use crate::rib::table::slot;
+use crate::wire::{Family, Prefix};
+
+/// Why a route is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Refusal {
+    /// The import policy does not permit the prefix.
+    Policy,
+    /// Our AS is in the path (RFC 4271 section 9.1.2).
+    AsLoop,
+    /// The next hop is one of our own addresses (RFC 4271 section 5.1.3).
+    NextHopOurs,
+}
+
+impl Refusal {
+    const ALL: [Refusal; 3] = [Refusal::Policy, Refusal::AsLoop, Refusal::NextHopOurs];
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refusal::Policy => "the import policy does not permit them",
+            Refusal::AsLoop => "our own AS is in their path",
+            Refusal::NextHopOurs => "their next hop is our own address",
+        })
+    }
+}
+
+/// Refused routes that are remembered per peer. Beyond that they are refused all the same, but
+/// counts are a lower bound.
+const REMEMBERED: usize = 1 << 16;
+
+/// The receiving side of one session.
+#[derive(Debug, Default)]
+pub struct AdjRibIn {
+    refused: HashMap<Prefix, Refusal>,
+    counts: [[usize; Refusal::ALL.len()]; Family::ALL.len()],
+    forgotten: bool,
+}
+
+/// What the checks need to know beside the policy.
+#[derive(Debug, Clone, Default)]
+pub struct ImportContext {
+    /// Our AS number.
+    pub asn: u32,
+    /// The peer is in our AS.
+    pub internal: bool,
+    /// Addresses that are ours on this session.
+    pub own_addresses: Vec<IpAddr>,
+}
+
+impl ImportContext {
+    /// What is wrong with all routes of these attributes.
+    pub fn refusal(&self, attributes: &RouteAttributes) -> Option<Refusal> {
+        if attributes.as_path.contains(self.asn) {
+            Some(Refusal::AsLoop)
+        } else if self.own_addresses.contains(&attributes.next_hop.addr()) {
+            Some(Refusal::NextHopOurs)
+        } else {
+            None
+        }
+    }
+
+    /// The attributes as they go into the table: an external peer's LOCAL_PREF means nothing here
+    /// (RFC 4271 section 5.1.5).
+    pub fn adopt(&self, attributes: RouteAttributes) -> RouteAttributes {
+        let local_pref = attributes.local_pref.filter(|_| self.internal);
+        RouteAttributes {
+            local_pref,
+            ..attributes
+        }
+    }
+}
+
+impl AdjRibIn {
+    /// Judges a route to a prefix, given what is wrong with its attributes; true: accepted.
+    pub fn judge(
+        &mut self,
+        prefix: Prefix,
+        attributes: Option<Refusal>,
+        policy: &ImportPolicy,
+    ) -> bool {
+        self.withdrawn(&prefix);
+        let refusal = attributes.or_else(|| (!policy.permits(&prefix)).then_some(Refusal::Policy));
+        let Some(refusal) = refusal else { return true };
+        if self.refused.len() < REMEMBERED {
+            self.refused.insert(prefix, refusal);
+            self.counts[slot(prefix.family())][refusal as usize] += 1;
+        } else {
+            self.forgotten = true;
+        }
+        false
+    }
+
+    /// The peer has withdrawn its route, or replaces it.
+    pub fn withdrawn(&mut self, prefix: &Prefix) {
+        if let Some(refusal) = self.refused.remove(prefix) {
+            self.counts[slot(prefix.family())][refusal as usize] -= 1;
+        }
+    }
+
+    /// How many routes of the family are refused now; a lower bound if some were forgotten.
+    pub fn refused(&self, family: Family) -> usize {
+        self.counts[slot(family)].iter().sum()
+    }
+
+    /// Every refused prefix with its reason.
+    pub fn refusals(&self) -> impl Iterator<Item = (&Prefix, &Refusal)> {
+        self.refused.iter()
+    }
+
+    /// What to tell the operator: one line a reason.
+    pub fn notes(&self) -> Vec<String> {
+        let at_least = if self.forgotten { "at least " } else { "" };
+        Refusal::ALL
+            .into_iter()
+            .map(|refusal| {
+                (
+                    refusal,
+                    self.counts.iter().map(|c| c[refusal as usize]).sum(),
+                )
+            })
+            .filter(|(_, count): &(_, usize)| *count > 0)
+            .map(|(refusal, count)| format!("{at_least}{count} routes are refused: {refusal}"))
+            .collect()
+    }
+
+    /// Forgets a family, when its routes are dropped altogether.
+    pub fn drop_family(&mut self, family: Family) {
+        self.refused.retain(|prefix, _| prefix.family() != family);
+        self.counts[slot(family)] = Default::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::policy::PrefixRule;
+    use crate::wire::{AsPath, NextHop};
+
+    fn attributes(path: &[u32], next_hop: [u8; 4]) -> RouteAttributes {
+        RouteAttributes {
+            as_path: AsPath::sequence(path.iter().copied()),
+            ..RouteAttributes::originated(NextHop::V4(Ipv4Addr::from(next_hop)))
+        }
+    }
+
+    #[test]
+    fn loops_and_our_own_next_hop_are_refused() {
+        let context = ImportContext {
+            asn: 65001,
+            internal: false,
+            own_addresses: vec![Ipv4Addr::new(10, 99, 0, 1).into()],
+        };
+        let rows = [
+            (attributes(&[65002], [10, 99, 0, 2]), None),
+            (
+                attributes(&[65002, 65001], [10, 99, 0, 2]),
+                Some(Refusal::AsLoop),
+            ),
+            (
+                attributes(&[65002], [10, 99, 0, 1]),
+                Some(Refusal::NextHopOurs),
+            ),
+        ];
+        for (attributes, expected) in rows {
+            assert_eq!(context.refusal(&attributes), expected, "{attributes:?}");
+        }
+        let preferred = RouteAttributes {
+            local_pref: Some(200),
+            ..attributes(&[65002], [10, 99, 0, 2])
+        };
+        assert_eq!(context.adopt(preferred.clone()).local_pref, None);
+        let internal = ImportContext {
+            internal: true,
+            ..context
+        };
+        assert_eq!(internal.adopt(preferred).local_pref, Some(200));
+    }
+
+    #[test]
+    fn refused_routes_are_counted_until_withdrawn_or_replaced() {
+        let policy = ImportPolicy::List(
+            [PrefixRule::permit_within("10.0.0.0/8".parse().unwrap())]
+                .into_iter()
+                .collect(),
+        );
+        let mut rib = AdjRibIn::default();
+        let prefix = |text: &str| text.parse::<Prefix>().unwrap();
+        assert!(rib.judge(prefix("10.1.0.0/16"), None, &policy));
+        assert!(!rib.judge(prefix("11.0.0.0/8"), None, &policy));
+        assert!(!rib.judge(prefix("10.1.0.0/16"), Some(Refusal::AsLoop), &policy));
+        assert!(!rib.judge(prefix("fd00::/8"), None, &policy));
+        assert_eq!(Family::ALL.map(|family| rib.refused(family)), [2, 1]);
+        assert_eq!(
+            rib.notes(),
+            [
+                "2 routes are refused: the import policy does not permit them",
+                "1 routes are refused: our own AS is in their path"
+            ]
+        );
+        assert!(
+            rib.judge(prefix("10.1.0.0/16"), None, &policy),
+            "replaced by a good one"
+        );
+        rib.withdrawn(&prefix("11.0.0.0/8"));
+        rib.withdrawn(&prefix("11.0.0.0/8"));
+        rib.drop_family(Family::Ipv6Unicast);
+        assert_eq!(Family::ALL.map(|family| rib.refused(family)), [0, 0]);
+        assert!(rib.notes().is_empty());
+    }
+
+    #[test]
+    fn a_peer_cannot_make_us_remember_without_end() {
+        let mut rib = AdjRibIn::default();
+        for index in 0..REMEMBERED as u32 + 10 {
+            let host = Prefix::host(Ipv4Addr::from_bits(index).into());
+            assert!(!rib.judge(host, None, &ImportPolicy::None));
+        }
+        assert_eq!(rib.refused(Family::Ipv4Unicast), REMEMBERED);
+        assert!(
+            rib.notes()[0].starts_with("at least 65536 routes"),
+            "{:?}",
+            rib.notes()
+        );
+    }
+}
