@@ -2,5 +2,9 @@
 //!
 //! One way through the house: record -> inventory -> plan -> plane -> announcement.
 
+pub mod inventory;
+pub mod link;
+pub mod plan;
+pub mod plane;
 pub mod record;
 pub mod store;

@@ -192,8 +192,8 @@ pub enum Reason {
     },
     /// Two linked VPCs would announce the same addresses.
     #[error(
-        "subnet {subnet} of VPC {vpc} overlaps subnet {other_subnet} of VPC {other}, \
-         linked by links/{by}: only one of them can be announced"
+        "subnet {subnet} of VPC {vpc} overlaps {other_subnet} of the VPC linked by links/{by}: \
+         only one of them can be announced"
     )]
     LinkedSubnetsOverlap {
         /// The subnet.
@@ -202,8 +202,6 @@ pub enum Reason {
         vpc: VpcId,
         /// The subnet that is announced already.
         other_subnet: Prefix,
-        /// Its VPC.
-        other: VpcId,
         /// The link by which it is.
         by: LinkId,
     },

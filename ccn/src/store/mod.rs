@@ -13,6 +13,8 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 
+use crate::record::{Record, RecordKey};
+
 /// A number that grows with every change of the store; 0 is the empty store before any.
 pub type Generation = u64;
 
@@ -56,6 +58,21 @@ pub enum Change {
 }
 
 impl Change {
+    /// Puts a record, in its canonical form.
+    pub fn put(key: &RecordKey, record: &Record) -> Change {
+        Change::Put {
+            key: key.to_string(),
+            value: record.to_json().into(),
+        }
+    }
+
+    /// Deletes a record.
+    pub fn delete(key: &RecordKey) -> Change {
+        Change::Delete {
+            key: key.to_string(),
+        }
+    }
+
     /// The key that changes.
     pub fn key(&self) -> &str {
         match self {

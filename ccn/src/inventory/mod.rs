@@ -1,0 +1,284 @@
+//! The inventory: which of the store's records are good beside one another, indexed for use.
+//!
+//! A record that cannot stand beside the others is quarantined, with the field and the reason, and
+//! stops nobody else; it heals when its cause goes. Who of two in conflict is right does not depend
+//! on the order of arrival: the one created earlier is (by the generation that created it, then by
+//! key), and only accepted records can be in the way of others. So the inventory is a function of
+//! the records alone, and every change costs what it touches: one VM, O(log n).
+//!
+//! Kinds settle in this order, each looking only at those before it and at itself: VPCs, CCSIs,
+//! VMs and SLBs, links. Of a CCSI single members may be left out; the rest of it stands.
+
+mod ccsis;
+mod check;
+mod effects;
+mod endpoints;
+mod links;
+pub mod prefixes;
+mod vpcs;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use effects::Effects;
+pub use endpoints::EndpointId;
+pub use links::LinkState;
+pub use vpcs::VpcState;
+
+use crate::record::{Classic, ClassicName, Reason, Record, RecordError, RecordKey};
+use crate::store::{Changed, Generation, Stored};
+use effects::Work;
+
+/// Who is right: the lowest.
+type Rank<Id> = (Generation, Id);
+
+/// Whether a record can stand beside the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Accepted,
+    Quarantined,
+}
+
+/// A record that parses, and when its key was created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Slot<R, State> {
+    created: Generation,
+    record: R,
+    /// What came of it beside the others.
+    state: State,
+}
+
+/// All records, accepted or quarantined.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    vpcs: vpcs::Vpcs,
+    ccsis: ccsis::Ccsis,
+    classics: BTreeMap<ClassicName, Slot<Classic, ()>>,
+    endpoints: endpoints::Endpoints,
+    links: links::Links,
+    /// Keys whose record does not parse, and when they were created.
+    junk: BTreeMap<String, Generation>,
+    quarantine: BTreeMap<String, Vec<RecordError>>,
+}
+
+/// A record as it came: parsed, or why not.
+type Parsed = Result<(RecordKey, Record), RecordError>;
+
+fn parse(key: &str, value: &[u8]) -> Parsed {
+    let parsed = key.parse::<RecordKey>();
+    let key = parsed.map_err(|error| RecordError {
+        key: key.to_owned(),
+        field: "key".to_owned(),
+        reason: Reason::BadKey(error),
+    })?;
+    let record = Record::parse(&key, value)?;
+    Ok((key, record))
+}
+
+impl Inventory {
+    /// Takes over what a commit of the store changed.
+    pub fn apply(&mut self, changes: &[Changed]) -> Effects {
+        let mut work = Work::default();
+        for change in changes {
+            match change {
+                Changed::Put(stored) => {
+                    let parsed = parse(&stored.key, &stored.value);
+                    self.put(&stored.key, stored.created, parsed, &mut work);
+                }
+                Changed::Deleted { key } => self.delete(key, &mut work),
+            }
+        }
+        self.settle(&mut work);
+        work.effects
+    }
+
+    /// Takes over the whole of the store: what is not in it is gone, what is the same is not
+    /// touched.
+    pub fn load(&mut self, records: Vec<Stored>) -> Effects {
+        let mut work = Work::default();
+        let mut gone = self.keys();
+        for stored in &records {
+            gone.remove(&stored.key);
+        }
+        for key in gone {
+            self.delete(&key, &mut work);
+        }
+        for stored in records {
+            let parsed = parse(&stored.key, &stored.value);
+            self.put(&stored.key, stored.created, parsed, &mut work);
+        }
+        self.settle(&mut work);
+        work.effects
+    }
+
+    /// Everything that is wrong with records of the store, by key.
+    pub fn quarantine(&self) -> impl Iterator<Item = &RecordError> {
+        self.quarantine.values().flatten()
+    }
+
+    /// How many records are quarantined, whole or in part.
+    pub fn quarantined(&self) -> usize {
+        self.quarantine.len()
+    }
+
+    /// What is wrong with the record at this key; nothing when it is accepted or not there.
+    pub fn faults(&self, key: &RecordKey) -> &[RecordError] {
+        if self.quarantine.is_empty() {
+            return &[];
+        }
+        self.quarantine
+            .get(&key.to_string())
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// The record at this key as it stands in the store, accepted or not, if it parses.
+    pub fn record(&self, key: &RecordKey) -> Option<Record> {
+        match key {
+            RecordKey::Vpc(id) => Some(Record::Vpc(self.vpcs.slot(id)?.record.clone())),
+            RecordKey::Ccsi(id) => Some(Record::Ccsi(self.ccsis.slot(id)?.record.clone())),
+            RecordKey::Classic(name) => {
+                Some(Record::Classic(self.classics.get(name)?.record.clone()))
+            }
+            RecordKey::Vm(vpc, id) => Some(Record::Vm(self.endpoints.vm(vpc, id)?.record.clone())),
+            RecordKey::Slb(vpc, id) => {
+                Some(Record::Slb(self.endpoints.slb(vpc, id)?.record.clone()))
+            }
+            RecordKey::Link(id) => Some(Record::Link(self.links.slot(id)?.record.clone())),
+        }
+    }
+
+    /// Whether the store has this key, whatever its value.
+    pub fn is_stored(&self, key: &RecordKey) -> bool {
+        self.created(key).is_some() || self.junk.contains_key(&key.to_string())
+    }
+
+    /// The classic networks by name.
+    pub fn classics(&self) -> impl Iterator<Item = (&ClassicName, &Classic)> {
+        self.classics
+            .iter()
+            .map(|(name, slot)| (name, &slot.record))
+    }
+
+    /// Every key of the store.
+    fn keys(&self) -> BTreeSet<String> {
+        let classics = self.classics.keys().cloned().map(RecordKey::Classic);
+        let keys = self.vpcs.keys().chain(self.ccsis.keys()).chain(classics);
+        let keys = keys.chain(self.endpoints.keys()).chain(self.links.keys());
+        keys.map(|key| key.to_string())
+            .chain(self.junk.keys().cloned())
+            .collect()
+    }
+
+    fn created(&self, key: &RecordKey) -> Option<Generation> {
+        match key {
+            RecordKey::Vpc(id) => self.vpcs.slot(id).map(|slot| slot.created),
+            RecordKey::Ccsi(id) => self.ccsis.slot(id).map(|slot| slot.created),
+            RecordKey::Classic(name) => self.classics.get(name).map(|slot| slot.created),
+            RecordKey::Vm(vpc, id) => self.endpoints.vm(vpc, id).map(|slot| slot.created),
+            RecordKey::Slb(vpc, id) => self.endpoints.slb(vpc, id).map(|slot| slot.created),
+            RecordKey::Link(id) => self.links.slot(id).map(|slot| slot.created),
+        }
+    }
+
+    fn put(&mut self, key: &str, created: Generation, parsed: Parsed, work: &mut Work) {
+        match parsed {
+            Ok((parsed, record)) => {
+                if self.created(&parsed) == Some(created)
+                    && self.record(&parsed).as_ref() == Some(&record)
+                {
+                    return;
+                }
+                self.delete(key, work);
+                self.insert(parsed, created, record, work);
+            }
+            Err(error) => {
+                self.delete(key, work);
+                self.junk.insert(key.to_owned(), created);
+                self.set_faults(key.to_owned(), vec![error], work);
+            }
+        }
+    }
+
+    fn insert(&mut self, key: RecordKey, created: Generation, record: Record, work: &mut Work) {
+        match (key, record) {
+            (RecordKey::Vpc(id), Record::Vpc(vpc)) => self.insert_vpc(id, created, vpc, work),
+            (RecordKey::Ccsi(id), Record::Ccsi(ccsi)) => self.insert_ccsi(id, created, ccsi, work),
+            (RecordKey::Classic(name), Record::Classic(record)) => {
+                self.reconsider_links_naming(&name, work);
+                self.classics.insert(
+                    name,
+                    Slot {
+                        created,
+                        record,
+                        state: (),
+                    },
+                );
+            }
+            (RecordKey::Vm(vpc, id), Record::Vm(vm)) => {
+                self.insert_vm(vpc, id, created, vm, work);
+            }
+            (RecordKey::Slb(vpc, id), Record::Slb(slb)) => {
+                self.insert_slb(vpc, id, created, slb, work);
+            }
+            (RecordKey::Link(id), Record::Link(link)) => self.insert_link(id, created, link, work),
+            // Record::parse gives the variant of the key.
+            _ => {}
+        }
+    }
+
+    fn delete(&mut self, key: &str, work: &mut Work) {
+        match key.parse::<RecordKey>() {
+            Ok(RecordKey::Vpc(id)) => self.remove_vpc(&id, work),
+            Ok(RecordKey::Ccsi(id)) => self.remove_ccsi(&id, work),
+            Ok(RecordKey::Classic(name)) => {
+                self.reconsider_links_naming(&name, work);
+                self.classics.remove(&name);
+            }
+            Ok(RecordKey::Vm(vpc, id)) => self.remove_endpoint(&vpc, EndpointId::Vm(id), work),
+            Ok(RecordKey::Slb(vpc, id)) => self.remove_endpoint(&vpc, EndpointId::Slb(id), work),
+            Ok(RecordKey::Link(id)) => self.remove_link(&id, work),
+            Err(_) => {}
+        }
+        self.junk.remove(key);
+        if self.quarantine.contains_key(key) {
+            self.set_faults(key.to_owned(), Vec::new(), work);
+        }
+    }
+
+    /// Looks again at all that a change may have turned, until nothing is left.
+    fn settle(&mut self, work: &mut Work) {
+        self.settle_vpcs(work);
+        self.settle_ccsis(work);
+        self.settle_endpoints(work);
+        self.settle_links(work);
+    }
+
+    /// Writes down what is wrong with a record; nothing, when it is accepted.
+    fn set_faults(&mut self, key: String, faults: Vec<RecordError>, work: &mut Work) {
+        let before = match self.quarantine.get(&key) {
+            None if faults.is_empty() => return,
+            Some(before) if *before == faults => return,
+            None => Vec::new(),
+            Some(before) => before.clone(),
+        };
+        work.effects.quarantine.entry(key.clone()).or_insert(before);
+        if faults.is_empty() {
+            self.quarantine.remove(&key);
+        } else {
+            self.quarantine.insert(key, faults);
+        }
+    }
+
+    /// As [`Inventory::set_faults`], for a record with one fault or none.
+    fn set_fault(&mut self, key: &RecordKey, fault: Option<(String, Reason)>, work: &mut Work) {
+        if fault.is_none() && self.quarantine.is_empty() {
+            return;
+        }
+        let faults = fault.map(|(field, reason)| RecordError::new(key, field, reason));
+        self.set_faults(key.to_string(), faults.into_iter().collect(), work);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod history;
+#[cfg(test)]
+mod tests;

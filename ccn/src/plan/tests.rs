@@ -1,0 +1,194 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::inventory::history::{MapStore, delete, history, put};
+use crate::store::Change;
+
+/// A plan that follows an inventory by differences.
+#[derive(Default)]
+struct World {
+    store: MapStore,
+    inventory: Inventory,
+    entries: Entries,
+    announcements: Announcements,
+}
+
+fn planner() -> Planner {
+    Planner::new(GroupName::default())
+}
+
+impl World {
+    fn commit(&mut self, changes: &[Change]) -> Delta {
+        let effects = self.inventory.apply(&self.store.commit(changes));
+        let delta = planner().update(&self.inventory, &effects, self.store.generation);
+        for (key, value) in &delta.removals {
+            assert_eq!(
+                self.entries.remove(key).as_ref(),
+                Some(value),
+                "removed as it was"
+            );
+        }
+        for (key, value) in &delta.upserts {
+            let before = self.entries.insert(key.clone(), value.clone());
+            assert_ne!(before.as_ref(), Some(value), "only what differs");
+        }
+        for (prefix, links) in &delta.announcements {
+            let before = match links.is_empty() {
+                true => self.announcements.remove(prefix),
+                false => self.announcements.insert(*prefix, links.clone()),
+            };
+            assert_ne!(before.unwrap_or_default(), *links, "only what differs");
+        }
+        delta
+    }
+
+    fn good() -> World {
+        let mut world = World::default();
+        let vm = |addrs: &[&str]| json!({"addrs": addrs, "mac": "02:00:00:00:00:01", "vtep": "172.16.0.11"});
+        world.commit(&[
+            put(
+                "vpcs/web",
+                json!({"vni": 100, "subnets": ["10.1.0.0/24", "fd01::/64"]}),
+            ),
+            put("vpcs/db", json!({"vni": 101, "subnets": ["10.1.1.0/24"]})),
+            put("ccsis/prod", json!({"vpcs": ["web", "db"]})),
+            put("classic/office", json!({"prefixes": ["10.80.1.0/24"]})),
+            put("vms/web/w1", vm(&["10.1.0.11", "fd01::11"])),
+            put("vms/db/d1", vm(&["10.1.1.21"])),
+        ]);
+        world
+    }
+}
+
+fn lines(entries: &Entries) -> Vec<String> {
+    entries
+        .iter()
+        .map(|(key, value)| match value {
+            EntryValue::Source { scope } => format!("{key} -> {scope}"),
+            EntryValue::Endpoint { vni, hops } => {
+                let hops: Vec<String> = hops.iter().map(|hop| hop.vtep.to_string()).collect();
+                format!("{key} -> vni {vni} {}", hops.join(" "))
+            }
+            EntryValue::Permit { scope, mode, dscp } => format!("{key} -> {scope} {mode} {dscp:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn a_small_region_and_a_link() {
+    let mut world = World::good();
+    assert_eq!(
+        lines(&world.entries),
+        [
+            "source vni 100 subnet 10.1.0.0/24 -> scope 100",
+            "source vni 100 subnet fd01::/64 -> scope 100",
+            "source vni 101 subnet 10.1.1.0/24 -> scope 100",
+            "endpoint 10.1.0.11 in scope 100 -> vni 100 172.16.0.11",
+            "endpoint 10.1.1.21 in scope 100 -> vni 101 172.16.0.11",
+            "endpoint fd01::11 in scope 100 -> vni 100 172.16.0.11",
+        ]
+    );
+    assert!(world.announcements.is_empty(), "nothing is linked");
+
+    let delta = world.commit(&[put(
+        "links/l",
+        json!({"vpc": "web", "classic": ["office"], "dscp": 10}),
+    )]);
+    let permit = "permit of link l: vni 100 subnet 10.1.0.0/24 with 10.80.1.0/24";
+    assert_eq!(
+        lines(&delta.upserts),
+        [format!("{permit} -> scope 100 both Some(10)")]
+    );
+    assert!(delta.removals.is_empty());
+    let announced: Vec<String> = delta
+        .announcements
+        .keys()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        announced,
+        ["10.1.0.0/24"],
+        "no IPv6 on the classic side, so none is announced"
+    );
+
+    let delta = world.commit(&[delete("links/l")]);
+    assert_eq!((delta.upserts.len(), delta.removals.len()), (0, 1));
+    assert!(delta.announcements.values().all(BTreeSet::is_empty));
+    assert!(world.announcements.is_empty());
+}
+
+#[test]
+fn a_vm_that_moves_is_one_upsert() {
+    let mut world = World::good();
+    let moved = json!({"addrs": ["10.1.1.21"], "mac": "02:00:00:00:00:01", "vtep": "172.16.0.12"});
+    let delta = world.commit(&[put("vms/db/d1", moved)]);
+    assert_eq!(
+        lines(&delta.upserts),
+        ["endpoint 10.1.1.21 in scope 100 -> vni 101 172.16.0.12"]
+    );
+    assert!(delta.removals.is_empty() && delta.announcements.is_empty());
+}
+
+#[test]
+fn leaving_a_ccsi_moves_every_endpoint_of_the_vpc() {
+    let mut world = World::good();
+    let delta = world.commit(&[put("ccsis/prod", json!({"vpcs": ["db"]}))]);
+    assert_eq!(
+        lines(&delta.upserts),
+        [
+            "source vni 101 subnet 10.1.1.0/24 -> scope 101",
+            "endpoint 10.1.1.21 in scope 101 -> vni 101 172.16.0.11",
+        ]
+    );
+    assert_eq!(
+        lines(&delta.removals),
+        ["endpoint 10.1.1.21 in scope 100 -> vni 101 172.16.0.11"]
+    );
+}
+
+#[test]
+fn links_of_another_group_are_not_ours() {
+    let mut world = World::good();
+    let link = json!({"vpc": "web", "classic": ["office"], "group": "west"});
+    let delta = world.commit(&[put("links/l", link)]);
+    assert_eq!(
+        delta,
+        Delta {
+            generation: 2,
+            ..Delta::default()
+        }
+    );
+    let west = Planner::new("west".parse().unwrap());
+    assert_eq!(west.announcements(&world.inventory).len(), 1);
+}
+
+proptest! {
+    /// Differences taken in turn give the plan made anew, entry by entry.
+    #[test]
+    fn incremental_equals_from_scratch(history in history()) {
+        let mut world = World::default();
+        for changes in &history {
+            let delta = world.commit(changes);
+            prop_assert!(delta.upserts.keys().all(|key| !delta.removals.contains_key(key)));
+            let mut anew = Inventory::default();
+            let effects = anew.load(world.store.all());
+            prop_assert_eq!(&world.entries, &planner().entries(&anew), "after {:?}", changes);
+            prop_assert_eq!(&world.announcements, &planner().announcements(&anew));
+            let first = planner().update(&anew, &effects, world.store.generation);
+            prop_assert_eq!(&first.upserts, &world.entries, "the first update is the whole plan");
+            prop_assert_eq!(&first.announcements, &world.announcements);
+        }
+    }
+
+    /// Two prefixes that are announced never overlap: the IDC has one way to each address.
+    #[test]
+    fn announcements_never_overlap(history in history()) {
+        let mut world = World::default();
+        for changes in &history {
+            world.commit(changes);
+            let announced: Vec<&Prefix> = world.announcements.keys().collect();
+            prop_assert!(announced.windows(2).all(|pair| !pair[0].overlaps(pair[1])));
+        }
+    }
+}
