@@ -147,19 +147,17 @@ pub(super) fn merge(path: &AsPath, as4_path: &AsPath) -> AsPath {
             }
         }
     }
-    for segment in as4_path.segments() {
-        let asns = segment.asns();
-        match segments.last_mut() {
-            // One sequence cut in two by the different widths becomes one again.
-            Some((SegmentKind::Sequence, last))
-                if segment.kind() == SegmentKind::Sequence
-                    && last.len() + asns.len() <= MAX_SEGMENT =>
-            {
-                last.extend(asns);
-            }
-            _ => segments.push((segment.kind(), asns.collect())),
-        }
+    let mut tail = as4_path.segments();
+    // One sequence cut in two by the different widths becomes one again.
+    if let (Some((SegmentKind::Sequence, last)), Some(first)) =
+        (segments.last_mut(), tail.clone().next())
+        && first.kind() == SegmentKind::Sequence
+        && last.len() + first.len() <= MAX_SEGMENT
+    {
+        last.extend(first.asns());
+        tail.next();
     }
+    segments.extend(tail.map(|segment| (segment.kind(), segment.asns().collect())));
     AsPath::from_segments(segments.iter().map(|(kind, asns)| (*kind, asns.as_slice())))
 }
 

@@ -237,12 +237,96 @@ impl fmt::Display for AsPath {
 
 impl fmt::Debug for AsPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AsPath({self})")
+        f.write_str("AsPath")?;
+        f.debug_list().entries(self.segments()).finish()
     }
 }
 
 impl Serialize for AsPath {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mixed() -> AsPath {
+        AsPath::from_segments([
+            (SegmentKind::Sequence, &[65001, 70000][..]),
+            (SegmentKind::Set, &[1, 2, 3]),
+        ])
+    }
+
+    #[test]
+    fn questions_asked_of_a_path() {
+        let set_first = AsPath::from_segments([(SegmentKind::Set, &[1, 2][..])]);
+        // path, text, hops, first, origin, has_set
+        let rows = [
+            (AsPath::empty(), "", 0, None, None, false),
+            (AsPath::sequence([1]), "1", 1, Some(1), Some(1), false),
+            (
+                AsPath::sequence([1, 1, 2]),
+                "1 1 2",
+                3,
+                Some(1),
+                Some(2),
+                false,
+            ),
+            (mixed(), "65001 70000 {1,2,3}", 3, Some(65001), None, true),
+            (set_first, "{1,2}", 1, None, None, true),
+        ];
+        for (path, text, hops, first, origin, has_set) in rows {
+            assert_eq!(path.to_string(), text);
+            assert_eq!(
+                (
+                    path.hops(),
+                    path.first(),
+                    path.origin(),
+                    path.has_set(),
+                    path.is_empty()
+                ),
+                (hops, first, origin, has_set, hops == 0),
+                "{text}"
+            );
+        }
+        assert!(mixed().contains(70000) && mixed().contains(3) && !mixed().contains(4));
+    }
+
+    #[test]
+    fn prepending_extends_the_first_sequence_or_starts_one() {
+        let full = AsPath::sequence(vec![7; 255]);
+        let segments = |path: &AsPath| -> Vec<usize> {
+            path.segments().map(|segment| segment.len()).collect()
+        };
+        // path, count, lengths of the segments
+        let rows = [
+            (AsPath::empty(), 1, vec![1]),
+            (AsPath::sequence([2]), 3, vec![4]),
+            (mixed(), 1, vec![3, 3]),
+            (
+                AsPath::from_segments([(SegmentKind::Set, &[1][..])]),
+                2,
+                vec![2, 1],
+            ),
+            (full.clone(), 1, vec![1, 255]),
+            (full, 300, vec![255, 45, 255]),
+        ];
+        for (path, count, expected) in rows {
+            let longer = path.prepended(9, count);
+            assert_eq!(segments(&longer), expected, "{count} before {path}");
+            assert_eq!(longer.hops(), path.hops() + count);
+            assert!(longer.asns().take(count).all(|asn| asn == 9));
+            assert!(longer.asns().skip(count).eq(path.asns()));
+        }
+        assert_eq!(mixed().prepended(9, 0), mixed());
+    }
+
+    #[test]
+    fn empty_segments_are_left_out() {
+        assert_eq!(AsPath::sequence([]), AsPath::empty());
+        let segments = [(SegmentKind::Set, &[][..]), (SegmentKind::Sequence, &[1])];
+        assert_eq!(AsPath::from_segments(segments), AsPath::sequence([1]));
     }
 }

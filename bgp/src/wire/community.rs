@@ -101,3 +101,41 @@ impl<'de> Deserialize<'de> for Community {
         text.parse().map_err(de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_back() {
+        for (text, community) in [
+            ("65001:100", Community::new(65001, 100)),
+            ("0:0", Community(0)),
+            ("65535:65535", Community(u32::MAX)),
+            ("no-export", Community(0xffff_ff01)),
+            ("no-advertise", Community(0xffff_ff02)),
+            ("no-export-subconfed", Community(0xffff_ff03)),
+        ] {
+            assert_eq!(text.parse(), Ok(community));
+            assert_eq!(community.to_string(), text);
+        }
+        assert_eq!("65535:65281".parse(), Ok(Community::NO_EXPORT));
+        for text in [
+            "",
+            "1",
+            "1:",
+            ":1",
+            "1:2:3",
+            "65536:1",
+            "1:65536",
+            "+1:1",
+            "1 :1",
+            "NO-EXPORT",
+        ] {
+            assert_eq!(
+                text.parse::<Community>(),
+                Err(CommunityError(text.to_owned()))
+            );
+        }
+    }
+}

@@ -371,13 +371,18 @@ impl Finding {
             }
             Reason::OriginValue(_) => with_attribute(subcode::INVALID_ORIGIN),
             Reason::NextHopAddress(_) => with_attribute(subcode::INVALID_NEXT_HOP),
-            Reason::SegmentType(_) | Reason::SegmentEmpty | Reason::SegmentOverrun => {
+            Reason::SegmentType(_)
+            | Reason::SegmentEmpty
+            | Reason::SegmentOverrun
+            | Reason::AsZero
+                if self.place == Place::Attribute(AttributeCode::AS_PATH) =>
+            {
                 bare(subcode::MALFORMED_AS_PATH)
             }
-            Reason::AsZero if self.place == Place::Attribute(AttributeCode::AS_PATH) => {
-                bare(subcode::MALFORMED_AS_PATH)
-            }
-            Reason::AsZero
+            Reason::SegmentType(_)
+            | Reason::SegmentEmpty
+            | Reason::SegmentOverrun
+            | Reason::AsZero
             | Reason::NotFromThisPeer
             | Reason::MpNextHopLength { .. }
             | Reason::MpTruncated => with_attribute(subcode::OPTIONAL_ATTRIBUTE),

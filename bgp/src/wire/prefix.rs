@@ -371,3 +371,6 @@ impl TryFrom<ipnet::IpNet> for Prefix {
         Prefix::new(net.addr(), net.prefix_len())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,339 @@
+//! A second opinion: what we write, `bgpkit-parser` reads as the same message.
+//!
+//! Its messages are translated into ours and compared whole. Left out is only what it does not
+//! model: families other than IPv4 and IPv6 unicast, the N bit of graceful restart, and codes
+//! that it types further than we do; and default routes, since it takes a field that starts with
+//! a 0 for one with path identifiers.
+
+use bgp::wire::{AfiSafi, pack};
+use bgp::wire::{
+    Aggregator, AsPath, AttributeCode, AttributeFlags, Attributes, Capability, Community, Family,
+    GracefulRestart, GracefulRestartFamily, Message, MpReach, MpUnreach, NextHop, Notification,
+    Open, Origin, Prefix, RouteRefresh, SegmentKind, UnknownAttribute, Update, WireOptions,
+};
+use bgpkit_parser::models::capabilities::BgpCapabilityType;
+use bgpkit_parser::models::{
+    AsPathSegment, AsnLength, AttributeValue, BgpMessage, BgpOpenMessage, BgpUpdateMessage,
+    CapabilityValue, NetworkPrefix, NextHopAddress, Nlri, ParamValue,
+};
+use bgpkit_parser::parser::bgp::parse_bgp_message;
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+
+use crate::{generate, hex};
+
+/// Our message without what the other side cannot show.
+fn common_ground(message: Message) -> Message {
+    match message {
+        Message::Open(mut open) => {
+            open.capabilities.retain_mut(|capability| match capability {
+                Capability::Multiprotocol(family) => family.family().is_some(),
+                Capability::GracefulRestart(restart) => {
+                    restart.notification = false;
+                    restart
+                        .families
+                        .retain(|entry| entry.family.family().is_some());
+                    true
+                }
+                Capability::Unknown { code, .. } => *code > 73,
+                Capability::RouteRefresh | Capability::FourOctetAs(_) => true,
+            });
+            Message::Open(open)
+        }
+        Message::Update(mut update) => {
+            update
+                .attributes
+                .unknown
+                .retain(|attribute| attribute.code == AttributeCode(99));
+            update
+                .mp_reach
+                .take_if(|reach| matches!(reach, MpReach::Other { .. }));
+            update
+                .mp_unreach
+                .take_if(|unreach| matches!(unreach, MpUnreach::Other { .. }));
+            let not_default = |prefix: &Prefix| prefix.len() > 0;
+            update.withdrawn.retain(not_default);
+            update.nlri.retain(not_default);
+            if let Some(MpReach::Unicast { nlri, .. }) = &mut update.mp_reach {
+                nlri.retain(not_default);
+            }
+            if let Some(MpUnreach::Unicast { nlri, .. }) = &mut update.mp_unreach {
+                nlri.retain(not_default);
+            }
+            Message::Update(update)
+        }
+        other => other,
+    }
+}
+
+fn translated(message: BgpMessage) -> Message {
+    match message {
+        BgpMessage::Open(open) => Message::Open(translated_open(open)),
+        BgpMessage::Update(update) => Message::Update(translated_update(update)),
+        BgpMessage::Notification(notification) => {
+            let (code, subcode) = notification.error.get_codes();
+            Message::Notification(Notification {
+                code,
+                subcode,
+                data: notification.data.into(),
+            })
+        }
+        BgpMessage::KeepAlive => Message::Keepalive,
+        BgpMessage::RouteRefresh(refresh) => Message::RouteRefresh(RouteRefresh {
+            family: AfiSafi {
+                afi: refresh.afi,
+                safi: refresh.safi,
+            },
+            subtype: refresh.subtype,
+        }),
+    }
+}
+
+fn translated_open(open: BgpOpenMessage) -> Open {
+    assert_eq!(open.version, 4);
+    let mut capabilities = Vec::new();
+    for parameter in open.opt_params {
+        let ParamValue::Capacities(list) = parameter.param_value else {
+            panic!("{parameter:?}")
+        };
+        for capability in list {
+            capabilities.push(match capability.value {
+                CapabilityValue::MultiprotocolExtensions(family) => {
+                    let (afi, safi) = (family.afi as u16, family.safi as u8);
+                    Capability::Multiprotocol(AfiSafi { afi, safi })
+                }
+                CapabilityValue::RouteRefresh(_) => Capability::RouteRefresh,
+                CapabilityValue::FourOctetAs(capability) => {
+                    Capability::FourOctetAs(capability.asn)
+                }
+                CapabilityValue::GracefulRestart(restart) => {
+                    let entry = |family: bgpkit_parser::models::capabilities::GracefulRestartAddressFamily| {
+                        GracefulRestartFamily {
+                            family: AfiSafi { afi: family.afi as u16, safi: family.safi as u8 },
+                            forwarding_preserved: family.forwarding_state,
+                        }
+                    };
+                    Capability::GracefulRestart(GracefulRestart {
+                        restarting: restart.restart_state,
+                        notification: false,
+                        restart_time: restart.restart_time,
+                        families: restart.address_families.into_iter().map(entry).collect(),
+                    })
+                }
+                CapabilityValue::Raw(value) => {
+                    let BgpCapabilityType::Unknown(code) = capability.ty else {
+                        panic!("{:?} not understood: {value:?}", capability.ty)
+                    };
+                    Capability::Unknown { code, value: value.into() }
+                }
+                other => panic!("{other:?}"),
+            });
+        }
+    }
+    Open {
+        my_as: u16::try_from(u32::from(open.asn)).expect("2 octets"),
+        hold_time: open.hold_time,
+        router_id: open.bgp_identifier,
+        capabilities,
+    }
+}
+
+fn prefixes(theirs: Vec<NetworkPrefix>) -> Vec<Prefix> {
+    let prefix = |theirs: NetworkPrefix| Prefix::try_from(theirs.prefix).expect("canonical");
+    theirs.into_iter().map(prefix).collect()
+}
+
+fn family(nlri: &Nlri) -> Family {
+    let afi_safi = AfiSafi {
+        afi: nlri.afi as u16,
+        safi: nlri.safi as u8,
+    };
+    afi_safi.family().expect("a family we know")
+}
+
+fn translated_update(update: BgpUpdateMessage) -> Update {
+    let mut translated = Update {
+        withdrawn: prefixes(update.withdrawn_prefixes),
+        nlri: prefixes(update.announced_prefixes),
+        ..Update::default()
+    };
+    let mut attributes = Attributes::default();
+    let as_path = update.attributes.effective_as_path();
+    attributes.as_path = as_path.map(|path| {
+        let segments: Vec<(SegmentKind, Vec<u32>)> = path
+            .segments
+            .iter()
+            .map(|segment| {
+                let (kind, asns) = match segment {
+                    AsPathSegment::AsSequence(asns) => (SegmentKind::Sequence, asns),
+                    AsPathSegment::AsSet(asns) => (SegmentKind::Set, asns),
+                    other => panic!("{other:?}"),
+                };
+                (kind, asns.iter().map(|asn| u32::from(*asn)).collect())
+            })
+            .collect();
+        AsPath::from_segments(segments.iter().map(|(kind, asns)| (*kind, asns.as_slice())))
+    });
+    for attribute in update.attributes.into_attributes_iter() {
+        match attribute.value {
+            AttributeValue::Origin(origin) => {
+                attributes.origin = Origin::from_octet(origin as u8);
+            }
+            AttributeValue::AsPath(_) | AttributeValue::As4Path(_) => {}
+            AttributeValue::NextHop(std::net::IpAddr::V4(next_hop)) => {
+                attributes.next_hop = Some(next_hop);
+            }
+            AttributeValue::MultiExitDiscriminator(med) => attributes.med = Some(med),
+            AttributeValue::LocalPreference(value) => attributes.local_pref = Some(value),
+            AttributeValue::AtomicAggregate => attributes.atomic_aggregate = true,
+            AttributeValue::Aggregator { asn, id } | AttributeValue::As4Aggregator { asn, id } => {
+                attributes.aggregator = Some(Aggregator {
+                    asn: asn.into(),
+                    router_id: id,
+                });
+            }
+            AttributeValue::Communities(communities) => {
+                use bgpkit_parser::models::Community as Theirs;
+                let ours = |community| match community {
+                    Theirs::NoExport => Community::NO_EXPORT,
+                    Theirs::NoAdvertise => Community::NO_ADVERTISE,
+                    Theirs::NoExportSubConfed => Community::NO_EXPORT_SUBCONFED,
+                    Theirs::Custom(asn, value) => {
+                        Community::new(u16::try_from(u32::from(asn)).expect("2 octets"), value)
+                    }
+                };
+                attributes.communities = communities.into_iter().map(ours).collect();
+            }
+            AttributeValue::MpReachNlri(nlri) => {
+                let next_hop = match nlri.next_hop {
+                    Some(NextHopAddress::Ipv4(address)) => NextHop::V4(address),
+                    Some(NextHopAddress::Ipv6(address)) => NextHop::V6(address),
+                    Some(NextHopAddress::Ipv6LinkLocal(global, link_local)) => {
+                        NextHop::V6WithLinkLocal { global, link_local }
+                    }
+                    other => panic!("{other:?}"),
+                };
+                translated.mp_reach = Some(MpReach::Unicast {
+                    family: family(&nlri),
+                    next_hop,
+                    nlri: prefixes(nlri.prefixes),
+                });
+            }
+            AttributeValue::MpUnreachNlri(nlri) => {
+                translated.mp_unreach = Some(MpUnreach::Unicast {
+                    family: family(&nlri),
+                    nlri: prefixes(nlri.prefixes),
+                });
+            }
+            AttributeValue::Unknown(raw) => {
+                let flags = attribute.flag.bits() & !AttributeFlags::EXTENDED_LENGTH;
+                attributes.unknown.push(UnknownAttribute {
+                    flags: AttributeFlags(flags),
+                    code: AttributeCode(raw.code),
+                    value: raw.bytes.to_vec().into(),
+                });
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    Update {
+        attributes,
+        ..translated
+    }
+}
+
+/// The message with neighbouring sequences of its AS path made one. Its merge of AS_PATH and
+/// AS4_PATH does that to the whole path, ours only where the two meet.
+fn joined(message: Message) -> Message {
+    let Message::Update(mut update) = message else {
+        return message;
+    };
+    if let Some(path) = &update.attributes.as_path {
+        let mut segments: Vec<(SegmentKind, Vec<u32>)> = Vec::new();
+        for segment in path.segments() {
+            match segments.last_mut() {
+                Some((SegmentKind::Sequence, asns)) if segment.kind() == SegmentKind::Sequence => {
+                    asns.extend(segment.asns());
+                }
+                _ => segments.push((segment.kind(), segment.asns().collect())),
+            }
+        }
+        let segments = segments.iter().map(|(kind, asns)| (*kind, asns.as_slice()));
+        update.attributes.as_path = Some(AsPath::from_segments(segments));
+    }
+    Message::Update(update)
+}
+
+fn check(octets: &[u8], options: &WireOptions, message: &Message) -> Result<(), TestCaseError> {
+    let width = if options.four_octet_as {
+        AsnLength::Bits32
+    } else {
+        AsnLength::Bits16
+    };
+    let theirs = parse_bgp_message(&mut Bytes::copy_from_slice(octets), false, &width);
+    let theirs = theirs.map_err(|error| {
+        TestCaseError::fail(format!("{error}: {message:?} as {}", hex::show(octets)))
+    })?;
+    match options.four_octet_as {
+        true => prop_assert_eq!(translated(theirs), message.clone()),
+        false => prop_assert_eq!(joined(translated(theirs)), joined(message.clone())),
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn bgpkit_reads_what_we_write(
+        (options, message) in generate::options().prop_flat_map(|options| {
+            (Just(options), generate::message(options).prop_map(common_ground))
+        }),
+    ) {
+        let octets = message.to_bytes(&options).expect("fits");
+        check(&octets, &options, &message)?;
+    }
+}
+
+#[test]
+fn bgpkit_reads_what_we_pack() {
+    let options = WireOptions {
+        four_octet_as: true,
+        ..WireOptions::default()
+    };
+    let attributes = Attributes {
+        origin: Some(Origin::Igp),
+        as_path: Some(AsPath::sequence([65001, 4_200_000_000])),
+        med: Some(10),
+        communities: vec![Community::new(65001, 1)],
+        ..Attributes::default()
+    };
+    let v4: Vec<Prefix> = (0..5000_u32)
+        .map(|n| Prefix::new(std::net::Ipv4Addr::from(0x0a00_0000 + (n << 8)).into(), 24))
+        .collect::<Result<_, _>>()
+        .expect("prefixes");
+    let v6: Vec<Prefix> = (0..5000_u128)
+        .map(|n| {
+            let address = std::net::Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) + (n << 80));
+            Prefix::new(address.into(), 48)
+        })
+        .collect::<Result<_, _>>()
+        .expect("prefixes");
+    for (family, next_hop, prefixes) in [
+        (Family::Ipv4Unicast, NextHop::V4([10, 0, 0, 1].into()), v4),
+        (
+            Family::Ipv6Unicast,
+            NextHop::V6("2001:db8::1".parse().expect("address")),
+            v6,
+        ),
+    ] {
+        let mut stream = BytesMut::new();
+        let all = || prefixes.iter().copied();
+        pack::announce(family, next_hop, &attributes, all(), &options, &mut stream).expect("fits");
+        pack::withdraw(family, all(), &options, &mut stream).expect("fits");
+        while let Some(frame) = bgp::wire::frame::split(&mut stream, &options).expect("valid") {
+            let ours = Message::decode(&frame, &options).expect("valid").message;
+            check(&frame, &options, &ours).expect("equal");
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Strategies for valid messages: everything they yield must survive the wire unchanged.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use bgp::wire::{
+    AfiSafi, Aggregator, AsPath, AttributeCode, AttributeFlags, Attributes, Capability, Community,
+    Family, GracefulRestart, GracefulRestartFamily, Message, MpReach, MpUnreach, NextHop,
+    Notification, Open, Origin, Prefix, RouteRefresh, SegmentKind, UnknownAttribute, Update,
+    WireOptions,
+};
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+
+pub(crate) fn prefix(family: Family) -> BoxedStrategy<Prefix> {
+    let containing =
+        |address: IpAddr, len| Prefix::containing(address, len).expect("length fits the family");
+    match family {
+        Family::Ipv4Unicast => (any::<Ipv4Addr>(), 0..=32_u8)
+            .prop_map(move |(address, len)| containing(address.into(), len))
+            .boxed(),
+        Family::Ipv6Unicast => (any::<Ipv6Addr>(), 0..=128_u8)
+            .prop_map(move |(address, len)| containing(address.into(), len))
+            .boxed(),
+    }
+}
+
+pub(crate) fn family() -> impl Strategy<Value = Family> {
+    prop::sample::select(Family::ALL.to_vec())
+}
+
+fn afi_safi() -> impl Strategy<Value = AfiSafi> {
+    prop_oneof![
+        family().prop_map(AfiSafi::from),
+        (any::<u16>(), any::<u8>()).prop_map(|(afi, safi)| AfiSafi { afi, safi }),
+    ]
+}
+
+fn unknown_family() -> impl Strategy<Value = AfiSafi> {
+    afi_safi().prop_filter("known family", |family| family.family().is_none())
+}
+
+fn asn() -> impl Strategy<Value = u32> {
+    prop_oneof![1..=65535_u32, Just(23456), 65536..=u32::MAX]
+}
+
+pub(crate) fn as_path() -> impl Strategy<Value = AsPath> {
+    let kind = prop_oneof![Just(SegmentKind::Sequence), Just(SegmentKind::Set)];
+    vec((kind, vec(asn(), 1..6)), 0..4).prop_map(|segments| {
+        AsPath::from_segments(segments.iter().map(|(kind, asns)| (*kind, asns.as_slice())))
+    })
+}
+
+fn host() -> impl Strategy<Value = Ipv4Addr> {
+    // First octets 1 to 223 but 127.
+    (1..=222_u8, any::<[u8; 3]>()).prop_map(|(first, [b, c, d])| {
+        Ipv4Addr::new(if first < 127 { first } else { first + 1 }, b, c, d)
+    })
+}
+
+fn unknown_attributes() -> impl Strategy<Value = Vec<UnknownAttribute>> {
+    // Codes between, before and after the known ones.
+    let code = prop::sample::select(vec![0_u8, 9, 10, 16, 19, 26, 32, 35, 99, 128, 255]);
+    let flags = prop::sample::select(vec![0x80_u8, 0xc0, 0xe0, 0xa0]);
+    let value = prop_oneof![9 => vec(any::<u8>(), 0..20), 1 => vec(any::<u8>(), 250..260)];
+    prop::collection::btree_map(code, (flags, value), 0..4).prop_map(
+        |attributes: BTreeMap<u8, (u8, Vec<u8>)>| {
+            attributes
+                .into_iter()
+                .map(|(code, (flags, value))| UnknownAttribute {
+                    flags: AttributeFlags(flags),
+                    code: AttributeCode(code),
+                    value: value.into(),
+                })
+                .collect()
+        },
+    )
+}
+
+/// Attributes without NEXT_HOP.
+pub(crate) fn attributes(options: WireOptions) -> impl Strategy<Value = Attributes> {
+    let origin = prop_oneof![
+        Just(Origin::Igp),
+        Just(Origin::Egp),
+        Just(Origin::Incomplete)
+    ];
+    let aggregator =
+        (asn(), any::<Ipv4Addr>()).prop_map(|(asn, router_id)| Aggregator { asn, router_id });
+    let local_pref = of(any::<u32>()).prop_map(move |value| value.filter(|_| options.internal));
+    let communities = vec(any::<u32>().prop_map(Community), 0..5);
+    (
+        origin,
+        as_path(),
+        of(any::<u32>()),
+        local_pref,
+        any::<bool>(),
+        of(aggregator),
+        communities,
+        unknown_attributes(),
+    )
+        .prop_map(
+            |(
+                origin,
+                as_path,
+                med,
+                local_pref,
+                atomic_aggregate,
+                aggregator,
+                communities,
+                unknown,
+            )| {
+                Attributes {
+                    origin: Some(origin),
+                    as_path: Some(as_path),
+                    next_hop: None,
+                    med,
+                    local_pref,
+                    atomic_aggregate,
+                    aggregator,
+                    communities,
+                    unknown,
+                }
+            },
+        )
+}
+
+pub(crate) fn next_hop(family: Family) -> BoxedStrategy<NextHop> {
+    match family {
+        Family::Ipv4Unicast => host().prop_map(NextHop::V4).boxed(),
+        Family::Ipv6Unicast => prop_oneof![
+            any::<Ipv6Addr>().prop_map(NextHop::V6),
+            (any::<Ipv6Addr>(), any::<Ipv6Addr>())
+                .prop_map(|(global, link_local)| NextHop::V6WithLinkLocal { global, link_local }),
+        ]
+        .boxed(),
+    }
+}
+
+fn mp_reach() -> impl Strategy<Value = MpReach> {
+    let unicast = family().prop_flat_map(|family| {
+        (next_hop(family), vec(prefix(family), 0..20)).prop_map(move |(next_hop, nlri)| {
+            MpReach::Unicast {
+                family,
+                next_hop,
+                nlri,
+            }
+        })
+    });
+    let other = (
+        unknown_family(),
+        vec(any::<u8>(), 0..256),
+        vec(any::<u8>(), 0..40),
+    )
+        .prop_map(|(family, next_hop, nlri)| MpReach::Other {
+            family,
+            next_hop: next_hop.into(),
+            nlri: nlri.into(),
+        });
+    prop_oneof![3 => unicast, 1 => other]
+}
+
+fn mp_unreach() -> impl Strategy<Value = MpUnreach> {
+    let unicast = family().prop_flat_map(|family| {
+        vec(prefix(family), 0..20).prop_map(move |nlri| MpUnreach::Unicast { family, nlri })
+    });
+    let other =
+        (unknown_family(), vec(any::<u8>(), 0..40)).prop_map(|(family, nlri)| MpUnreach::Other {
+            family,
+            nlri: nlri.into(),
+        });
+    prop_oneof![3 => unicast, 1 => other]
+}
+
+pub(crate) fn update(options: WireOptions) -> impl Strategy<Value = Update> {
+    let v4 = || vec(prefix(Family::Ipv4Unicast), 0..20);
+    (
+        v4(),
+        of(attributes(options)),
+        v4(),
+        host(),
+        of(mp_reach()),
+        of(mp_unreach()),
+    )
+        .prop_map(
+            |(withdrawn, attributes, mut nlri, next_hop, mut mp_reach, mp_unreach)| {
+                // Without attributes nothing is announced, without IPv4 routes there is no NEXT_HOP.
+                if attributes.is_none() {
+                    (nlri, mp_reach) = (Vec::new(), None);
+                }
+                let mut attributes = attributes.unwrap_or_default();
+                attributes.next_hop = (!nlri.is_empty()).then_some(next_hop);
+                Update {
+                    withdrawn,
+                    attributes,
+                    nlri,
+                    mp_reach,
+                    mp_unreach,
+                }
+            },
+        )
+}
+
+fn capability() -> impl Strategy<Value = Capability> {
+    let graceful_restart = (
+        any::<bool>(),
+        any::<bool>(),
+        0..=GracefulRestart::MAX_RESTART_TIME,
+        vec((afi_safi(), any::<bool>()), 0..4),
+    )
+        .prop_map(
+            |(restarting, notification, restart_time, families)| GracefulRestart {
+                restarting,
+                notification,
+                restart_time,
+                families: families
+                    .into_iter()
+                    .map(|(family, forwarding_preserved)| GracefulRestartFamily {
+                        family,
+                        forwarding_preserved,
+                    })
+                    .collect(),
+            },
+        );
+    let unknown = (any::<u8>(), vec(any::<u8>(), 0..100))
+        .prop_filter("known code", |(code, _)| ![1, 2, 64, 65].contains(code))
+        .prop_map(|(code, value)| Capability::Unknown {
+            code,
+            value: value.into(),
+        });
+    prop_oneof![
+        afi_safi().prop_map(Capability::Multiprotocol),
+        Just(Capability::RouteRefresh),
+        graceful_restart.prop_map(Capability::GracefulRestart),
+        asn().prop_map(Capability::FourOctetAs),
+        unknown,
+    ]
+}
+
+pub(crate) fn open() -> impl Strategy<Value = Open> {
+    (
+        1..=u16::MAX,
+        any::<u16>(),
+        1..=u32::MAX,
+        vec(capability(), 0..12),
+    )
+        .prop_map(|(my_as, hold_time, router_id, capabilities)| Open {
+            my_as,
+            hold_time: if matches!(hold_time, 1 | 2) {
+                0
+            } else {
+                hold_time
+            },
+            router_id: router_id.into(),
+            capabilities,
+        })
+}
+
+pub(crate) fn options() -> impl Strategy<Value = WireOptions> {
+    any::<[bool; 3]>().prop_map(|[four_octet_as, extended_messages, internal]| WireOptions {
+        four_octet_as,
+        extended_messages,
+        internal,
+    })
+}
+
+pub(crate) fn message(options: WireOptions) -> impl Strategy<Value = Message> {
+    let notification =
+        (any::<u8>(), any::<u8>(), vec(any::<u8>(), 0..50)).prop_map(|(code, subcode, data)| {
+            Notification {
+                code,
+                subcode,
+                data: Bytes::from(data),
+            }
+        });
+    let refresh =
+        (afi_safi(), any::<u8>()).prop_map(|(family, subtype)| RouteRefresh { family, subtype });
+    prop_oneof![
+        2 => open().prop_map(Message::Open),
+        6 => update(options).prop_map(Message::Update),
+        1 => notification.prop_map(Message::Notification),
+        1 => Just(Message::Keepalive),
+        1 => refresh.prop_map(Message::RouteRefresh),
+    ]
+}

@@ -1,0 +1,10 @@
+//! The codec seen from outside: octets beside structs, errors beside notifications, laws.
+
+mod as4;
+mod differential;
+mod errors;
+mod generate;
+mod hex;
+mod laws;
+mod pack;
+mod vectors;

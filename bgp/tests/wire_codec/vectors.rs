@@ -1,0 +1,610 @@
+//! Octets beside the struct they mean, both ways, one row per form a message can take.
+
+use std::net::Ipv4Addr;
+
+use bgp::wire::{
+    AfiSafi, Aggregator, AsPath, AttributeCode, AttributeFlags, Attributes, Capability, Cease,
+    Community, Family, GracefulRestart, GracefulRestartFamily, Message, MpReach, MpUnreach,
+    NextHop, Notification, Open, Origin, Prefix, RouteRefresh, SegmentKind, UnexpectedIn,
+    UnknownAttribute, Update, WireOptions,
+};
+use bytes::Bytes;
+
+use crate::hex;
+
+struct Vector {
+    name: &'static str,
+    options: WireOptions,
+    kind: u8,
+    body: &'static str,
+    message: Message,
+}
+
+const FOUR_OCTET: WireOptions = WireOptions {
+    four_octet_as: true,
+    extended_messages: false,
+    internal: false,
+};
+const TWO_OCTET: WireOptions = WireOptions {
+    four_octet_as: false,
+    ..FOUR_OCTET
+};
+const INTERNAL: WireOptions = WireOptions {
+    internal: true,
+    ..FOUR_OCTET
+};
+
+fn prefix(text: &str) -> Prefix {
+    text.parse().expect("prefix")
+}
+
+fn prefixes(texts: &[&str]) -> Vec<Prefix> {
+    texts.iter().map(|text| prefix(text)).collect()
+}
+
+fn attributes(asns: &[u32]) -> Attributes {
+    Attributes {
+        origin: Some(Origin::Igp),
+        as_path: Some(AsPath::sequence(asns.iter().copied())),
+        ..Attributes::default()
+    }
+}
+
+/// Forms we write exactly as we read them.
+fn vectors() -> Vec<Vector> {
+    let router_id = Ipv4Addr::new(10, 0, 0, 1);
+    let vector = |name, options, kind, body, message| Vector {
+        name,
+        options,
+        kind,
+        body,
+        message,
+    };
+    vec![
+        vector("keepalive", FOUR_OCTET, 4, "", Message::Keepalive),
+        vector(
+            "open without capabilities",
+            FOUR_OCTET,
+            1,
+            "04 fde9 0009 0a000001 00",
+            Message::Open(Open {
+                my_as: 65001,
+                hold_time: 9,
+                router_id,
+                capabilities: Vec::new(),
+            }),
+        ),
+        vector(
+            "open with every typed capability in one parameter",
+            FOUR_OCTET,
+            1,
+            "04 5ba0 00b4 0a000001 26     # AS_TRANS, 180 s
+             02 24
+             01 04 0001 00 01             # IPv4 unicast
+             01 04 0002 00 01             # IPv6 unicast
+             02 00                        # route refresh
+             40 0a c078 0001 01 80 0002 01 00   # R, N, 120 s; F for IPv4 only
+             06 00                        # not known here
+             47 00                        # not known here
+             41 04 000f4240",
+            Message::Open(Open::new(
+                1_000_000,
+                180,
+                router_id,
+                vec![
+                    Capability::multiprotocol(Family::Ipv4Unicast),
+                    Capability::multiprotocol(Family::Ipv6Unicast),
+                    Capability::RouteRefresh,
+                    Capability::GracefulRestart(GracefulRestart {
+                        restarting: true,
+                        notification: true,
+                        restart_time: 120,
+                        families: vec![
+                            GracefulRestartFamily {
+                                family: Family::Ipv4Unicast.into(),
+                                forwarding_preserved: true,
+                            },
+                            GracefulRestartFamily {
+                                family: Family::Ipv6Unicast.into(),
+                                forwarding_preserved: false,
+                            },
+                        ],
+                    }),
+                    Capability::Unknown {
+                        code: 6,
+                        value: [].into(),
+                    },
+                    Capability::Unknown {
+                        code: 71,
+                        value: [].into(),
+                    },
+                ],
+            )),
+        ),
+        vector(
+            "notification with data",
+            FOUR_OCTET,
+            3,
+            "02 06 beef",
+            Message::Notification(Notification {
+                code: 2,
+                subcode: 6,
+                data: Bytes::from_static(&[0xbe, 0xef]),
+            }),
+        ),
+        vector(
+            "cease",
+            FOUR_OCTET,
+            3,
+            "06 07",
+            Message::Notification(Notification::cease(Cease::ConnectionCollisionResolution)),
+        ),
+        vector(
+            "hold timer expired",
+            FOUR_OCTET,
+            3,
+            "04 00",
+            Message::Notification(Notification::hold_timer_expired()),
+        ),
+        vector(
+            "unexpected message",
+            FOUR_OCTET,
+            3,
+            "05 02 02",
+            Message::Notification(Notification::unexpected_message(
+                UnexpectedIn::OpenConfirm,
+                2,
+            )),
+        ),
+        vector(
+            "route refresh",
+            FOUR_OCTET,
+            5,
+            "0002 00 01",
+            Message::RouteRefresh(RouteRefresh {
+                family: Family::Ipv6Unicast.into(),
+                subtype: 0,
+            }),
+        ),
+        vector(
+            "route refresh of an unknown family",
+            FOUR_OCTET,
+            5,
+            "0019 00 46",
+            Message::RouteRefresh(RouteRefresh {
+                family: AfiSafi { afi: 25, safi: 70 },
+                subtype: 0,
+            }),
+        ),
+        vector(
+            "end of RIB, IPv4",
+            FOUR_OCTET,
+            2,
+            "0000 0000",
+            Message::Update(Update::end_of_rib(Family::Ipv4Unicast)),
+        ),
+        vector(
+            "end of RIB, IPv6",
+            FOUR_OCTET,
+            2,
+            "0000 0007 90 0f 0003 0002 01",
+            Message::Update(Update::end_of_rib(Family::Ipv6Unicast)),
+        ),
+        vector(
+            "withdrawal, every octet count of a prefix",
+            FOUR_OCTET,
+            2,
+            "000f 00 08 0a 10 c0a8 18 c0a801 20 c0a80101 0000",
+            Message::Update(Update {
+                withdrawn: prefixes(&[
+                    "0.0.0.0/0",
+                    "10.0.0.0/8",
+                    "192.168.0.0/16",
+                    "192.168.1.0/24",
+                    "192.168.1.1/32",
+                ]),
+                ..Update::default()
+            }),
+        ),
+        vector(
+            "announcement, 4-octet AS",
+            FOUR_OCTET,
+            2,
+            "0000 0018
+             40 01 01 00
+             40 02 0a 02 02 0000fde9 000f4240
+             40 03 04 0a000001
+             18 0a0102 19 0a010380",
+            Message::Update(Update {
+                attributes: Attributes {
+                    next_hop: Some(router_id),
+                    ..attributes(&[65001, 1_000_000])
+                },
+                nlri: prefixes(&["10.1.2.0/24", "10.1.3.128/25"]),
+                ..Update::default()
+            }),
+        ),
+        vector(
+            "announcement, 2-octet AS with AS4_PATH and AS4_AGGREGATOR",
+            TWO_OCTET,
+            2,
+            "0000 0035
+             40 01 01 00
+             40 02 06 02 02 fde9 5ba0
+             40 03 04 0a000001
+             c0 07 06 5ba0 0a000002
+             c0 11 0a 02 02 0000fde9 000f4240
+             c0 12 08 000f4240 0a000002
+             00",
+            Message::Update(Update {
+                attributes: Attributes {
+                    next_hop: Some(router_id),
+                    aggregator: Some(Aggregator {
+                        asn: 1_000_000,
+                        router_id: Ipv4Addr::new(10, 0, 0, 2),
+                    }),
+                    ..attributes(&[65001, 1_000_000])
+                },
+                nlri: prefixes(&["0.0.0.0/0"]),
+                ..Update::default()
+            }),
+        ),
+        vector(
+            "announcement with every attribute, from an internal peer",
+            INTERNAL,
+            2,
+            "0000 0054
+             40 01 01 02
+             40 02 10 02 01 0000fde9 01 02 00000001 00000002
+             40 03 04 0a000001
+             80 04 04 00000064
+             40 05 04 000000c8
+             40 06 00
+             c0 07 08 0000fde9 0a000002
+             c0 08 08 fde90064 ffffff01
+             e0 20 0c 000000010000000200000003    # large communities: not known here
+             00",
+            Message::Update(Update {
+                attributes: Attributes {
+                    origin: Some(Origin::Incomplete),
+                    as_path: Some(AsPath::from_segments([
+                        (SegmentKind::Sequence, &[65001][..]),
+                        (SegmentKind::Set, &[1, 2]),
+                    ])),
+                    next_hop: Some(router_id),
+                    med: Some(100),
+                    local_pref: Some(200),
+                    atomic_aggregate: true,
+                    aggregator: Some(Aggregator {
+                        asn: 65001,
+                        router_id: Ipv4Addr::new(10, 0, 0, 2),
+                    }),
+                    communities: vec![Community::new(65001, 100), Community::NO_EXPORT],
+                    unknown: vec![UnknownAttribute {
+                        flags: AttributeFlags(0xe0),
+                        code: AttributeCode(32),
+                        value: [0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3].into(),
+                    }],
+                },
+                nlri: prefixes(&["0.0.0.0/0"]),
+                ..Update::default()
+            }),
+        ),
+        vector(
+            "IPv6, 16-octet next hop, beside a withdrawal of IPv4",
+            FOUR_OCTET,
+            2,
+            "0004 18 0a0102
+             0032
+             90 0e 0021 0002 01 10 20010db8000000000000000000000001 00
+                30 20010db80001 20 20010db8
+             40 01 01 00
+             40 02 06 02 01 0000fde9",
+            Message::Update(Update {
+                withdrawn: prefixes(&["10.1.2.0/24"]),
+                attributes: attributes(&[65001]),
+                mp_reach: Some(MpReach::Unicast {
+                    family: Family::Ipv6Unicast,
+                    next_hop: NextHop::V6("2001:db8::1".parse().expect("address")),
+                    nlri: prefixes(&["2001:db8:1::/48", "2001:db8::/32"]),
+                }),
+                ..Update::default()
+            }),
+        ),
+        vector(
+            "IPv6, 32-octet next hop, and a withdrawal of IPv6",
+            FOUR_OCTET,
+            2,
+            "0000 0047
+             90 0f 0004 0002 01 00
+             90 0e 0026 0002 01 20 20010db8000000000000000000000001
+                fe800000000000000000000000000001 00 00
+             40 01 01 00
+             40 02 0e 02 03 0000fde9 0000fde9 0000fde9",
+            Message::Update(Update {
+                attributes: attributes(&[65001, 65001, 65001]),
+                mp_reach: Some(MpReach::Unicast {
+                    family: Family::Ipv6Unicast,
+                    next_hop: NextHop::V6WithLinkLocal {
+                        global: "2001:db8::1".parse().expect("address"),
+                        link_local: "fe80::1".parse().expect("address"),
+                    },
+                    nlri: prefixes(&["::/0"]),
+                }),
+                mp_unreach: Some(MpUnreach::Unicast {
+                    family: Family::Ipv6Unicast,
+                    nlri: prefixes(&["::/0"]),
+                }),
+                ..Update::default()
+            }),
+        ),
+        vector(
+            "families not known stay octets",
+            FOUR_OCTET,
+            2,
+            "0000 0024
+             90 0f 0005 4004 47 cafe
+             90 0e 000a 0019 46 02 0102 00 0a0b0c
+             40 01 01 00
+             40 02 06 02 01 0000fde9",
+            Message::Update(Update {
+                attributes: attributes(&[65001]),
+                mp_reach: Some(MpReach::Other {
+                    family: AfiSafi { afi: 25, safi: 70 },
+                    next_hop: [1, 2].into(),
+                    nlri: [10, 11, 12].into(),
+                }),
+                mp_unreach: Some(MpUnreach::Other {
+                    family: AfiSafi {
+                        afi: 16388,
+                        safi: 71,
+                    },
+                    nlri: [0xca, 0xfe].into(),
+                }),
+                ..Update::default()
+            }),
+        ),
+    ]
+}
+
+#[test]
+fn octets_and_structs_agree_both_ways() {
+    for Vector {
+        name,
+        options,
+        kind,
+        body,
+        message,
+    } in vectors()
+    {
+        let octets = hex::message(kind, &hex::octets(body));
+        let written = message
+            .to_bytes(&options)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(hex::show(&written), hex::show(&octets), "{name}: written");
+        let decoded =
+            Message::decode(&octets, &options).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(decoded.message, message, "{name}: read");
+        assert_eq!(decoded.findings, [], "{name}: findings");
+    }
+}
+
+/// Forms a peer may use that we write otherwise.
+#[test]
+fn other_forms_of_the_same_message_are_read() {
+    let open = |capabilities| {
+        Message::Open(Open {
+            my_as: 65001,
+            hold_time: 9,
+            router_id: Ipv4Addr::new(10, 0, 0, 1),
+            capabilities,
+        })
+    };
+    let both = vec![Capability::RouteRefresh, Capability::FourOctetAs(65001)];
+    let long = vec![Capability::Unknown {
+        code: 200,
+        value: [7; 255].into(),
+    }];
+    let long_hex = |before: &str| format!("{before} c8 ff {}", "07".repeat(255));
+    let announcement = |nlri: &[&str]| {
+        Message::Update(Update {
+            attributes: Attributes {
+                next_hop: Some(Ipv4Addr::new(10, 0, 0, 1)),
+                ..attributes(&[65001])
+            },
+            nlri: prefixes(nlri),
+            ..Update::default()
+        })
+    };
+    let head = "04 fde9 0009 0a000001";
+    let rows: Vec<(&str, u8, String, Message)> = vec![
+        (
+            "one capability a parameter",
+            1,
+            format!("{head} 0c 02 02 02 00 02 06 41 04 0000fde9"),
+            open(both.clone()),
+        ),
+        (
+            "an empty capabilities parameter",
+            1,
+            format!("{head} 0c 02 00 02 08 02 00 41 04 0000fde9"),
+            open(both.clone()),
+        ),
+        (
+            "extended parameters (RFC 9072) that would have fit the classic form",
+            1,
+            format!("{head} ff ff 000b 02 0008 02 00 41 04 0000fde9"),
+            open(both.clone()),
+        ),
+        (
+            "extended parameters with another classic length",
+            1,
+            format!("{head} 01 ff 000b 02 0008 02 00 41 04 0000fde9"),
+            open(both),
+        ),
+        (
+            "extended parameters of more than 255 octets",
+            1,
+            long_hex(&format!("{head} ff ff 0104 02 0101")),
+            open(long),
+        ),
+        (
+            "host bits in NLRI are cleared",
+            2,
+            "0000 0014 40 01 01 00 40 02 06 02 01 0000fde9 40 03 04 0a000001 14 0a01ff".into(),
+            announcement(&["10.1.240.0/20"]),
+        ),
+        (
+            "attributes in any order, extended length, lower flag bits set",
+            2,
+            "0000 0015 4f 03 04 0a000001 50 02 0006 02 01 0000fde9 40 01 01 00 08 0a".into(),
+            announcement(&["10.0.0.0/8"]),
+        ),
+        (
+            "NEXT_HOP beside MP_REACH_NLRI alone is ignored",
+            2,
+            "0000 0030 40 01 01 00 40 02 06 02 01 0000fde9 40 03 04 00000000
+             80 0e 19 0002 01 10 20010db8000000000000000000000001 ff 18 20010d"
+                .into(),
+            Message::Update(Update {
+                attributes: attributes(&[65001]),
+                mp_reach: Some(MpReach::Unicast {
+                    family: Family::Ipv6Unicast,
+                    next_hop: NextHop::V6("2001:db8::1".parse().expect("address")),
+                    nlri: prefixes(&["2001:d00::/24"]),
+                }),
+                ..Update::default()
+            }),
+        ),
+        (
+            "IPv4 in MP_REACH_NLRI",
+            2,
+            "0000 001b 80 0e 0b 0001 01 04 0a000001 00 08 0a
+             40 01 01 00 40 02 06 02 01 0000fde9"
+                .into(),
+            Message::Update(Update {
+                attributes: attributes(&[65001]),
+                mp_reach: Some(MpReach::Unicast {
+                    family: Family::Ipv4Unicast,
+                    next_hop: NextHop::V4(Ipv4Addr::new(10, 0, 0, 1)),
+                    nlri: prefixes(&["10.0.0.0/8"]),
+                }),
+                ..Update::default()
+            }),
+        ),
+    ];
+    for (name, kind, body, message) in rows {
+        let octets = hex::message(kind, &hex::octets(&body));
+        let decoded =
+            Message::decode(&octets, &FOUR_OCTET).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(decoded.message, message, "{name}");
+        assert_eq!(decoded.findings, [], "{name}");
+    }
+}
+
+#[test]
+fn more_capabilities_than_255_octets_take_the_extended_form() {
+    let capabilities = vec![
+        Capability::Unknown {
+            code: 200,
+            value: [7; 255].into(),
+        },
+        Capability::Unknown {
+            code: 201,
+            value: [8; 255].into(),
+        },
+    ];
+    let open = Open::new(65001, 9, Ipv4Addr::new(10, 0, 0, 1), capabilities);
+    let message = Message::Open(open);
+    let octets = message.to_bytes(&FOUR_OCTET).expect("fits");
+    assert_eq!(hex::show(&octets[28..36]), "ffff020b020208c8");
+    assert_eq!(
+        Message::decode(&octets, &FOUR_OCTET)
+            .expect("valid")
+            .message,
+        message
+    );
+}
+
+#[test]
+fn the_as_number_of_the_capability_counts() {
+    let router_id = Ipv4Addr::new(10, 0, 0, 1);
+    for (asn, my_as) in [
+        (65001, 65001),
+        (65535, 65535),
+        (65536, 23456),
+        (4_200_000_000, 23456),
+    ] {
+        let open = Open::new(asn, 9, router_id, Vec::new());
+        assert_eq!((open.asn(), open.my_as), (asn, my_as));
+    }
+    let old = Open {
+        my_as: 65001,
+        hold_time: 9,
+        router_id,
+        capabilities: Vec::new(),
+    };
+    assert_eq!(old.asn(), 65001);
+    assert_eq!(old.families(), [Family::Ipv4Unicast]);
+}
+
+#[test]
+fn end_of_rib_is_recognised_and_nothing_else_is() {
+    for family in Family::ALL {
+        assert_eq!(
+            Update::end_of_rib(family).end_of_rib_family(),
+            Some(family.into())
+        );
+    }
+    let other = AfiSafi { afi: 25, safi: 70 };
+    let of_other = Update {
+        mp_unreach: Some(MpUnreach::Other {
+            family: other,
+            nlri: [].into(),
+        }),
+        ..Update::default()
+    };
+    assert_eq!(of_other.end_of_rib_family(), Some(other));
+    let withdraws = Update {
+        withdrawn: prefixes(&["10.0.0.0/8"]),
+        ..Update::default()
+    };
+    let announces = Update {
+        attributes: attributes(&[1]),
+        mp_reach: Some(MpReach::Unicast {
+            family: Family::Ipv6Unicast,
+            next_hop: NextHop::V6("::1".parse().expect("address")),
+            nlri: Vec::new(),
+        }),
+        ..Update::default()
+    };
+    let attributes_only = Update {
+        attributes: attributes(&[1]),
+        ..Update::default()
+    };
+    for update in [withdraws, announces, attributes_only] {
+        assert_eq!(update.end_of_rib_family(), None, "{update:?}");
+    }
+}
+
+#[test]
+fn unknown_attributes_are_passed_on_as_the_rfc_says() {
+    let attribute = |flags, code| UnknownAttribute {
+        flags: AttributeFlags(flags),
+        code: AttributeCode(code),
+        value: [1, 2].into(),
+    };
+    let mut attributes = Attributes {
+        unknown: vec![
+            attribute(0x80, 26),
+            attribute(0xc0, 32),
+            attribute(0xe0, 40),
+        ],
+        ..Attributes::default()
+    };
+    attributes.prepare_unknown_for_passing_on();
+    assert_eq!(
+        attributes.unknown,
+        [attribute(0xe0, 32), attribute(0xe0, 40)]
+    );
+}
