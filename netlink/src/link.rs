@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVxlan, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    LinkFlags, LinkInfo, LinkMessage, State,
 };
 
 use crate::error::Error;
@@ -29,6 +29,10 @@ pub struct Link {
     pub up: bool,
     /// Has a carrier (`IFF_LOWER_UP`).
     pub carrier: bool,
+    /// Its operational state is up (RFC 2863): it carries packets. Between the carrier and this the
+    /// kernel takes a moment, in which it drops what is sent. Links that have no notion of a carrier,
+    /// such as VXLAN devices, never tell.
+    pub operational: bool,
     /// Free text that its maker may set.
     pub alias: Option<String>,
     /// Index of the bridge it is a port of.
@@ -89,6 +93,7 @@ impl Link {
             mtu: 0,
             up: flags.contains(LinkFlags::Up),
             carrier: flags.contains(LinkFlags::LowerUp),
+            operational: false,
             alias: None,
             master: None,
             lower: None,
@@ -101,6 +106,7 @@ impl Link {
                 LinkAttribute::IfName(name) => link.name = name,
                 LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::OperState(state) => link.operational = state == State::Up,
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
                 LinkAttribute::Controller(index) => link.master = Some(index),
                 LinkAttribute::Link(index) => link.lower = Some(index),
