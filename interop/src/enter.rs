@@ -26,6 +26,8 @@ const SCRATCH: &str = "CCN_LAB";
 /// Files in the scratch directory by which the inner program tells the outer how far it came.
 const BEGAN: &str = ".began";
 const PASSED: &str = ".passed";
+/// Directories that the lab has to itself, in memory: FRR's daemons leave files in the second.
+const PRIVATE: [&str; 2] = ["/run", "/var/tmp"];
 /// How often the outer program looks whether the inner one has ended.
 const WATCH: Duration = Duration::from_millis(10);
 /// The time a lab test gets unless it says otherwise: far more than any needs.
@@ -71,15 +73,17 @@ impl Lab {
     fn furnish(&self) -> Result<(), EnterError> {
         let failed = |what: &'static str| move |source| EnterError::Furnish { what, source };
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        mount(
-            Some("tmpfs"),
-            "/run",
-            Some("tmpfs"),
-            flags,
-            Some("mode=0755"),
-        )
-        .map_err(io::Error::from)
-        .map_err(failed("mount a private /run"))?;
+        for private in PRIVATE {
+            mount(
+                Some("tmpfs"),
+                private,
+                Some("tmpfs"),
+                flags,
+                Some("mode=0755"),
+            )
+            .map_err(io::Error::from)
+            .map_err(failed("mount a private /run and /var/tmp"))?;
+        }
         for directory in ["/run/netns", "/run/lab"] {
             fs::create_dir_all(directory).map_err(failed("make directories in /run"))?;
         }
@@ -225,20 +229,17 @@ impl Entry {
     pub fn enter(&self) -> Result<Side, EnterError> {
         match Lab::current()? {
             Some(lab) => Ok(Side::Inside(lab)),
-            None => self.from_outside().map(|(status, _)| Side::Outside(status)),
+            None => self.run_inner().map(|(status, _)| Side::Outside(status)),
         }
     }
 
     /// Runs the inner program to its end. The scratch directory is kept unless it ended well.
-    fn from_outside(&self) -> Result<(ExitStatus, Evidence), EnterError> {
+    fn run_inner(&self) -> Result<(ExitStatus, Evidence), EnterError> {
         let prepare = |what: &'static str| move |source| EnterError::Prepare { what, source };
-        // The inner program sees another /run, so the scratch directory must not be under it.
+        // The inner program sees others in their place, so the scratch directory must not be there.
         let temporary = std::env::temp_dir();
-        let parent = if temporary.starts_with("/run") {
-            "/tmp".into()
-        } else {
-            temporary
-        };
+        let hidden = PRIVATE.iter().any(|private| temporary.starts_with(private));
+        let parent = if hidden { "/tmp".into() } else { temporary };
         let scratch = tempfile::Builder::new()
             .prefix("ccn-lab-")
             .tempdir_in(parent)
@@ -342,7 +343,7 @@ fn run_test<F: FnOnce(&Lab) -> Outcome>(deadline: Duration, body: F) -> Outcome 
         return Ok(());
     }
     let name = test_name::<F>();
-    let (status, evidence) = Entry::libtest(name).within(deadline).from_outside()?;
+    let (status, evidence) = Entry::libtest(name).within(deadline).run_inner()?;
     match (status.success(), evidence.passed) {
         (true, true) => Ok(()),
         (true, false) => Err(EnterError::NeverRan {

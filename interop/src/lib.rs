@@ -2,6 +2,10 @@
 //! demo that use them. It drives the product from outside, as an operator would, and no other
 //! crate depends on it.
 
+pub mod capture;
 pub mod enter;
+pub mod peer;
 pub mod process;
+pub mod topology;
+pub mod traffic;
 pub mod wait;

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -176,6 +176,22 @@ impl Launch {
     /// # Errors
     /// The program is not installed, or the system refuses to start it.
     pub fn start(self, log: &Path) -> Result<Process, ProcessError> {
+        self.spawn(log, false)
+    }
+
+    /// [`Launch::start`], but its stdout is for the caller to read; it ends when the daemon does.
+    ///
+    /// # Errors
+    /// As for [`Launch::start`].
+    pub fn start_reading(self, log: &Path) -> Result<(Process, ChildStdout), ProcessError> {
+        let mut process = self.spawn(log, true)?;
+        match process.child.stdout.take() {
+            Some(stdout) => Ok((process, stdout)),
+            None => Err(process.system("read from", io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn spawn(self, log: &Path, piped: bool) -> Result<Process, ProcessError> {
         let (mut command, line) = self.command()?;
         let system = |action| {
             let command = line.clone();
@@ -185,15 +201,15 @@ impl Launch {
                 source,
             }
         };
-        let stdout = File::options()
+        let file = File::options()
             .create(true)
             .append(true)
             .open(log)
-            .map_err(system("open its log file"))?;
-        let stderr = stdout.try_clone().map_err(system("open its log file"))?;
+            .and_then(|file| Ok((file.try_clone()?, file)));
+        let (stdout, stderr) = file.map_err(system("open its log file"))?;
         let child = command
             .stdin(Stdio::null())
-            .stdout(stdout)
+            .stdout(if piped { Stdio::piped() } else { stdout.into() })
             .stderr(stderr)
             .spawn()
             .map_err(system("start"))?;

@@ -1,0 +1,517 @@
+//! BIRD 2: configuration, control socket, and the reading of `birdc`'s tables.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bgp::Family;
+use ipnet::IpNet;
+use netlink::Namespace;
+use nix::sys::signal::Signal;
+
+use super::{
+    ANSWER, Daemon, LearnedRoute, NeighbourConfig, PeerError, Quote, Router, RouterConfig, START,
+    STOP, Session, SessionState, Site, late,
+};
+use crate::enter::Lab;
+use crate::process::{Launch, Process, ProcessError};
+use crate::wait::eventually;
+
+/// What birdc says, and fails, when no route matches.
+const NOT_FOUND: &str = "Network not found";
+
+/// A BIRD router. What it learns goes to its namespace's kernel, several equal paths as one route.
+#[derive(Debug)]
+pub struct Bird {
+    site: Site,
+    running: Option<Process>,
+}
+
+impl Bird {
+    /// Not yet started.
+    pub fn new(config: RouterConfig, namespace: Arc<Namespace>, lab: &Lab) -> Self {
+        Self {
+            site: Site::new(config, namespace, lab),
+            running: None,
+        }
+    }
+
+    fn socket(&self) -> std::path::PathBuf {
+        self.site.directory.join("bird.ctl")
+    }
+
+    fn running(&self) -> Result<&Process, PeerError> {
+        self.running.as_ref().ok_or_else(|| self.site.not_running())
+    }
+
+    fn write_configuration(&self) -> Result<std::path::PathBuf, PeerError> {
+        self.site.write("bird.conf", &configuration(&self.site))
+    }
+
+    /// [`Router::cli`], where "there is none" is an answer and not a failure.
+    fn ask_for(&self, words: &[&str]) -> Result<String, PeerError> {
+        match self.cli(words) {
+            Err(PeerError::Process {
+                source: ProcessError::Failed { said, .. },
+                ..
+            }) if said.contains(NOT_FOUND) => Ok(NOT_FOUND.to_owned()),
+            answer => answer,
+        }
+    }
+
+    /// Makes a change of what is announced take effect; sessions stay up.
+    fn reconfigure(&self) -> Result<(), PeerError> {
+        self.write_configuration()?;
+        if self.running.is_none() {
+            return Ok(());
+        }
+        let answer = self.cli(&["configure"])?;
+        if answer.contains("Reconfigured") || answer.contains("Reconfiguration in progress") {
+            return Ok(());
+        }
+        Err(self.site.unreadable("configure", answer))
+    }
+}
+
+impl Router for Bird {
+    fn config(&self) -> &RouterConfig {
+        &self.site.config
+    }
+
+    fn daemon(&self) -> Daemon {
+        Daemon::Bird
+    }
+
+    fn namespace(&self) -> &Arc<Namespace> {
+        &self.site.namespace
+    }
+
+    fn start(&mut self) -> Result<(), PeerError> {
+        if self.running.is_some() {
+            return Ok(());
+        }
+        let config = self.write_configuration()?;
+        let mut process = Launch::new("bird")
+            .arg("-f")
+            .arg("-c")
+            .arg(config)
+            .arg("-s")
+            .arg(self.socket())
+            .arg("-P")
+            .arg(self.site.directory.join("bird.pid"))
+            .in_namespace(self.site.namespace.fd())
+            .start(&self.site.log("bird"))
+            .map_err(|error| self.site.process(error))?;
+        let answered = eventually("birdc answers", START, || match process.check() {
+            // Pointless to ask a dead one: leave the loop.
+            Err(error) => Ok(Err(error)),
+            Ok(()) => match self.cli(&["show", "status"]) {
+                Ok(status) if status.contains("Daemon is up") => Ok(Ok(())),
+                Ok(status) => Err(status),
+                Err(error) => Err(crate::enter::Chain(&error).to_string()),
+            },
+        });
+        match answered {
+            Ok(Ok(())) => self.running = Some(process),
+            Ok(Err(error)) => return Err(self.site.process(error)),
+            Err(error) => return Err(late(&self.site.config, error)),
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<(), PeerError> {
+        match self.running.take() {
+            Some(process) => process
+                .stop(Signal::SIGTERM, STOP)
+                .map(drop)
+                .map_err(|error| self.site.process(error)),
+            None => Ok(()),
+        }
+    }
+
+    fn kill(&mut self) {
+        self.running = None;
+    }
+
+    fn freeze(&self) -> Result<(), PeerError> {
+        self.running()?
+            .signal(Signal::SIGSTOP)
+            .map_err(|error| self.site.process(error))
+    }
+
+    fn thaw(&self) -> Result<(), PeerError> {
+        self.running()?
+            .signal(Signal::SIGCONT)
+            .map_err(|error| self.site.process(error))
+    }
+
+    fn cli(&self, words: &[&str]) -> Result<String, PeerError> {
+        let answer = Launch::new("birdc")
+            .arg("-s")
+            .arg(self.socket())
+            .args(words)
+            .output(ANSWER)
+            .map_err(|error| self.site.process(error))?;
+        // The first line is a greeting.
+        Ok(answer
+            .split_once('\n')
+            .map_or("", |(_, rest)| rest)
+            .to_owned())
+    }
+
+    fn session(&self, neighbour: IpAddr) -> Result<Session, PeerError> {
+        let name = protocol_name(self.site.neighbour(neighbour)?);
+        let answer = self.cli(&["show", "protocols", "all", &name])?;
+        parse_session(&answer).map_err(|reason| self.site.unreadable("show protocols all", reason))
+    }
+
+    fn routes(&self, family: Family) -> Result<Vec<LearnedRoute>, PeerError> {
+        let table = match family {
+            Family::Ipv4Unicast => "master4",
+            Family::Ipv6Unicast => "master6",
+        };
+        let answer = self.cli(&["show", "route", "table", table, "all"])?;
+        let restarting = parse_restarting(&self.cli(&["show", "protocols", "all"])?);
+        parse_routes(&answer, &restarting)
+            .map_err(|reason| self.site.unreadable("show route all", reason))
+    }
+
+    fn communities(&self, prefix: IpNet) -> Result<Vec<(u16, u16)>, PeerError> {
+        let answer = self.ask_for(&["show", "route", &prefix.to_string(), "all"])?;
+        parse_communities(&answer).map_err(|reason| self.site.unreadable("show route all", reason))
+    }
+
+    fn show_route(&self, prefix: IpNet) -> Result<Quote, PeerError> {
+        let prefix = prefix.to_string();
+        let answer = self.ask_for(&["show", "route", &prefix])?;
+        Ok(Quote {
+            command: format!("birdc show route {prefix}"),
+            answer,
+        })
+    }
+
+    fn announce(&mut self, prefix: IpNet) -> Result<(), PeerError> {
+        if !self.site.config.announced.contains(&prefix) {
+            self.site.config.announced.push(prefix);
+        }
+        self.reconfigure()
+    }
+
+    fn withdraw(&mut self, prefix: IpNet) -> Result<(), PeerError> {
+        self.site
+            .config
+            .announced
+            .retain(|announced| *announced != prefix);
+        self.reconfigure()
+    }
+
+    fn reset_session(&self, neighbour: IpAddr) -> Result<(), PeerError> {
+        let name = protocol_name(self.site.neighbour(neighbour)?);
+        self.cli(&["restart", &name]).map(drop)
+    }
+}
+
+fn configuration(site: &Site) -> String {
+    let config = &site.config;
+    let mut text = format!("log stderr all;\nrouter id {};\n", config.router_id);
+    text.push_str("protocol device { scan time 2; }\n");
+    for (channel, name) in [("ipv4", "kernel4"), ("ipv6", "kernel6")] {
+        let _ = writeln!(
+            text,
+            "protocol kernel {name} {{ merge paths on; \
+             {channel} {{ import none; export where source = RTS_BGP; }}; }}"
+        );
+    }
+    for (channel, family) in [("ipv4", Family::Ipv4Unicast), ("ipv6", Family::Ipv6Unicast)] {
+        let _ = writeln!(text, "protocol static announced_{channel} {{\n  {channel};");
+        for prefix in config
+            .announced
+            .iter()
+            .filter(|p| super::family_of(**p) == family)
+        {
+            let _ = writeln!(text, "  route {prefix} blackhole;");
+        }
+        text.push_str("}\n");
+    }
+    for neighbour in &config.neighbours {
+        neighbour_configuration(&mut text, site, neighbour);
+    }
+    text
+}
+
+/// A neighbour's name in BIRD, where plain words may be keywords (`gw` is one).
+fn protocol_name(neighbour: &NeighbourConfig) -> String {
+    format!("peer_{}", neighbour.name)
+}
+
+fn neighbour_configuration(text: &mut String, site: &Site, neighbour: &NeighbourConfig) {
+    let NeighbourConfig {
+        address,
+        port,
+        asn,
+        hold_time,
+        ..
+    } = neighbour;
+    let local = site.transport_address(neighbour);
+    let _ = writeln!(text, "protocol bgp {} {{", protocol_name(neighbour));
+    let _ = writeln!(text, "  local {local} as {};", site.config.asn);
+    let _ = writeln!(text, "  neighbor {address} port {port} as {asn};");
+    let _ = writeln!(text, "  hold time {hold_time};");
+    // Debian's defaults wait up to minutes after an error: right in the field, tedious in a lab.
+    text.push_str("  connect delay time 1; connect retry time 2; error wait time 1, 2;\n");
+    if neighbour.passive {
+        text.push_str("  passive on;\n");
+    }
+    match neighbour.graceful_restart {
+        Some(seconds) => {
+            let _ = writeln!(
+                text,
+                "  graceful restart on; graceful restart time {seconds};"
+            );
+        }
+        None => text.push_str("  graceful restart off;\n"),
+    }
+    for family in &neighbour.families {
+        let (channel, next_hop) = match family {
+            Family::Ipv4Unicast => ("ipv4", IpAddr::from(site.config.address)),
+            Family::Ipv6Unicast => ("ipv6", IpAddr::from(site.config.address6)),
+        };
+        let _ = writeln!(
+            text,
+            "  {channel} {{ import all; export where source = RTS_STATIC; \
+             next hop address {next_hop}; }};"
+        );
+    }
+    text.push_str("}\n");
+}
+
+/// Reads `show protocols all NAME`.
+fn parse_session(text: &str) -> Result<Session, String> {
+    let field = |label: &str| {
+        text.lines()
+            .find_map(|line| Some(line.trim().strip_prefix(label)?.trim().to_owned()))
+    };
+    let state = match field("BGP state:").as_deref() {
+        Some("Idle" | "Down" | "Close" | "Passive") => SessionState::Idle,
+        Some("Connect") => SessionState::Connect,
+        Some("Active") => SessionState::Active,
+        Some("OpenSent") => SessionState::OpenSent,
+        Some("OpenConfirm") => SessionState::OpenConfirm,
+        Some("Established") => SessionState::Established,
+        other => return Err(format!("BGP state {other:?} in {text:?}")),
+    };
+    // NAME BGP --- up 02:21:04.336 Established
+    let since = text
+        .lines()
+        .find(|line| line.contains(" BGP "))
+        .and_then(|line| {
+            let mut columns = line.split_whitespace();
+            columns.nth(4).map(str::to_owned)
+        });
+    let since = since.ok_or_else(|| format!("no time of the last change in {text:?}"))?;
+    Ok(Session {
+        state,
+        since,
+        last_error: field("Last error:"),
+    })
+}
+
+/// Reads the communities of the first path, which is the best, in `show route PREFIX all`.
+fn parse_communities(text: &str) -> Result<Vec<(u16, u16)>, String> {
+    let paths = text.lines().skip_while(|line| !line.starts_with('\t'));
+    let mut attributes = paths.take_while(|line| line.starts_with('\t'));
+    let list = attributes.find_map(|line| line.trim().strip_prefix("BGP.community: "));
+    let pair = |pair: &str| {
+        let (high, low) = pair.trim_matches(['(', ')']).split_once(',')?;
+        Some((high.parse().ok()?, low.parse().ok()?))
+    };
+    let pairs = list.unwrap_or_default().split_whitespace();
+    pairs
+        .map(|text| pair(text).ok_or_else(|| format!("community {text:?}")))
+        .collect()
+}
+
+/// Reads `show protocols all`: the names of the protocols whose neighbour is restarting. The routes
+/// of these are stale; BIRD does not say so at the routes themselves.
+fn parse_restarting(text: &str) -> Vec<String> {
+    let mut restarting = Vec::new();
+    let mut protocol = "";
+    for line in text.lines() {
+        if !line.starts_with(' ') {
+            protocol = line.split(' ').next().unwrap_or_default();
+        } else if line.trim() == "Neighbor graceful restart active" {
+            restarting.push(protocol.to_owned());
+        }
+    }
+    restarting
+}
+
+/// Reads `show route all`: one unindented line for a network's first path, a line indented by
+/// spaces for each further one, and lines indented by a tab for the attributes of a path.
+fn parse_routes(text: &str, restarting: &[String]) -> Result<Vec<LearnedRoute>, String> {
+    let read = |path: PathLines<'_>| path.route(restarting);
+    let mut routes = Vec::new();
+    let mut network: Option<IpNet> = None;
+    let mut path: Option<PathLines<'_>> = None;
+    for line in text.lines() {
+        if let Some(attribute) = line.strip_prefix('\t') {
+            if let (Some(path), Some((key, value))) = (&mut path, attribute.split_once(':')) {
+                path.attributes.push((key, value.trim()));
+            }
+            continue;
+        }
+        routes.extend(path.take().map(read).transpose()?.flatten());
+        if line.is_empty() || line.starts_with("Table ") {
+            continue;
+        }
+        let head = match line.strip_prefix(' ') {
+            Some(further) => further,
+            None => {
+                let (prefix, head) = line.split_once(' ').ok_or_else(|| line.to_owned())?;
+                network = Some(
+                    prefix
+                        .parse()
+                        .map_err(|error| format!("{prefix:?}: {error}"))?,
+                );
+                head
+            }
+        };
+        let prefix = network.ok_or_else(|| format!("a path without a network: {line:?}"))?;
+        path = Some(PathLines {
+            prefix,
+            head,
+            attributes: Vec::new(),
+        });
+    }
+    routes.extend(path.take().map(read).transpose()?.flatten());
+    Ok(routes)
+}
+
+struct PathLines<'a> {
+    prefix: IpNet,
+    /// `unicast [peer_gw 02:21:05.062 from 10.99.0.4] * (100) [AS65004i]`
+    head: &'a str,
+    attributes: Vec<(&'a str, &'a str)>,
+}
+
+impl PathLines<'_> {
+    fn attribute(&self, name: &str) -> Option<&str> {
+        self.attributes
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| *value)
+    }
+
+    /// `None` for what BIRD has from elsewhere than BGP.
+    fn route(self, restarting: &[String]) -> Result<Option<LearnedRoute>, String> {
+        if !self
+            .attribute("Type")
+            .is_some_and(|kind| kind.starts_with("BGP"))
+        {
+            return Ok(None);
+        }
+        let bad = |what: &str, value: &str| format!("{what} {value:?} of {}", self.prefix);
+        let next_hops = self.attribute("BGP.next_hop").unwrap_or_default();
+        let next_hop = next_hops
+            .split_whitespace()
+            .next()
+            .and_then(|address| address.parse().ok())
+            .ok_or_else(|| bad("next hop", next_hops))?;
+        let path = self.attribute("BGP.as_path").unwrap_or_default();
+        let as_path = path
+            .split(|c: char| !c.is_ascii_digit())
+            .filter(|asn| !asn.is_empty())
+            .map(|asn| asn.parse().map_err(|_| bad("AS path", path)))
+            .collect::<Result<_, _>>()?;
+        let (origin, preference) = self.head.split_once("] ").unwrap_or_default();
+        let protocol = origin
+            .split(['[', ' '])
+            .filter(|word| !word.is_empty())
+            .nth(1);
+        Ok(Some(LearnedRoute {
+            prefix: self.prefix,
+            next_hop,
+            as_path,
+            med: self.attribute("BGP.med").and_then(|med| med.parse().ok()),
+            best: preference.starts_with('*'),
+            stale: restarting
+                .iter()
+                .any(|name| Some(name.as_str()) == protocol),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_are_read_as_birdc_prints_them() {
+        let text = "Table master4:\n\
+            100.84.0.0/24        unicast [gw 02:21:05.062] * (100) [AS65004i]\n\
+            \tvia 10.99.0.4 on idc0\n\
+            \tType: BGP univ\n\
+            \tBGP.origin: IGP\n\
+            \tBGP.as_path: 65004 4200000003\n\
+            \tBGP.next_hop: 10.99.0.4\n\
+            \tBGP.med: 7\n\
+            \tBGP.local_pref: 100\n\
+            \tBGP.community: (65003,1) (65535,0)\n\
+            \x20                    unicast [other 02:21:06.062] (100) [i]\n\
+            \tvia 10.99.0.5 on idc0\n\
+            \tType: BGP univ\n\
+            \tBGP.as_path: \n\
+            \tBGP.next_hop: fd99::4 fe80::b0fc:dcff:fedf:ee90\n\
+            100.80.0.0/24        blackhole [announced_ipv4 02:21:03.396] * (200)\n\
+            \tType: static univ\n\n";
+        let routes = parse_routes(text, &["other".to_owned()]).expect("readable");
+        let prefix: IpNet = "100.84.0.0/24".parse().expect("a prefix");
+        let first = LearnedRoute {
+            prefix,
+            next_hop: "10.99.0.4".parse().expect("an address"),
+            as_path: vec![65004, 4_200_000_003],
+            med: Some(7),
+            best: true,
+            stale: false,
+        };
+        let second = LearnedRoute {
+            prefix,
+            next_hop: "fd99::4".parse().expect("an address"),
+            as_path: vec![],
+            med: None,
+            best: false,
+            stale: true,
+        };
+        assert_eq!(routes, [first, second]);
+        assert_eq!(parse_communities(text), Ok(vec![(65003, 1), (65535, 0)]));
+        assert_eq!(parse_communities("Network not found"), Ok(vec![]));
+    }
+
+    #[test]
+    fn restarting_neighbours_are_found_as_birdc_prints_them() {
+        let text = "Name       Proto      Table      State  Since         Info\n\
+            gw         BGP        ---        up     02:34:15.437  Established\n\
+            \x20 BGP state:          Established\n\
+            \n\
+            other      BGP        ---        start  02:34:15.437  Active\n\
+            \x20 BGP state:          Active\n\
+            \x20   Neighbor graceful restart active\n";
+        assert_eq!(parse_restarting(text), ["other"]);
+    }
+
+    #[test]
+    fn sessions_are_read_as_birdc_prints_them() {
+        let text = "Name       Proto      Table      State  Since         Info\n\
+            gw         BGP        ---        start  02:34:15.437  Active        Socket: Connection closed\n\
+            \x20 BGP state:          Active\n\
+            \x20   Neighbor address: 10.99.0.3\n\
+            \x20   Last error:       Socket: Connection closed\n";
+        let session = parse_session(text).expect("readable");
+        assert_eq!(session.state, SessionState::Active);
+        assert_eq!(session.since, "02:34:15.437");
+        assert_eq!(
+            session.last_error.as_deref(),
+            Some("Socket: Connection closed")
+        );
+    }
+}

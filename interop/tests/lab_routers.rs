@@ -1,0 +1,250 @@
+//! The three routers, with one another: each starts, exchanges both families over one IPv4 session,
+//! and does at run time what the lab asks of it.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bgp::Family;
+use interop::capture::{Capture, tshark};
+use interop::enter;
+use interop::peer::{Daemon, NeighbourConfig, Router, SessionState};
+use interop::topology::{Region, RegionConfig, RouterPlan, plan};
+use interop::wait::eventually;
+use ipnet::IpNet;
+use netlink::Mac;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A router and the number it has on the IDC LAN.
+struct Placed {
+    number: u8,
+    asn: u32,
+    router: Box<dyn Router>,
+}
+
+impl Placed {
+    fn address(&self) -> IpAddr {
+        plan::idc4(self.number).into()
+    }
+
+    fn nets(&self) -> [IpNet; 2] {
+        let number = self.number;
+        [
+            format!("100.80.{number}.0/24"),
+            format!("fd80:{number}::/48"),
+        ]
+        .map(|text| text.parse().expect("a network"))
+    }
+}
+
+fn pair(
+    lab: &enter::Lab,
+    daemons: [Daemon; 2],
+) -> Result<(Region, [Placed; 2]), Box<dyn std::error::Error + Send + Sync>> {
+    let config = RegionConfig {
+        gateway_mac: Mac([0x0e, 0, 0, 0, 0, 1]),
+        gateway_as: 65001,
+    };
+    let mut region = Region::build(lab, config)?;
+    let ids = [(2, 65002), (3, 4_200_000_003)];
+    let mut place = |index: usize| {
+        let (number, asn) = ids[index];
+        let (other, other_as) = ids[1 - index];
+        let name = ["left", "right"][index];
+        let plan = RouterPlan {
+            daemon: daemons[index],
+            name,
+            number,
+            asn,
+            lans: &[],
+        };
+        let router = region.add_router(lab, &plan, |config| {
+            let neighbour = NeighbourConfig::new("other", plan::idc4(other).into(), other_as);
+            config.neighbours = vec![neighbour];
+        })?;
+        let mut placed = Placed {
+            number,
+            asn,
+            router,
+        };
+        for net in placed.nets() {
+            placed.router.announce(net)?;
+        }
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(placed)
+    };
+    let placed = [place(0)?, place(1)?];
+    Ok((region, placed))
+}
+
+/// All that the tests of our own speaker ask of a router, asked of it with another as neighbour.
+fn exercise(daemons: [Daemon; 2]) -> impl FnOnce(&enter::Lab) -> enter::Outcome {
+    move |lab| {
+        let (mut region, [mut left, mut right]) = pair(lab, daemons)?;
+        let capture = Capture::start(left.router.namespace(), "idc0")?;
+        left.router.start()?;
+        right.router.start()?;
+        for (here, there) in [(&left, &right), (&right, &left)] {
+            here.router.await_established(there.address(), SOON)?;
+            for net in there.nets() {
+                let routes = here.router.await_route(net, SOON)?;
+                assert_eq!(routes.len(), 1, "{routes:?}");
+                assert_eq!(routes[0].as_path, [there.asn]);
+                let next_hop: IpAddr = match net {
+                    IpNet::V4(_) => plan::idc4(there.number).into(),
+                    IpNet::V6(_) => plan::idc6(there.number).into(),
+                };
+                assert_eq!(routes[0].next_hop, next_hop);
+                assert!(!routes[0].stale, "{routes:?}");
+                let quote = here.router.show_route(net)?;
+                let quoted = quote.answer.contains(&net.to_string());
+                assert!(quoted, "{}: {}", quote.command, quote.answer);
+                assert_eq!(here.router.communities(net)?, []);
+            }
+            // Only what the neighbour announced, not what came back.
+            assert_eq!(here.router.routes(Family::Ipv4Unicast)?.len(), 1);
+            assert_eq!(here.router.routes(Family::Ipv6Unicast)?.len(), 1);
+        }
+
+        // What is learned is in the kernel, whoever puts it there.
+        for (here, there) in [("left", &right), ("right", &left)] {
+            let node = region.router_node(here)?;
+            for net in there.nets() {
+                eventually(format!("{net} in {here}'s kernel"), SOON, || {
+                    match node.netlink().routes(&netlink::RouteFilter::default()) {
+                        Ok(routes) if routes.iter().any(|route| route.prefix == net) => Ok(()),
+                        Ok(routes) => Err(format!("{routes:?}")),
+                        Err(error) => Err(error.to_string()),
+                    }
+                })?;
+            }
+        }
+
+        // Announce and withdraw at run time, without disturbing the session.
+        for swapped in [false, true] {
+            let (here, there) = if swapped {
+                (&mut right, &mut left)
+            } else {
+                (&mut left, &mut right)
+            };
+            let before = here.router.session(there.address())?;
+            for text in ["198.51.100.0/25", "fd98:1:2::/64"] {
+                let net: IpNet = text.parse()?;
+                here.router.announce(net)?;
+                there.router.await_route(net, SOON)?;
+                here.router.withdraw(net)?;
+                there.router.await_no_route(net, SOON)?;
+                let quote = there.router.show_route(net)?;
+                assert!(
+                    quote.answer.to_lowercase().contains("not"),
+                    "{}",
+                    quote.answer
+                );
+            }
+            assert_eq!(here.router.session(there.address())?.since, before.since);
+        }
+
+        // A reset; the session comes back, and is told from the one before.
+        let before = left.router.session(right.address())?;
+        left.router.reset_session(right.address())?;
+        eventually("a new session", SOON, || {
+            let session = left
+                .router
+                .session(right.address())
+                .map_err(|e| e.to_string())?;
+            let new = session.since != before.since;
+            let established = session.state == SessionState::Established;
+            if new && established {
+                Ok(())
+            } else {
+                Err(session.to_string())
+            }
+        })?;
+
+        let frames = capture.stop();
+        let pcap = lab.scratch().join("bgp.pcap");
+        frames.write(&pcap)?;
+        let types = tshark::fields(&pcap, "bgp", &["bgp.type"])?;
+        assert!(
+            types.iter().flatten().any(|types| types.contains('2')),
+            "UPDATEs: {types:?}"
+        );
+        assert_eq!(
+            tshark::complaints(&pcap, "bgp.type == 1 || bgp.type == 4")?,
+            []
+        );
+
+        // A crash: the neighbour keeps the routes, as stale, until the restart time is over.
+        let [net, _] = left.nets();
+        right.router.await_route(net, SOON)?;
+        left.router.kill();
+        eventually("the route is stale", SOON, || {
+            match right.router.routes(Family::Ipv4Unicast) {
+                Ok(routes) if routes.iter().any(|r| r.prefix == net && r.stale) => Ok(()),
+                Ok(routes) => Err(format!("{routes:?}")),
+                Err(error) => Err(error.to_string()),
+            }
+        })?;
+        left.router.start()?;
+        eventually("the route is fresh", SOON, || {
+            match right.router.routes(Family::Ipv4Unicast) {
+                Ok(routes) if routes.iter().any(|r| r.prefix == net && !r.stale) => Ok(()),
+                Ok(routes) => Err(format!("{routes:?}")),
+                Err(error) => Err(error.to_string()),
+            }
+        })?;
+
+        // An orderly stop.
+        left.router.stop()?;
+        eventually("the session is down", SOON, || {
+            let session = right
+                .router
+                .session(left.address())
+                .map_err(|e| e.to_string())?;
+            match session.state {
+                SessionState::Established => Err(session.to_string()),
+                _ => Ok(()),
+            }
+        })?;
+        right.router.stop()?;
+        Ok(())
+    }
+}
+
+#[test]
+fn bird_and_gobgp() {
+    enter::test(|lab| exercise([Daemon::Bird, Daemon::Gobgp])(lab));
+}
+
+#[test]
+fn gobgp_and_frr() {
+    enter::test(|lab| exercise([Daemon::Gobgp, Daemon::Frr])(lab));
+}
+
+#[test]
+fn frr_and_bird() {
+    enter::test(|lab| exercise([Daemon::Frr, Daemon::Bird])(lab));
+}
+
+#[test]
+fn a_frozen_router_is_silent_and_comes_back() {
+    enter::test(|lab| {
+        let (_region, [mut left, mut right]) = pair(lab, [Daemon::Bird, Daemon::Frr])?;
+        left.router.start()?;
+        right.router.start()?;
+        right.router.await_established(left.address(), SOON)?;
+        left.router.freeze()?;
+        eventually("the hold timer expires", SOON, || {
+            let session = right
+                .router
+                .session(left.address())
+                .map_err(|e| e.to_string())?;
+            match session.state {
+                SessionState::Established => Err(session.to_string()),
+                _ => Ok(()),
+            }
+        })?;
+        left.router.thaw()?;
+        right.router.await_established(left.address(), SOON)?;
+        Ok(())
+    });
+}
