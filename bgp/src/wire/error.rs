@@ -349,6 +349,8 @@ impl Finding {
     pub fn notification(&self) -> Notification {
         use update_subcode as subcode;
         let bare = |subcode| Notification::new(code::UPDATE, subcode);
+        // Even an attribute that fills its message fits: an UPDATE spends 23 octets around it, a
+        // NOTIFICATION 21.
         let with_attribute = |subcode| Notification::with_data(code::UPDATE, subcode, &self.octets);
         let mp = matches!(
             self.place,

@@ -3,8 +3,8 @@
 
 use bgp::wire::error::{Place, Reason};
 use bgp::wire::{
-    AfiSafi, AttributeCode, Decoded, Finding, Message, Notification, Verdict, WireError,
-    WireOptions, frame,
+    AfiSafi, AttributeCode, AttributeFlags, Decoded, Finding, Message, Notification, Verdict,
+    WireError, WireOptions, frame,
 };
 use bytes::BytesMut;
 
@@ -606,6 +606,25 @@ fn the_first_of_the_strongest_findings_is_sent() {
         error.to_string(),
         "UPDATE: attribute 99: unknown, but flagged as well-known (session-reset)"
     );
+}
+
+/// An attribute can fill its message; the NOTIFICATION about it must still fit into one.
+#[test]
+fn a_notification_always_fits() {
+    let mut list = hex::octets("40 63");
+    list[0] |= AttributeFlags::EXTENDED_LENGTH;
+    list.extend(4069_u16.to_be_bytes());
+    list.extend([7; 4069]);
+    let message = hex::message(2, &hex::update_body(&[], &list, &[]));
+    assert_eq!(message.len(), 4096);
+    let error = Message::decode(&message, &EXTERNAL).expect_err("well-known and unknown");
+    let notification = error.notification();
+    assert_eq!((notification.code, notification.subcode), (3, 2));
+    let sent = Message::Notification(notification)
+        .to_bytes(&EXTERNAL)
+        .expect("fits");
+    assert_eq!(sent.len(), 4094);
+    assert_eq!(sent[21..], list);
 }
 
 #[test]

@@ -39,7 +39,11 @@ fn afi_safi() -> impl Strategy<Value = AfiSafi> {
 }
 
 fn unknown_family() -> impl Strategy<Value = AfiSafi> {
-    afi_safi().prop_filter("known family", |family| family.family().is_none())
+    // Known AFIs with other SAFIs, and other AFIs with any.
+    prop_oneof![
+        (1..=2_u16, 2..=u8::MAX).prop_map(|(afi, safi)| AfiSafi { afi, safi }),
+        (3..=u16::MAX, any::<u8>()).prop_map(|(afi, safi)| AfiSafi { afi, safi }),
+    ]
 }
 
 fn asn() -> impl Strategy<Value = u32> {
@@ -223,12 +227,11 @@ fn capability() -> impl Strategy<Value = Capability> {
                     .collect(),
             },
         );
-    let unknown = (any::<u8>(), vec(any::<u8>(), 0..100))
-        .prop_filter("known code", |(code, _)| ![1, 2, 64, 65].contains(code))
-        .prop_map(|(code, value)| Capability::Unknown {
-            code,
-            value: value.into(),
-        });
+    let code = prop_oneof![Just(0_u8), 3..=63_u8, 66..=u8::MAX];
+    let unknown = (code, vec(any::<u8>(), 0..100)).prop_map(|(code, value)| Capability::Unknown {
+        code,
+        value: value.into(),
+    });
     prop_oneof![
         afi_safi().prop_map(Capability::Multiprotocol),
         Just(Capability::RouteRefresh),
