@@ -2,9 +2,12 @@
 //!
 //! One way through the house: record -> inventory -> plan -> plane -> announcement.
 
+pub mod explain;
+pub mod fixture;
 pub mod inventory;
 pub mod link;
 pub mod plan;
 pub mod plane;
 pub mod record;
+pub mod region;
 pub mod store;

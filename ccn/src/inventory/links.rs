@@ -230,9 +230,9 @@ impl Inventory {
 
     /// The prefixes of a link's classic side, each with the index of its item: sorted, none twice.
     fn resolve(&self, link: &Link) -> Result<BTreeMap<Prefix, usize>, (String, Reason)> {
-        if self.vpcs.accepted(&link.vpc).is_none() {
+        let Some((vpc, _)) = self.vpcs.accepted(&link.vpc) else {
             return Err(("vpc".to_owned(), Reason::UnknownVpc(link.vpc.clone())));
-        }
+        };
         let mut prefixes = BTreeMap::new();
         for (index, item) in link.classic.iter().enumerate() {
             match item {
@@ -249,6 +249,13 @@ impl Inventory {
                     }
                 }
             }
+        }
+        let joins = |classic: &Prefix| vpc.subnets.iter().any(|s| s.family() == classic.family());
+        if !prefixes.keys().any(joins) {
+            return Err((
+                "classic".to_owned(),
+                Reason::NothingJoined(link.vpc.clone()),
+            ));
         }
         Ok(prefixes)
     }

@@ -217,6 +217,14 @@ fn every_rule_names_key_field_and_reason_and_heals() {
             vec![put("classic/lab", json!({"prefixes": ["10.80.2.0/24"]}))],
         ),
         (
+            vec![put("links/new", link("db", "fd80:2::/64"))],
+            ("links/new", "classic", "nothing-joined"),
+            vec![put(
+                "vpcs/db",
+                json!({"vni": 101, "subnets": ["10.1.1.0/24", "fd01:1::/64"]}),
+            )],
+        ),
+        (
             vec![put("links/new", link("web", "10.80.1.0/24"))],
             ("links/new", "classic[0]", "linked-twice"),
             vec![delete("links/l1")],
@@ -593,7 +601,10 @@ mod plain {
                 table.extend(&all.vpcs[member].subnets);
             }
         }
-        !overlap(&table, &classic)
+        vpc.subnets
+            .iter()
+            .any(|s| classic.iter().any(|c| c.family() == s.family()))
+            && !overlap(&table, &classic)
             && all.links.values().all(|(other, theirs)| {
                 let theirs: Vec<Prefix> = theirs.iter().copied().collect();
                 let subnets = &all.vpcs[other].subnets;

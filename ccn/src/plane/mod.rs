@@ -11,6 +11,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 pub mod entry;
+pub mod model;
 pub mod thread;
 
 use entry::{EntryKey, EntryValue};

@@ -150,6 +150,12 @@ pub enum Reason {
         "classic network {0} is unknown (there is no good record classic/{0}): create it first, or give a CIDR"
     )]
     UnknownClassic(ClassicName),
+    /// A link without any pair of subnet and classic prefix of one family.
+    #[error(
+        "no classic prefix is of the family of any subnet of VPC {0}, so nothing would be joined: \
+         add one, or add a subnet"
+    )]
+    NothingJoined(VpcId),
     /// The VPC is linked with the prefix already.
     #[error("{classic} is already linked with VPC {vpc} by links/{by}: unlink that first")]
     LinkedTwice {
@@ -252,6 +258,7 @@ impl Reason {
             Reason::OutsideSubnets { .. } => "outside-subnets",
             Reason::AddressTaken { .. } => "address-taken",
             Reason::UnknownClassic(_) => "unknown-classic",
+            Reason::NothingJoined(_) => "nothing-joined",
             Reason::LinkedTwice { .. } => "linked-twice",
             Reason::ClassicOverlapsSubnet { .. } => "classic-overlaps-subnet",
             Reason::SubnetOverlapsClassic { .. } => "subnet-overlaps-classic",
