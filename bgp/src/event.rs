@@ -146,4 +146,7 @@ pub struct PrefixCounts {
 }
 
 /// What each peer with an established session has been told.
-pub type Advertised = BTreeMap<PeerName, BTreeMap<Prefix, Arc<RouteAttributes>>>;
+pub type Advertised = BTreeMap<PeerName, Told>;
+
+/// What one peer has been told.
+pub type Told = BTreeMap<Prefix, Arc<RouteAttributes>>;

@@ -3,6 +3,7 @@
 //! Knows nothing of VPCs, kernels or routing tables outside BGP.
 
 pub mod config;
+pub mod core;
 pub mod event;
 pub mod fsm;
 pub mod policy;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{ConfigError, PeerName, SpeakerConfig};
+pub use crate::core::Stop;
 use crate::event::{Advertised, Announcement, PeerStatus, RouteChange};
 use crate::wire::Prefix;
 
@@ -51,17 +52,7 @@ pub enum StartError {
 #[error("the BGP speaker has been stopped")]
 pub struct Stopped;
 
-/// How to end the sessions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stop {
-    /// Say so: NOTIFICATION Cease, Administrative Shutdown, with a text of at most 128 octets of
-    /// UTF-8 for the peer's operator (RFC 9003). Peers drop our routes at once.
-    Cease(Option<String>),
-    /// Say nothing and close TCP: peers that do graceful restart keep our routes (RFC 4724).
-    KeepForwarding,
-}
-
-/// A name that no configured peer has.
+/// Why a peer was not taken up or down.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
     /// No peer of this name.

@@ -324,7 +324,8 @@ impl Fsm {
         if counted {
             self.connect_retry_counter = self.connect_retry_counter.saturating_add(1);
         }
-        self.start_idle_hold(counted, now);
+        // A collision is how two sides that both connect find together, no failure to damp.
+        self.start_idle_hold(counted && cause != Cause::Collision, now);
         self.state = State::Idle;
         actions.extend(notification.map(Action::SendNotification));
         actions.extend([Action::Close, Action::Down(cause)]);

@@ -186,6 +186,14 @@ impl AdjRibOut {
         self.waiting.len()
     }
 
+    /// How many of them are of this family.
+    pub fn pending_of(&self, family: Family) -> usize {
+        self.waiting
+            .keys()
+            .filter(|prefix| prefix.family() == family)
+            .count()
+    }
+
     /// Whether a call of [`AdjRibOut::write`] would write something.
     pub fn has_work(&self) -> bool {
         !self.waiting.is_empty() || self.end_of_rib.iter().any(Option::is_some)

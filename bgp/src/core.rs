@@ -1,0 +1,633 @@
+//! All sessions and the routing tables, sans-IO.
+//!
+//! Whoever drives a [`Core`] owns the sockets and the clock: it feeds in what happened, calls
+//! [`Core::timeout`] when [`Core::next_timeout`] says so, and then does what
+//! [`Core::poll_output`] asks until that is `None`. No socket, clock, task or random source here;
+//! one seed and one sequence of inputs give one sequence of outputs.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::config::{ConfigError, PeerName, SpeakerConfig};
+use crate::event::{Advertised, Announcement, Event, Path, PeerStatus, RouteChange};
+use crate::fsm::negotiate::Local;
+use crate::fsm::{self, Jitter, State};
+use crate::rib::attributes::{Interner, RouteAttributes};
+use crate::rib::select::{PeerIndex, Source};
+use crate::rib::table::{Change, Table};
+use crate::wire::{Cease, Decoded, Family, Message, NextHop, Notification, Prefix, WireError};
+
+mod advice;
+mod connection;
+mod journal;
+mod peer;
+mod session;
+mod status;
+
+pub use connection::ConnectionId;
+pub use session::Flush;
+
+use journal::Journal;
+use peer::{Outcome, Peer};
+
+/// What the driver of a [`Core`] is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Open a TCP connection; answer with [`Core::connected`] or [`Core::connect_failed`].
+    Connect {
+        /// Its name from now on.
+        connection: ConnectionId,
+        /// The address to connect from, if it matters.
+        from: Option<IpAddr>,
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// Write these octets; answer with [`Core::written`] as they leave.
+    Send {
+        /// On which connection.
+        connection: ConnectionId,
+        /// Whole messages.
+        octets: Bytes,
+    },
+    /// Close the connection once everything before is written, or give up opening it. Nothing
+    /// that is reported of it later matters.
+    Close {
+        /// Which connection.
+        connection: ConnectionId,
+    },
+}
+
+/// How to end the sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// Say so: NOTIFICATION Cease, Administrative Shutdown, with a text of at most 255 octets of
+    /// UTF-8 for the peer's operator (RFC 9003; longer ones are cut). Peers drop our routes at
+    /// once.
+    Cease(Option<String>),
+    /// Say nothing and close TCP: peers that do graceful restart keep our routes (RFC 4724).
+    KeepForwarding,
+}
+
+/// No configured peer has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no peer is called {0:?}")]
+pub struct UnknownPeer(pub String);
+
+/// A whole speaker but for sockets and clock.
+#[derive(Debug)]
+pub struct Core {
+    local: Local,
+    peers: Vec<Peer>,
+    by_address: HashMap<IpAddr, PeerIndex>,
+    rib: Rib,
+    outputs: VecDeque<Output>,
+    journal: Journal,
+    refused: u64,
+    now: Instant,
+}
+
+#[derive(Debug)]
+struct Rib {
+    table: Table,
+    interner: Interner,
+    /// Numbers the changes of best paths.
+    number: u64,
+    /// We are restarting, and not all that was announced before is announced again.
+    deferred: bool,
+}
+
+/// What a step of a peer needs beside the peer.
+struct Context<'a> {
+    local: &'a Local,
+    outputs: &'a mut VecDeque<Output>,
+    now: Instant,
+}
+
+impl Core {
+    /// A core with every session in Idle. `seed` is for jitter.
+    ///
+    /// # Errors
+    /// A configuration that makes no sense.
+    pub fn new(config: SpeakerConfig, seed: u64, now: Instant) -> Result<Core, ConfigError> {
+        config.check()?;
+        let mut jitter = Jitter::new(seed);
+        let local = Local {
+            asn: config.asn,
+            router_id: config.router_id,
+            graceful_restart: config.graceful_restart,
+        };
+        let peers: Vec<Peer> = config
+            .peers
+            .into_iter()
+            .zip(0..)
+            .map(|(peer, index)| Peer::new(PeerIndex(index), peer, &local, jitter.fork(), now))
+            .collect();
+        let by_address = peers
+            .iter()
+            .map(|peer| (peer.config.address, peer.index))
+            .collect();
+        // Identifiers are known once the OPEN is there.
+        let ranks = peers
+            .iter()
+            .map(|peer| peer.rank(Ipv4Addr::UNSPECIFIED))
+            .collect();
+        let rib = Rib {
+            table: Table::new(ranks, config.multipath),
+            interner: Interner::default(),
+            number: 0,
+            deferred: local
+                .graceful_restart
+                .is_some_and(|restart| restart.restarting),
+        };
+        Ok(Core {
+            local,
+            peers,
+            by_address,
+            rib,
+            outputs: VecDeque::new(),
+            journal: Journal::default(),
+            refused: 0,
+            now,
+        })
+    }
+
+    /// Lets all sessions come up.
+    pub fn start(&mut self, now: Instant) {
+        self.now = now;
+        for index in 0..self.peers.len() {
+            self.step_peer(index, fsm::Event::ManualStart);
+        }
+    }
+
+    /// The connection that was asked for is there; `local` is our end of it.
+    pub fn connected(&mut self, connection: ConnectionId, local: SocketAddr, now: Instant) {
+        self.now = now;
+        self.on_connection(connection, |peer, context| {
+            peer.connected(connection, local.ip(), context)
+        });
+    }
+
+    /// The connection that was asked for cannot be had; `why` in the words of the system.
+    pub fn connect_failed(&mut self, connection: ConnectionId, why: String, now: Instant) {
+        self.closed(connection, why, now);
+    }
+
+    /// Somebody has connected. `None`: close it at once and forget it. Otherwise it has this name,
+    /// and outputs may already say what to do with it.
+    pub fn accepted(
+        &mut self,
+        remote: SocketAddr,
+        local: SocketAddr,
+        now: Instant,
+    ) -> Option<ConnectionId> {
+        self.now = now;
+        let peer = self
+            .by_address
+            .get(&remote.ip())
+            .map(|index| index.0 as usize);
+        let Some(index) = peer.filter(|index| self.peers[*index].admin_up) else {
+            self.refused += 1;
+            return None;
+        };
+        let peer = &mut self.peers[index];
+        let mut context = Context {
+            local: &self.local,
+            outputs: &mut self.outputs,
+            now: self.now,
+        };
+        let (connection, outcome) = peer.accepted(local.ip(), &mut context)?;
+        self.settle(index, outcome);
+        Some(connection)
+    }
+
+    /// Octets have arrived.
+    pub fn received(&mut self, connection: ConnectionId, octets: &[u8], now: Instant) {
+        self.now = now;
+        let index = connection.peer_index();
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        peer.buffer(connection, octets);
+        while let Some(message) = self.peers[index].next_message(connection) {
+            self.message(index, connection, message);
+        }
+    }
+
+    /// The connection is gone, by the peer or by failure.
+    pub fn closed(&mut self, connection: ConnectionId, why: String, now: Instant) {
+        self.now = now;
+        self.on_connection(connection, |peer, context| {
+            peer.step(connection, fsm::Event::TcpConnectionFails(why), context)
+        });
+    }
+
+    /// So many octets have been written to the connection: there may be room for more.
+    pub fn written(&mut self, connection: ConnectionId, octets: usize) {
+        if let Some(peer) = self.peers.get_mut(connection.peer_index()) {
+            peer.written(connection, octets);
+        }
+    }
+
+    /// When to call [`Core::timeout`]; `None`: not before something else happens.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.peers.iter().filter_map(Peer::next_timeout).min()
+    }
+
+    /// Lets timers run out. To be called after everything that arrived before `now` was fed in:
+    /// otherwise a peer that was heard may count as silent.
+    pub fn timeout(&mut self, now: Instant) {
+        self.now = now;
+        for index in 0..self.peers.len() {
+            while let Some((connection, timer)) = self.peers[index].expired(now) {
+                let event = fsm::Event::Expired(timer);
+                let peer = &mut self.peers[index];
+                let mut context = Context {
+                    local: &self.local,
+                    outputs: &mut self.outputs,
+                    now,
+                };
+                let outcome = match connection {
+                    Some(connection) => peer.step(connection, event, &mut context),
+                    None => peer.step_own(event, &mut context),
+                };
+                self.settle(index, outcome);
+            }
+        }
+    }
+
+    /// The next thing to do, or `None` until the next input.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.tell_peers();
+        }
+        self.outputs.pop_front()
+    }
+
+    /// Announces routes of our own.
+    pub fn announce(&mut self, routes: Vec<Announcement>) {
+        let mut changes = Vec::with_capacity(routes.len());
+        for Announcement {
+            prefix,
+            communities,
+            med,
+        } in routes
+        {
+            let ours = match prefix.family() {
+                Family::Ipv4Unicast => NextHop::V4(Ipv4Addr::UNSPECIFIED),
+                Family::Ipv6Unicast => NextHop::V6(Ipv6Addr::UNSPECIFIED),
+            };
+            let attributes = RouteAttributes {
+                communities,
+                med,
+                ..RouteAttributes::originated(ours)
+            };
+            let attributes = self.rib.interner.intern(attributes);
+            changes.push((
+                prefix,
+                self.rib.table.announce(prefix, Source::Local, attributes),
+            ));
+        }
+        self.changed(&changes);
+    }
+
+    /// Withdraws routes of our own.
+    pub fn withdraw(&mut self, prefixes: &[Prefix]) {
+        let changes: Vec<_> = prefixes
+            .iter()
+            .map(|prefix| (*prefix, self.rib.table.withdraw(*prefix, Source::Local)))
+            .collect();
+        self.changed(&changes);
+    }
+
+    /// All that was announced before a restart is announced again: it may be told, with
+    /// End-of-RIB, and OPENs no longer say that we are restarting (RFC 4724 section 4.1).
+    pub fn initial_routes_complete(&mut self) {
+        if let Some(restart) = &mut self.local.graceful_restart {
+            restart.restarting = false;
+        }
+        if std::mem::take(&mut self.rib.deferred) {
+            for peer in &mut self.peers {
+                peer.tell_all(&self.rib.table, self.rib.number);
+            }
+        }
+    }
+
+    /// Takes the session with a peer down until told otherwise, or lets it come up again.
+    ///
+    /// # Errors
+    /// When no peer has that name.
+    pub fn set_peer_admin(
+        &mut self,
+        name: &str,
+        up: bool,
+        now: Instant,
+    ) -> Result<(), UnknownPeer> {
+        self.now = now;
+        let index = self
+            .peers
+            .iter()
+            .position(|peer| peer.config.name == *name)
+            .ok_or_else(|| UnknownPeer(name.to_owned()))?;
+        if self.peers[index].admin_up != up {
+            self.peers[index].admin_up = up;
+            let event = match up {
+                true => fsm::Event::ManualStart,
+                false => {
+                    let notification = Notification::cease(Cease::AdministrativeShutdown);
+                    fsm::Event::ManualStop(Some(notification))
+                }
+            };
+            self.step_peer(index, event);
+        }
+        Ok(())
+    }
+
+    /// Ends all sessions for good.
+    pub fn stop(&mut self, how: &Stop, now: Instant) {
+        self.now = now;
+        let notification = match how {
+            Stop::Cease(text) => Some(advice::shutdown(text.as_deref())),
+            Stop::KeepForwarding => None,
+        };
+        for index in 0..self.peers.len() {
+            self.peers[index].admin_up = false;
+            self.step_peer(index, fsm::Event::ManualStop(notification.clone()));
+        }
+    }
+
+    /// What has happened since the last call, in order. A prefix that changed several times
+    /// appears once, as it is now.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        let mut journal = self.journal.take();
+        let events = journal.drain(..).map(|entry| match entry {
+            journal::Entry::Event(event) => event,
+            journal::Entry::Prefix(prefix) => Event::Route(self.route(prefix)),
+        });
+        events.collect()
+    }
+
+    /// Whether [`Core::take_events`] will be called; if not, events are not kept.
+    pub fn observe(&mut self, observed: bool) {
+        self.journal.observe(observed);
+    }
+
+    /// The current state as events, [`Event::Synced`] last.
+    pub fn current_state(&self) -> Vec<Event> {
+        let peers = self.peers.iter().map(Peer::state_event);
+        let routes = self.routes().into_iter().map(Event::Route);
+        let ends = self.peers.iter().flat_map(Peer::end_of_rib_events);
+        peers
+            .chain(routes)
+            .chain(ends)
+            .chain([Event::Synced])
+            .collect()
+    }
+
+    /// The state of every peer, in the order of the configuration.
+    pub fn peers(&self, now: Instant) -> Vec<PeerStatus> {
+        self.peers
+            .iter()
+            .map(|peer| peer.status(&self.rib.table, self.rib.deferred, now))
+            .collect()
+    }
+
+    /// Every prefix with learned paths in use.
+    pub fn routes(&self) -> Vec<RouteChange> {
+        let prefixes = self.rib.table.prefixes();
+        prefixes
+            .map(|prefix| self.route(prefix))
+            .filter(|route| !route.paths.is_empty())
+            .collect()
+    }
+
+    /// What each peer with an established session has been told.
+    pub fn advertised(&self) -> Advertised {
+        self.peers.iter().filter_map(Peer::advertised).collect()
+    }
+
+    /// Accepted routes of one peer, and the prefixes of its refused ones.
+    pub fn received_from(&self, name: &str) -> Vec<(Prefix, Option<RouteAttributes>)> {
+        let Some(peer) = self.peers.iter().find(|peer| peer.config.name == *name) else {
+            return Vec::new();
+        };
+        let source = Source::Peer(peer.index);
+        let accepted = Family::ALL.into_iter().flat_map(|family| {
+            let routes = self.rib.table.prefixes_from(family, source);
+            routes.map(|(prefix, attributes)| (prefix, Some((**attributes).clone())))
+        });
+        let refused = peer.refusals().map(|prefix| (prefix, None));
+        let mut routes: Vec<_> = accepted.chain(refused).collect();
+        routes.sort_by_key(|(prefix, _)| *prefix);
+        routes
+    }
+
+    /// How many connections came from nowhere that is configured, or for a peer that is
+    /// administratively down.
+    pub fn refused_connections(&self) -> u64 {
+        self.refused
+    }
+
+    /// The state of a session.
+    pub fn state(&self, name: &str) -> Option<State> {
+        self.peers
+            .iter()
+            .find(|peer| peer.config.name == *name)
+            .map(Peer::state)
+    }
+
+    /// What has to leave before every peer knows what it is to know now.
+    pub fn flush(&self) -> Flush {
+        let waiting = self
+            .peers
+            .iter()
+            .filter_map(|peer| peer.flush(self.rib.number));
+        Flush {
+            waiting: waiting.collect(),
+        }
+    }
+
+    /// Drops from `flush` what is done. `unacknowledged` says how many octets written to a
+    /// connection its TCP has not got acknowledged yet.
+    pub fn advance_flush(
+        &mut self,
+        flush: &mut Flush,
+        mut unacknowledged: impl FnMut(ConnectionId) -> usize,
+    ) {
+        let deferred = self.rib.deferred;
+        flush.waiting.retain_mut(|waiting| {
+            self.peers
+                .get_mut(waiting.connection.peer_index())
+                .is_some_and(|peer| !peer.is_flushed(waiting, deferred, &mut unacknowledged))
+        });
+    }
+
+    /// The peer a connection belongs to.
+    pub fn peer_name(&self, connection: ConnectionId) -> Option<&PeerName> {
+        self.peers
+            .get(connection.peer_index())
+            .map(|peer| &peer.config.name)
+    }
+
+    fn route(&self, prefix: Prefix) -> RouteChange {
+        let paths = self.rib.table.used(&prefix).iter().filter_map(|path| {
+            let Source::Peer(peer) = path.source else {
+                return None;
+            };
+            Some(Path {
+                peer: self.peers.get(peer.0 as usize)?.config.name.clone(),
+                next_hop: path.attributes.next_hop.addr(),
+                attributes: path.attributes.clone(),
+            })
+        });
+        RouteChange {
+            prefix,
+            paths: paths.collect(),
+        }
+    }
+
+    fn step_peer(&mut self, index: usize, event: fsm::Event) {
+        let mut context = Context {
+            local: &self.local,
+            outputs: &mut self.outputs,
+            now: self.now,
+        };
+        let outcome = self.peers[index].step_all(event, &mut context);
+        self.settle(index, outcome);
+    }
+
+    fn on_connection(
+        &mut self,
+        connection: ConnectionId,
+        act: impl FnOnce(&mut Peer, &mut Context<'_>) -> Outcome,
+    ) {
+        let index = connection.peer_index();
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let mut context = Context {
+            local: &self.local,
+            outputs: &mut self.outputs,
+            now: self.now,
+        };
+        let outcome = act(peer, &mut context);
+        self.settle(index, outcome);
+    }
+
+    fn message(
+        &mut self,
+        index: usize,
+        connection: ConnectionId,
+        message: Result<Decoded, WireError>,
+    ) {
+        let event = match message {
+            Ok(Decoded {
+                message: Message::Open(open),
+                ..
+            }) => {
+                return self.on_connection(connection, |peer, context| {
+                    peer.opened(connection, &open, context)
+                });
+            }
+            Ok(Decoded {
+                message: Message::Update(update),
+                findings,
+            }) => {
+                self.on_connection(connection, |peer, context| {
+                    peer.step(connection, fsm::Event::Update, context)
+                });
+                // In any other state it was an error, and the connection is gone.
+                if let Some(session) = self.peers[index].session_on(connection) {
+                    let changes = session.update(update, findings, &mut self.rib);
+                    self.ends_of_rib(index);
+                    self.changed(&changes);
+                }
+                return;
+            }
+            Ok(Decoded {
+                message: Message::RouteRefresh(refresh),
+                ..
+            }) => {
+                self.on_connection(connection, |peer, context| {
+                    peer.step(connection, fsm::Event::RouteRefresh, context)
+                });
+                if let Some(session) = self.peers[index].session_on(connection) {
+                    session.refresh(&refresh, &self.rib);
+                }
+                return;
+            }
+            Ok(Decoded {
+                message: Message::Keepalive,
+                ..
+            }) => fsm::Event::Keepalive,
+            Ok(Decoded {
+                message: Message::Notification(notification),
+                ..
+            }) => fsm::Event::Notification(notification),
+            Err(WireError::Open(error)) => fsm::Event::OpenError(error),
+            Err(WireError::Update(error)) => fsm::Event::UpdateError(error),
+            Err(error @ WireError::Header(_)) => fsm::Event::HeaderError(error),
+        };
+        self.on_connection(connection, |peer, context| {
+            peer.step(connection, event, context)
+        });
+    }
+
+    /// Draws the consequences of a step: the tables follow the sessions.
+    fn settle(&mut self, index: usize, outcome: Outcome) {
+        if outcome.down {
+            let changes = self.peers[index].end_session(&mut self.rib);
+            self.changed(&changes);
+        }
+        if outcome.up {
+            self.peers[index].begin_session(&self.local, &mut self.rib);
+        }
+        let peer = &mut self.peers[index];
+        if let Some(event) = peer.state_changed(outcome.failure, self.now) {
+            self.journal.event(event);
+        }
+    }
+
+    fn ends_of_rib(&mut self, index: usize) {
+        for event in self.peers[index].new_ends_of_rib() {
+            self.journal.event(event);
+        }
+    }
+
+    fn changed(&mut self, changes: &[(Prefix, Change)]) {
+        for (prefix, change) in changes {
+            if change.used {
+                self.journal.prefix(*prefix);
+            }
+            if change.best {
+                self.rib.number += 1;
+                if !self.rib.deferred {
+                    for peer in &mut self.peers {
+                        peer.tell(&self.rib.table, *prefix, self.rib.number);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes UPDATEs for peers that have room.
+    fn tell_peers(&mut self) {
+        if self.rib.deferred {
+            return;
+        }
+        for peer in &mut self.peers {
+            let mut octets = BytesMut::new();
+            if let Some(connection) = peer.write_updates(&mut self.rib, &mut octets, self.now) {
+                self.outputs.push_back(Output::Send {
+                    connection,
+                    octets: octets.freeze(),
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! What an operator sees of a peer.
+
+use std::time::Instant;
+
+use super::peer::Peer;
+use super::session::Session;
+use crate::event::{PeerStatus, PrefixCounts};
+use crate::fsm::State;
+use crate::policy::{ExportPolicy, ImportPolicy};
+use crate::rib::select::Source;
+use crate::rib::table::{Table, slot};
+use crate::wire::Family;
+
+impl Peer {
+    /// The peer as it stands.
+    pub(super) fn status(&self, table: &Table, deferred: bool, now: Instant) -> PeerStatus {
+        let connection = self.connection();
+        let negotiated = connection.and_then(|connection| connection.negotiated.as_ref());
+        let session = self.session.as_ref();
+        let counts = |family: &Family| {
+            let accepted = table.count(*family, Source::Peer(self.index));
+            let refused = session.map_or(0, |session| session.adj_in.refused(*family));
+            let out = session.map(|session| &session.adj_out);
+            PrefixCounts {
+                received: accepted + refused,
+                accepted,
+                advertised: out.map_or(0, |out| out.told(*family).len()),
+                pending: out.map_or(0, |out| out.pending_of(*family)),
+            }
+        };
+        PeerStatus {
+            name: self.config.name.clone(),
+            address: self.config.address,
+            asn: self.config.asn,
+            internal: self.internal,
+            passive: self.config.passive,
+            admin_up: self.admin_up,
+            state: self.state(),
+            since_seconds: now.saturating_duration_since(self.since).as_secs(),
+            sessions: self.sessions,
+            last_error: self.last_error.as_ref().map(|failure| failure.text.clone()),
+            notes: self.notes(deferred),
+            local_address: connection.and_then(|connection| connection.local),
+            router_id: negotiated.map(|negotiated| negotiated.router_id),
+            families: self.families(),
+            hold_time: negotiated.map(|negotiated| negotiated.hold_time),
+            four_octet_as: negotiated.is_some_and(|negotiated| negotiated.options.four_octet_as),
+            peer_restart_time: negotiated
+                .and_then(|negotiated| negotiated.graceful_restart.as_ref())
+                .map(|restart| restart.restart_time),
+            messages_in: connection.map_or(0, |connection| connection.messages_in),
+            messages_out: connection.map_or(0, |connection| connection.messages_out),
+            prefixes: self
+                .config
+                .families
+                .iter()
+                .map(|f| (*f, counts(f)))
+                .collect(),
+        }
+    }
+
+    /// What stands in the way of routes.
+    fn notes(&self, deferred: bool) -> Vec<String> {
+        let mut notes = Vec::new();
+        if !self.admin_up {
+            notes.push("administratively down: take it up again to use it".to_owned());
+        }
+        if self.config.import == ImportPolicy::None {
+            notes.push("nothing is accepted: no import policy (RFC 8212)".to_owned());
+        }
+        if self.config.export == ExportPolicy::None {
+            notes.push("nothing is told: no export policy (RFC 8212)".to_owned());
+        }
+        if let Some(session) = self
+            .session
+            .as_ref()
+            .filter(|_| self.state() == State::Established)
+        {
+            self.session_notes(session, deferred, &mut notes);
+        }
+        notes
+    }
+
+    fn session_notes(&self, session: &Session, deferred: bool, notes: &mut Vec<String>) {
+        if deferred {
+            notes.push(
+                "nothing is told yet: restarting, and not everything is announced again".to_owned(),
+            );
+        }
+        for family in &self.config.families {
+            if !session.negotiated.carries(*family) {
+                notes.push(format!(
+                    "no {family} routes: the peer does not offer {family}"
+                ));
+            } else if session.disabled[slot(*family)] {
+                notes.push(format!(
+                    "no {family} routes are accepted: the peer sent some that cannot be \
+                     understood; reset the session once it is fixed"
+                ));
+            } else if session.export.next_hop(*family).is_none()
+                && self.config.export != ExportPolicy::None
+            {
+                let field = match family {
+                    Family::Ipv4Unicast => "next_hop_v4",
+                    Family::Ipv6Unicast => "next_hop_v6",
+                };
+                notes.push(format!(
+                    "no {family} routes are told: our address of the session is no {family} \
+                     address, set {field} of peer {}",
+                    self.config.name
+                ));
+            }
+        }
+        notes.extend(session.adj_in.notes());
+        if let Some(finding) = &session.last_finding {
+            notes.push(format!(
+                "{} UPDATEs with errors, the last one: {finding}",
+                session.malformed
+            ));
+        }
+        if session.adj_out.oversized() > 0 {
+            notes.push(format!(
+                "{} routes were not told: their attributes fill a whole message",
+                session.adj_out.oversized()
+            ));
+        }
+    }
+}
