@@ -178,8 +178,19 @@ pub struct Entry {
 pub enum Side {
     /// Inside: do the work.
     Inside(Lab),
-    /// Outside: the work has been done by the inner program, which ended so.
-    Outside(ExitStatus),
+    /// Outside: the work has been done by the inner program.
+    Outside(Ended),
+}
+
+/// How the inner program ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// The scratch directory, kept because it failed.
+    pub logs: Option<PathBuf>,
+    /// It said that the body of a test has come to its end.
+    passed: bool,
 }
 
 impl Entry {
@@ -229,12 +240,12 @@ impl Entry {
     pub fn enter(&self) -> Result<Side, EnterError> {
         match Lab::current()? {
             Some(lab) => Ok(Side::Inside(lab)),
-            None => self.run_inner().map(|(status, _)| Side::Outside(status)),
+            None => self.run_inner().map(Side::Outside),
         }
     }
 
     /// Runs the inner program to its end. The scratch directory is kept unless it ended well.
-    fn run_inner(&self) -> Result<(ExitStatus, Evidence), EnterError> {
+    fn run_inner(&self) -> Result<Ended, EnterError> {
         let prepare = |what: &'static str| move |source| EnterError::Prepare { what, source };
         // The inner program sees others in their place, so the scratch directory must not be there.
         let temporary = std::env::temp_dir();
@@ -283,36 +294,31 @@ impl Entry {
             let _ = relay.join();
         }
 
-        let evidence = Evidence {
-            began: scratch.path().join(BEGAN).exists(),
-            passed: scratch.path().join(PASSED).exists(),
-            scratch: scratch.path().to_owned(),
-        };
+        let began = scratch.path().join(BEGAN).exists();
+        let passed = scratch.path().join(PASSED).exists();
         match ended {
             None => Err(EnterError::Hung {
                 name: self.name.clone(),
                 after: self.deadline.unwrap_or_default(),
                 logs: scratch.keep(),
             }),
-            Some(status) if !evidence.began && !status.success() => Err(EnterError::Refused {
-                uid: Uid::current().as_raw(),
-                reason: restriction(),
-            }),
+            Some(status) if !began && !status.success() => {
+                let uid = Uid::current().as_raw();
+                Err(EnterError::Refused {
+                    uid,
+                    reason: restriction(),
+                })
+            }
             Some(status) => {
-                if !status.success() {
-                    let _ = scratch.keep();
-                }
-                Ok((status, evidence))
+                let logs = (!status.success()).then(|| scratch.keep());
+                Ok(Ended {
+                    status,
+                    logs,
+                    passed,
+                })
             }
         }
     }
-}
-
-/// What the inner program left behind.
-struct Evidence {
-    began: bool,
-    passed: bool,
-    scratch: PathBuf,
 }
 
 /// The body of a lab test. Called as the whole content of a `#[test]` function: outside it runs
@@ -343,22 +349,16 @@ fn run_test<F: FnOnce(&Lab) -> Outcome>(deadline: Duration, body: F) -> Outcome 
         return Ok(());
     }
     let name = test_name::<F>();
-    let (status, evidence) = Entry::libtest(name).within(deadline).run_inner()?;
-    match (status.success(), evidence.passed) {
-        (true, true) => Ok(()),
-        (true, false) => Err(EnterError::NeverRan {
-            name: name.to_owned(),
-        }
-        .into()),
-        (false, _) => {
-            let logs = evidence.scratch;
-            Err(EnterError::Failed {
-                name: name.to_owned(),
-                status,
-                logs,
-            }
-            .into())
-        }
+    let Ended {
+        status,
+        logs,
+        passed,
+    } = Entry::libtest(name).within(deadline).run_inner()?;
+    let name = name.to_owned();
+    match logs {
+        Some(logs) => Err(EnterError::Failed { name, status, logs }.into()),
+        None if !passed => Err(EnterError::NeverRan { name }.into()),
+        None => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod capture;
 pub mod enter;
+pub mod gateway;
 pub mod peer;
 pub mod process;
 pub mod topology;

@@ -1,34 +1,46 @@
 //! The lab tests itself: what the other tests stand on.
 
 use std::fs;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use interop::enter::{self, EnterError, Entry, Lab, Side};
-use interop::process::{Launch, ProcessError};
+use interop::process::{Launch, Process, ProcessError};
 use interop::wait::eventually;
 
-/// Command lines of this machine's processes, as seen from the host.
-fn processes_with(mark: &str) -> Vec<String> {
+const SOON: Duration = Duration::from_secs(5);
+
+/// The daemons with this mark, as seen from the host.
+fn daemons(mark: &str) -> Vec<String> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
     entries
         .filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok())
         .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-        .filter(|line| line.contains(mark) && line.starts_with("sleep "))
+        .filter(|line| line.trim_end().ends_with(&format!("sleep {mark}")))
         .collect()
 }
 
-/// A daemon that the outside can recognise: `sleep` for a number of seconds nobody else uses.
-fn start_marked_daemon(lab: &Lab) -> Result<interop::process::Process, ProcessError> {
-    let mark = std::env::var("MARK").unwrap_or_default();
+/// Starts a daemon that can be told from the outside: `sleep` for a time that nobody else uses.
+fn start_marked_daemon(lab: &Lab) -> Process {
+    let mark = std::env::var("MARK").expect("the outside set a mark");
     Launch::new("sleep")
         .arg(&mark)
         .start(&lab.scratch().join("sleep.log"))
+        .expect("a daemon")
 }
 
 fn mark(salt: u32) -> String {
     format!("86400.{salt}{}", std::process::id())
+}
+
+fn await_gone(mark: &str) {
+    eventually("the daemon is gone", SOON, || match daemons(mark) {
+        gone if gone.is_empty() => Ok(()),
+        left => Err(format!("{left:?}")),
+    })
+    .expect("a lab leaves nothing");
 }
 
 #[test]
@@ -55,20 +67,18 @@ fn a_lab_that_panics_takes_its_daemons_along() {
     match entry.enter().expect("namespaces can be had") {
         Side::Inside(lab) => {
             // Forgotten, so that no destructor can do the kernel's work.
-            std::mem::forget(start_marked_daemon(&lab).expect("a daemon"));
+            std::mem::forget(start_marked_daemon(&lab));
             panic!("on purpose");
         }
-        Side::Outside(status) => {
-            assert!(!status.success());
-            eventually(
-                "the daemon is gone",
-                Duration::from_secs(5),
-                || match processes_with(&mark) {
-                    gone if gone.is_empty() => Ok(()),
-                    left => Err(format!("{left:?}")),
-                },
-            )
-            .expect("a lab leaves nothing");
+        Side::Outside(ended) => {
+            assert!(!ended.status.success());
+            let logs = ended.logs.expect("the logs of a failed lab are kept");
+            assert!(
+                logs.join("sleep.log").exists(),
+                "the lab got as far as its daemon"
+            );
+            fs::remove_dir_all(logs).expect("the logs are ours to remove");
+            await_gone(&mark);
         }
     }
 }
@@ -81,30 +91,61 @@ fn a_lab_that_hangs_is_killed_and_named() {
         .within(Duration::from_millis(700));
     match entry.enter() {
         Ok(Side::Inside(lab)) => {
-            let _daemon = start_marked_daemon(&lab).expect("a daemon");
+            let _daemon = start_marked_daemon(&lab);
             loop {
                 std::thread::park();
             }
         }
-        Err(error @ EnterError::Hung { .. }) => {
+        Err(ref error @ EnterError::Hung { ref logs, .. }) => {
+            fs::remove_dir_all(logs).expect("the logs are ours to remove");
             assert!(
                 error
                     .to_string()
                     .contains("a_lab_that_hangs_is_killed_and_named"),
                 "{error}"
             );
-            eventually(
-                "the daemon is gone",
-                Duration::from_secs(5),
-                || match processes_with(&mark) {
-                    gone if gone.is_empty() => Ok(()),
-                    left => Err(format!("{left:?}")),
-                },
-            )
-            .expect("a lab leaves nothing");
+            await_gone(&mark);
         }
         other => panic!("neither inside nor hung: {other:?}"),
     }
+}
+
+#[test]
+fn a_lab_dies_with_the_program_that_entered_it() {
+    let name = "a_lab_dies_with_the_program_that_entered_it";
+    let mark = mark(3);
+    // Inside, and the program that enters, are this test again; the outermost kills the latter.
+    let (mark, enters) = match std::env::var("MARK") {
+        Ok(mark) => (mark, true),
+        Err(_) => (mark, false),
+    };
+    if enters {
+        if let Ok(Side::Inside(lab)) = Entry::libtest(name).enter() {
+            let _daemon = start_marked_daemon(&lab);
+            loop {
+                std::thread::park();
+            }
+        }
+        return;
+    }
+    let scratch = tempfile::tempdir().expect("a directory");
+    let exe = std::env::current_exe().expect("a path");
+    let mut program = Command::new(exe)
+        .args(["--exact", name])
+        .env("MARK", &mark)
+        .env("TMPDIR", scratch.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("this program");
+    let runs = eventually("the daemon runs", SOON, || match daemons(&mark).len() {
+        1 => Ok(()),
+        other => Err(other),
+    });
+    program.kill().expect("it can be killed");
+    program.wait().expect("it ends");
+    runs.expect("the lab comes up");
+    await_gone(&mark);
 }
 
 #[test]

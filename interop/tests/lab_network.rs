@@ -14,15 +14,11 @@ use interop::wait::eventually;
 use ipnet::IpNet;
 use netlink::{Encap, Mac, Neighbour, NewLink, NextHop, Request, Route};
 
-const GATEWAY_MAC: Mac = Mac([0x0e, 0, 0, 0, 0, 1]);
+const GATEWAY_MAC: Mac = plan::GATEWAY_MAC;
 const VNI: u32 = 10_001;
 
 fn region(lab: &Lab) -> Result<Region, Box<dyn std::error::Error + Send + Sync>> {
-    let config = RegionConfig {
-        gateway_mac: GATEWAY_MAC,
-        gateway_as: plan::GATEWAY_AS,
-    };
-    Ok(Region::build(lab, config)?)
+    Ok(Region::build(lab, RegionConfig::default())?)
 }
 
 fn nets(texts: &[&str]) -> Vec<IpNet> {

@@ -11,7 +11,6 @@ use interop::peer::{Daemon, NeighbourConfig, Router, SessionState};
 use interop::topology::{Region, RegionConfig, RouterPlan, plan};
 use interop::wait::eventually;
 use ipnet::IpNet;
-use netlink::Mac;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -41,11 +40,7 @@ fn pair(
     lab: &enter::Lab,
     daemons: [Daemon; 2],
 ) -> Result<(Region, [Placed; 2]), Box<dyn std::error::Error + Send + Sync>> {
-    let config = RegionConfig {
-        gateway_mac: Mac([0x0e, 0, 0, 0, 0, 1]),
-        gateway_as: 65001,
-    };
-    let mut region = Region::build(lab, config)?;
+    let mut region = Region::build(lab, RegionConfig::default())?;
     let ids = [(2, 65002), (3, 4_200_000_003)];
     let mut place = |index: usize| {
         let (number, asn) = ids[index];

@@ -14,6 +14,7 @@
 
 pub mod hypervisor;
 pub mod node;
+pub mod records;
 pub mod segment;
 
 use std::collections::BTreeMap;
@@ -45,12 +46,16 @@ const GATEWAY_HOST: u8 = 1;
 pub mod plan {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
+    use netlink::Mac;
+
     /// The gateway on the IDC LAN: the neighbour of the routers.
     pub const GATEWAY4: Ipv4Addr = idc4(1);
     /// The gateway on the IDC LAN, IPv6.
     pub const GATEWAY6: Ipv6Addr = idc6(1);
     /// The gateway's VTEP.
     pub const GATEWAY_VTEP: Ipv4Addr = vtep(1);
+    /// The MAC of the gateway's VXLAN device.
+    pub const GATEWAY_MAC: Mac = Mac([0x02, 0xcc, 0x0e, 0, 0, 0x01]);
     /// The gateway's AS.
     pub const GATEWAY_AS: u32 = 65001;
     /// Prefix length of the IDC LAN and of the underlay.
@@ -96,6 +101,15 @@ pub struct RegionConfig {
     pub gateway_mac: Mac,
     /// The gateway's AS, which the routers expect.
     pub gateway_as: u32,
+}
+
+impl Default for RegionConfig {
+    fn default() -> Self {
+        Self {
+            gateway_mac: plan::GATEWAY_MAC,
+            gateway_as: plan::GATEWAY_AS,
+        }
+    }
 }
 
 /// A classic host.

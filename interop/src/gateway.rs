@@ -1,0 +1,395 @@
+//! The product in the lab: the real `ccn` binary, run as the agent in the gateway's node and asked
+//! through its own command line, as an operator would. Nothing here links to the agent's code.
+
+use std::ffi::OsStr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bgp::Family;
+use netlink::{Mac, Namespace};
+use nix::sys::signal::Signal;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::enter::{Chain, Lab};
+use crate::peer::RouterConfig;
+use crate::process::{Finished, Launch, Process, ProcessError};
+use crate::topology::{IDC, INSTANCE_MTU, plan};
+use crate::wait::{TimedOut, eventually};
+
+/// Names a `ccn` binary to use instead of the one beside this program.
+const BINARY: &str = "CCN_BINARY";
+/// How long the agent may take from its start until its socket answers.
+const START: Duration = Duration::from_secs(15);
+/// How long the agent may take to end when asked to.
+const STOP: Duration = Duration::from_secs(15);
+/// How long one command may take; `ccn link` and `unlink` wait up to 30 s themselves.
+const ANSWER: Duration = Duration::from_secs(45);
+
+/// The agent could not be run or asked.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// There is no `ccn` beside this program.
+    #[error("there is no {}: run `cargo build -p ccn` first, with --release if this is", .0.display())]
+    NotBuilt(PathBuf),
+    /// A file of the gateway's.
+    #[error("cannot write {}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The configuration cannot be written as TOML.
+    #[error("cannot write the agent's configuration")]
+    Config(#[from] toml::ser::Error),
+    /// The agent or a command of its command line.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A command did not print JSON.
+    #[error("`{command}` printed what is not JSON: {source}")]
+    NotJson {
+        /// The command line.
+        command: String,
+        /// What the parser says.
+        source: serde_json::Error,
+    },
+    /// The agent is not running.
+    #[error("the agent is not running")]
+    NotRunning,
+    /// Something did not happen in time.
+    #[error(transparent)]
+    Late(#[from] TimedOut),
+}
+
+/// The agent's configuration, as far as the lab sets it; written as its TOML file.
+#[derive(Debug, Clone, Serialize)]
+pub struct GatewayConfig {
+    /// The gateway's name.
+    pub name: String,
+    /// The admin socket.
+    pub admin_socket: PathBuf,
+    /// `[store]`
+    pub store: StoreSection,
+    /// `[plane]`
+    pub plane: PlaneSection,
+    /// `[bgp]`
+    pub bgp: BgpSection,
+}
+
+/// `[store]`
+#[derive(Debug, Clone, Serialize)]
+pub struct StoreSection {
+    /// The file of the embedded store.
+    pub path: PathBuf,
+}
+
+/// `[plane]`
+#[derive(Debug, Clone, Serialize)]
+pub struct PlaneSection {
+    /// Which plane: `auto`, `routes`.
+    pub kind: String,
+    /// The gateway's VTEP.
+    pub vtep: IpAddr,
+    /// The interfaces on the IDC side.
+    pub idc_interfaces: Vec<String>,
+    /// MAC of the VXLAN device; the agent's own choice when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// Largest inner packet, bytes.
+    pub mtu: u32,
+    /// Seconds between two audits of the kernel's state.
+    pub audit_interval_s: u64,
+}
+
+/// `[bgp]`
+#[derive(Debug, Clone, Serialize)]
+pub struct BgpSection {
+    /// The gateway's AS.
+    pub asn: u32,
+    /// Its BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// Seconds that routers are asked to keep its routes while it is away.
+    pub restart_time_s: u16,
+    /// Milliseconds that forwarding outlives the withdrawal.
+    pub drain_ms: u64,
+    /// `[[bgp.peer]]`
+    pub peer: Vec<PeerSection>,
+}
+
+/// `[[bgp.peer]]`
+#[derive(Debug, Clone, Serialize)]
+pub struct PeerSection {
+    /// The peer's name.
+    pub name: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Its AS.
+    pub asn: u32,
+    /// Only wait for its connection.
+    pub passive: bool,
+    /// Hold time offered, seconds.
+    pub hold_time: u16,
+    /// Seconds between two attempts to connect.
+    pub connect_retry: f64,
+    /// The families offered.
+    pub families: Vec<Family>,
+    /// What is taken from it: `all` or `none`.
+    pub import: String,
+    /// The gateway's next hop in what it is told, IPv4.
+    pub next_hop_v4: Ipv4Addr,
+    /// The gateway's next hop in what it is told, IPv6.
+    pub next_hop_v6: Ipv6Addr,
+}
+
+impl PeerSection {
+    /// The gateway's side of a session with one of the region's routers.
+    pub fn of(router: &RouterConfig) -> Self {
+        Self {
+            name: router.name.clone(),
+            address: router.address.into(),
+            port: 179,
+            asn: router.asn,
+            passive: false,
+            hold_time: 9,
+            connect_retry: 1.0,
+            families: Family::ALL.to_vec(),
+            import: "all".to_owned(),
+            next_hop_v4: plan::GATEWAY4,
+            next_hop_v6: plan::GATEWAY6,
+        }
+    }
+}
+
+/// The gateway: its configuration, and the agent if it runs.
+#[derive(Debug)]
+pub struct Gateway {
+    /// What the next start of the agent is configured with.
+    pub config: GatewayConfig,
+    binary: PathBuf,
+    namespace: Arc<Namespace>,
+    directory: PathBuf,
+    log: PathBuf,
+    agent: Option<Process>,
+}
+
+impl Gateway {
+    /// The gateway of the region, with the fixed points of its plan and these peers. The agent is
+    /// not started.
+    ///
+    /// # Errors
+    /// `ccn` has not been built.
+    pub fn new(
+        lab: &Lab,
+        namespace: Arc<Namespace>,
+        mac: Mac,
+        peers: impl IntoIterator<Item = PeerSection>,
+    ) -> Result<Self, GatewayError> {
+        let directory = lab.run().join("gw");
+        let config = GatewayConfig {
+            name: "gw".to_owned(),
+            admin_socket: directory.join("agent.sock"),
+            store: StoreSection {
+                path: directory.join("store.redb"),
+            },
+            plane: PlaneSection {
+                kind: "auto".to_owned(),
+                vtep: plan::GATEWAY_VTEP.into(),
+                idc_interfaces: vec![IDC.to_owned()],
+                mac: Some(mac.to_string()),
+                mtu: INSTANCE_MTU,
+                audit_interval_s: 60,
+            },
+            bgp: BgpSection {
+                asn: plan::GATEWAY_AS,
+                router_id: plan::GATEWAY4,
+                listen: vec![(plan::GATEWAY4, 179).into(), (plan::GATEWAY6, 179).into()],
+                restart_time_s: 120,
+                drain_ms: 200,
+                peer: peers.into_iter().collect(),
+            },
+        };
+        let log = lab.scratch().join("gw-agent.log");
+        Ok(Self {
+            config,
+            binary: binary()?,
+            namespace,
+            directory,
+            log,
+            agent: None,
+        })
+    }
+
+    /// Starts the agent; returns when its admin socket answers. Does nothing if it runs.
+    ///
+    /// # Errors
+    /// It refuses its configuration, or ends, or does not answer.
+    pub fn start(&mut self) -> Result<(), GatewayError> {
+        if self.agent.is_some() {
+            return Ok(());
+        }
+        let mut agent = self.launch_agent()?.start(&self.log)?;
+        let answered = eventually("the admin socket answers", START, || match agent.check() {
+            // Pointless to ask a dead one: leave the loop.
+            Err(error) => Ok(Err(error)),
+            Ok(()) => match self.ccn(["status"]) {
+                Ok(_) => Ok(Ok(())),
+                Err(error) => Err(Chain(&error).to_string()),
+            },
+        })?;
+        answered?;
+        self.agent = Some(agent);
+        Ok(())
+    }
+
+    /// The command that would start the agent, with its configuration written: for a start that is
+    /// expected to fail, or a second agent.
+    ///
+    /// # Errors
+    /// The configuration cannot be written.
+    pub fn launch_agent(&self) -> Result<Launch, GatewayError> {
+        let config = self.write("agent.toml", &toml::to_string(&self.config)?)?;
+        Ok(self.launch().args(["agent", "--config"]).arg(config))
+    }
+
+    /// Stops the agent as its service manager would (SIGTERM). Forwarding stays.
+    ///
+    /// # Errors
+    /// It is not running, or did not end in time (it is then killed).
+    pub fn stop(&mut self) -> Result<(), GatewayError> {
+        let agent = self.agent.take().ok_or(GatewayError::NotRunning)?;
+        agent.stop(Signal::SIGTERM, STOP)?;
+        Ok(())
+    }
+
+    /// Kills the agent, as a crash would (SIGKILL).
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn kill(&mut self) -> Result<(), GatewayError> {
+        self.agent
+            .take()
+            .map(Process::kill)
+            .ok_or(GatewayError::NotRunning)
+    }
+
+    /// The running agent's process.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn agent(&mut self) -> Result<&mut Process, GatewayError> {
+        self.agent.as_mut().ok_or(GatewayError::NotRunning)
+    }
+
+    /// Where the agent logs.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Runs `ccn` with this gateway's socket: its stdout.
+    ///
+    /// # Errors
+    /// It fails; the error holds what it said.
+    pub fn ccn<A: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = A>,
+    ) -> Result<String, GatewayError> {
+        Ok(self.finish(args)?.success()?)
+    }
+
+    /// Runs `ccn` with this gateway's socket, whether it succeeds or not.
+    ///
+    /// # Errors
+    /// It cannot be run, or does not end.
+    pub fn finish<A: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = A>,
+    ) -> Result<Finished, GatewayError> {
+        Ok(self.launch().args(args).finish(ANSWER)?)
+    }
+
+    /// Runs `ccn ... --json`: what it prints, read.
+    ///
+    /// # Errors
+    /// It fails, or prints something else.
+    pub fn json<A: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = A>,
+    ) -> Result<Value, GatewayError> {
+        let finished = self.launch().args(args).arg("--json").finish(ANSWER)?;
+        let command = finished.command.clone();
+        let text = finished.success()?;
+        serde_json::from_str(&text).map_err(|source| GatewayError::NotJson { command, source })
+    }
+
+    /// Imports one record, or deletes it with a value of `null`.
+    ///
+    /// # Errors
+    /// The agent refuses it.
+    pub fn put(&self, key: &str, value: &Value) -> Result<(), GatewayError> {
+        let line = serde_json::json!({ "key": key, "value": value });
+        let file = self.write("record.jsonl", &format!("{line}\n"))?;
+        self.ccn([OsStr::new("import"), file.as_os_str()]).map(drop)
+    }
+
+    /// Waits until the kernel and the speaker have all that the store holds.
+    ///
+    /// # Errors
+    /// Not in time, with the status last seen.
+    pub fn await_settled(&self, within: Duration) -> Result<Value, GatewayError> {
+        Ok(eventually("the gateway settles", within, || {
+            match self.json(["status"]) {
+                Ok(status) if status["settled"] == Value::Bool(true) => Ok(status),
+                Ok(status) => Err(status.to_string()),
+                Err(error) => Err(Chain(&error).to_string()),
+            }
+        })?)
+    }
+
+    fn launch(&self) -> Launch {
+        Launch::new(&self.binary)
+            .env("CCN_SOCKET", &self.config.admin_socket)
+            .in_namespace(self.namespace.fd())
+    }
+
+    fn write(&self, file: &str, text: &str) -> Result<PathBuf, GatewayError> {
+        let path = self.directory.join(file);
+        std::fs::create_dir_all(&self.directory)
+            .and_then(|()| std::fs::write(&path, text))
+            .map_err(|source| GatewayError::File {
+                path: path.clone(),
+                source,
+            })?;
+        Ok(path)
+    }
+}
+
+/// The `ccn` that was built with this program: cargo puts tests into `deps`, one below it.
+fn binary() -> Result<PathBuf, GatewayError> {
+    if let Some(path) = std::env::var_os(BINARY) {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe().map_err(|source| GatewayError::File {
+        path: "/proc/self/exe".into(),
+        source,
+    })?;
+    let directory = own.parent().unwrap_or(Path::new("."));
+    let directory = match directory.file_name() {
+        Some(name) if name == "deps" => directory.parent().unwrap_or(directory),
+        _ => directory,
+    };
+    let path = directory.join("ccn");
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(GatewayError::NotBuilt(path))
+    }
+}
