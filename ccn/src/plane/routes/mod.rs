@@ -1,0 +1,192 @@
+//! The `routes` plane: kernel routes with encapsulation, policy rules by tunnel id, nothing else.
+//!
+//! One external VXLAN device serves every VNI. A rule by tunnel id and source picks the table of a
+//! CCSI; a route per address encapsulates; what nothing matches is led into a device that counts it
+//! under its reason. It keeps its own objects as desired and never touches those of others.
+
+mod devices;
+mod held;
+mod kernel;
+mod layout;
+mod objects;
+mod own_rules;
+mod reconcile;
+mod sysctl;
+mod translate;
+
+use netlink::{LinkStats, Request, Socket};
+
+use self::devices::failed;
+use self::held::Held;
+use self::kernel::Part;
+use self::layout::Reason;
+use self::objects::{Key, Object, State};
+use self::reconcile::reconcile;
+use self::translate::{MAX_ENDPOINTS, MAX_VNIS, Translator};
+use super::{Applied, Batch, Count, Counters, Desired, Limit, Plane, PlaneError, Prepared};
+use crate::config::PlaneConfig;
+
+/// See the module.
+#[derive(Debug)]
+pub struct RoutesPlane {
+    config: PlaneConfig,
+    socket: Option<Socket>,
+    /// `None` until the first resync, and after a call that left the kernel's state unknown.
+    held: Option<Held>,
+}
+
+impl RoutesPlane {
+    /// A plane with this configuration. Nothing happens until it is prepared.
+    #[must_use]
+    pub fn new(config: &PlaneConfig) -> RoutesPlane {
+        RoutesPlane {
+            config: config.clone(),
+            socket: None,
+            held: None,
+        }
+    }
+
+    fn socket(&mut self) -> Result<&mut Socket, PlaneError> {
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => Socket::open().map_err(|error| failed("open a netlink socket", error))?,
+        };
+        Ok(self.socket.insert(socket))
+    }
+}
+
+impl Plane for RoutesPlane {
+    fn name(&self) -> &'static str {
+        "routes"
+    }
+
+    fn tracks_replies(&self) -> bool {
+        false
+    }
+
+    fn prepare(&mut self) -> Result<Prepared, PlaneError> {
+        let config = self.config.clone();
+        let socket = self.socket()?;
+        let (host, _) = devices::ensure(socket, &config)?;
+        devices::probe(socket, &host)?;
+        let state = kernel::read(socket, host.protocol, &host.devices(), Part::All)?;
+        let adopted = state
+            .keys()
+            .any(|key| matches!(key, Key::Rule(_) | Key::Route(..)));
+        Ok(Prepared { adopted })
+    }
+
+    fn resync(&mut self, desired: &Desired) -> Result<Applied, PlaneError> {
+        self.held = None;
+        let config = self.config.clone();
+        let socket = self.socket()?;
+        let (held, applied) = Held::resync(socket, &config, desired)?;
+        self.held = Some(held);
+        Ok(applied)
+    }
+
+    fn apply(&mut self, batch: &Batch) -> Result<Applied, PlaneError> {
+        // Put back only on success: after a failure nothing is known.
+        let Some(mut held) = self.held.take() else {
+            return Err(PlaneError::Kernel {
+                action: "apply a change".to_owned(),
+                detail: "the kernel's state is unknown: a resync comes first".to_owned(),
+            });
+        };
+        let applied = held.apply(self.socket()?, batch)?;
+        self.held = Some(held);
+        Ok(applied)
+    }
+
+    fn counters(&mut self) -> Result<Counters, PlaneError> {
+        let device = self.config.device.clone();
+        let ours = devices::ours(self.socket()?)?;
+        let stats = |name: &str| {
+            ours.iter()
+                .find(|link| link.name == name)
+                .map_or(LinkStats::default(), |l| l.stats)
+        };
+        let vxlan = stats(&device);
+        let drops = Reason::ALL.into_iter().map(|reason| {
+            let stats = stats(reason.device());
+            (
+                reason.name().to_owned(),
+                Count {
+                    packets: stats.tx_packets,
+                    bytes: stats.tx_bytes,
+                },
+            )
+        });
+        Ok(Counters {
+            decapsulated: Count {
+                packets: vxlan.rx_packets,
+                bytes: vxlan.rx_bytes,
+            },
+            encapsulated: Count {
+                packets: vxlan.tx_packets,
+                bytes: vxlan.tx_bytes,
+            },
+            drops: drops.collect(),
+        })
+    }
+
+    fn limits(&self) -> Vec<Limit> {
+        let held = self.held.as_ref().map(|held| &held.translator);
+        let limit = |name, used: usize, max| Limit {
+            name,
+            used: used as u64,
+            max: max as u64,
+        };
+        vec![
+            limit("vnis", held.map_or(0, Translator::vnis), MAX_VNIS),
+            limit(
+                "endpoints",
+                held.map_or(0, Translator::endpoints),
+                MAX_ENDPOINTS,
+            ),
+        ]
+    }
+
+    fn dump(&mut self) -> Result<Vec<String>, PlaneError> {
+        let protocol = self.config.protocol;
+        let socket = self.socket()?;
+        let links = devices::ours(socket)?;
+        let indices: Vec<u32> = links.iter().map(|link| link.index).collect();
+        let state = kernel::read(socket, protocol, &indices, Part::All)?;
+        let mut lines: Vec<String> = state.values().map(Object::to_string).collect();
+        lines.extend(
+            links
+                .iter()
+                .map(|link| format!("link {} index {}", link.name, link.index)),
+        );
+        lines.sort();
+        Ok(lines)
+    }
+
+    fn remove(&mut self) -> Result<(), PlaneError> {
+        self.held = None;
+        let config = self.config.clone();
+        let socket = self.socket()?;
+        let links = devices::ours(socket)?;
+        if links.iter().any(|link| link.name == config.device) {
+            sysctl::stop_forwarding(&config.device)?;
+        }
+        let indices: Vec<u32> = links.iter().map(|link| link.index).collect();
+        let mut actual = kernel::read(socket, config.protocol, &indices, Part::All)?;
+        let steps = reconcile(&actual, &State::new());
+        let refused = kernel::run(socket, steps, &mut actual)?;
+        if let Some(reason) = refused.into_values().next() {
+            return Err(PlaneError::Kernel {
+                action: "remove".to_owned(),
+                detail: reason,
+            });
+        }
+        for link in links {
+            let request = Request::delete_link(link.index);
+            socket
+                .request(request)
+                .map_err(|e| failed(&format!("delete {}", link.name), e))?;
+        }
+        Ok(())
+    }
+}
