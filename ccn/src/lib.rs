@@ -2,12 +2,20 @@
 //!
 //! One way through the house: record -> inventory -> plan -> plane -> announcement.
 
+pub mod agent;
+pub mod announce;
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod controller;
 pub mod explain;
 pub mod fixture;
 pub mod inventory;
 pub mod link;
+pub mod order;
 pub mod plan;
 pub mod plane;
 pub mod record;
 pub mod region;
 pub mod store;
+pub mod suspicion;

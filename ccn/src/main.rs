@@ -1,2 +1,7 @@
-//! The `ccn` binary.
-fn main() {}
+//! The `ccn` binary: see [`ccn::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ccn::cli::main()
+}

@@ -108,7 +108,10 @@ impl Pending {
 #[derive(Debug)]
 enum InFlight {
     None,
-    Batch { upserts: BTreeSet<EntryKey>, removals: BTreeSet<EntryKey> },
+    Batch {
+        upserts: BTreeSet<EntryKey>,
+        removals: BTreeSet<EntryKey>,
+    },
     Everything,
 }
 
@@ -178,12 +181,23 @@ impl Order {
             self.pending.removals.remove(&key);
             if let Some(subnet) = subnet_of(&key) {
                 self.suspects.insert(subnet);
-                self.by_subnet.entry(subnet).or_default().insert(key.clone());
+                self.by_subnet
+                    .entry(subnet)
+                    .or_default()
+                    .insert(key.clone());
                 if let EntryKey::Permit { link, .. } = &key {
-                    self.by_link.entry(link.clone()).or_default().insert(key.clone());
+                    self.by_link
+                        .entry(link.clone())
+                        .or_default()
+                        .insert(key.clone());
                 }
-                self.tracked
-                    .insert(key.clone(), Tracked { value: value.clone(), phase: Phase::Wanted });
+                self.tracked.insert(
+                    key.clone(),
+                    Tracked {
+                        value: value.clone(),
+                        phase: Phase::Wanted,
+                    },
+                );
             }
             self.pending.upserts.insert(key, value);
         }
@@ -224,7 +238,10 @@ impl Order {
             self.suspects.insert(prefix);
             if !links.is_empty() {
                 self.wanted.insert(prefix, links);
-                let state = self.announcements.entry(prefix).or_insert(Announcement::Waiting);
+                let state = self
+                    .announcements
+                    .entry(prefix)
+                    .or_insert(Announcement::Waiting);
                 if matches!(state, Announcement::Withdrawing(_)) {
                     *state = Announcement::Waiting;
                 }
@@ -248,7 +265,8 @@ impl Order {
         let id = WithdrawalId(self.next_withdrawal);
         self.next_withdrawal += 1;
         for prefix in &prefixes {
-            self.announcements.insert(*prefix, Announcement::Withdrawing(id));
+            self.announcements
+                .insert(*prefix, Announcement::Withdrawing(id));
             self.withdrawn.insert(*prefix, id);
         }
         // What was free to go, or soon would be, and has not gone yet protects something again.
@@ -266,7 +284,13 @@ impl Order {
             self.pending.removals.remove(key);
             self.set_phase(key, Phase::Held(id));
         }
-        self.withdrawals.insert(id, Withdrawal { release: None, held });
+        self.withdrawals.insert(
+            id,
+            Withdrawal {
+                release: None,
+                held,
+            },
+        );
         self.to_withdraw.insert(id, prefixes);
         id
     }
@@ -353,7 +377,11 @@ impl Order {
             if self.pending.removals.contains(key) {
                 continue;
             }
-            if self.tracked.get(key).is_some_and(|t| t.phase == Phase::Removing) {
+            if self
+                .tracked
+                .get(key)
+                .is_some_and(|t| t.phase == Phase::Removing)
+            {
                 self.forget(key);
             }
         }
@@ -452,7 +480,11 @@ impl Order {
             .iter()
             .filter(|(_, t)| matches!(t.phase, Phase::Held(_)))
             .map(|(key, t)| (key, &t.value))
-            .chain(self.held_endpoints.iter().map(|(key, (value, _))| (key, value)))
+            .chain(
+                self.held_endpoints
+                    .iter()
+                    .map(|(key, (value, _))| (key, value)),
+            )
     }
 
     /// The generation that the plane has acknowledged.
@@ -475,11 +507,24 @@ impl Order {
             .map(|(prefix, _)| *prefix)
     }
 
+    /// Whether this prefix is given to the speaker.
+    #[must_use]
+    pub fn is_announced(&self, prefix: &Prefix) -> bool {
+        self.announcements.get(prefix) == Some(&Announcement::Announced)
+    }
+
+    /// The links that want this prefix announced.
+    pub fn links_of(&self, prefix: &Prefix) -> impl Iterator<Item = &LinkId> {
+        self.wanted.get(prefix).into_iter().flatten()
+    }
+
     /// How far a link has come; `None` when nothing of it is left.
     #[must_use]
     pub fn link(&self, link: &LinkId) -> Option<LinkPhase> {
         let keys = self.by_link.get(link)?;
-        let mut phases = keys.iter().filter_map(|key| Some((key, &self.tracked.get(key)?.phase)));
+        let mut phases = keys
+            .iter()
+            .filter_map(|key| Some((key, &self.tracked.get(key)?.phase)));
         let mut announced = true;
         let mut removing = true;
         let mut pending = false;
@@ -491,7 +536,9 @@ impl Order {
                 Phase::Applied => {}
             }
             removing = false;
-            let Some(subnet) = subnet_of(key) else { continue };
+            let Some(subnet) = subnet_of(key) else {
+                continue;
+            };
             announced &= self.announcements.get(&subnet) == Some(&Announcement::Announced);
             if let Some(Phase::Failed(reason)) = self.source_phase(key) {
                 return Some(LinkPhase::Failed(reason.clone()));
@@ -518,12 +565,24 @@ impl Order {
 
     fn release(&mut self, id: WithdrawalId) {
         self.withdrawn.retain(|_, withdrawal| *withdrawal != id);
-        let held = self.withdrawals.remove(&id).map(|w| w.held).unwrap_or_default();
+        let held = self
+            .withdrawals
+            .remove(&id)
+            .map(|w| w.held)
+            .unwrap_or_default();
         for key in held {
-            if self.tracked.get(&key).is_some_and(|t| t.phase == Phase::Held(id)) {
+            if self
+                .tracked
+                .get(&key)
+                .is_some_and(|t| t.phase == Phase::Held(id))
+            {
                 self.set_phase(&key, Phase::Removing);
                 self.pending.removals.insert(key);
-            } else if self.held_endpoints.get(&key).is_some_and(|(_, by)| *by == id) {
+            } else if self
+                .held_endpoints
+                .get(&key)
+                .is_some_and(|(_, by)| *by == id)
+            {
                 self.held_endpoints.remove(&key);
                 self.pending.removals.insert(key);
             }
@@ -558,8 +617,12 @@ impl Order {
 
     /// `Ok(true)`: its forwarding is verified. `Ok(false)`: not known yet. `Err`: it is refused.
     fn announceable(&self, prefix: &Prefix) -> Result<bool, Refused> {
-        let Some(links) = self.wanted.get(prefix) else { return Ok(false) };
-        let Some(keys) = self.by_subnet.get(prefix) else { return Err(Refused) };
+        let Some(links) = self.wanted.get(prefix) else {
+            return Ok(false);
+        };
+        let Some(keys) = self.by_subnet.get(prefix) else {
+            return Err(Refused);
+        };
         let mut undecided = false;
         for wanted in links {
             let mut verified = 0;
@@ -568,7 +631,10 @@ impl Order {
                 .iter()
                 .filter(|key| matches!(key, EntryKey::Permit { link, .. } if link == wanted));
             for key in permits {
-                for phase in [self.tracked.get(key).map(|t| &t.phase), self.source_phase(key)] {
+                for phase in [
+                    self.tracked.get(key).map(|t| &t.phase),
+                    self.source_phase(key),
+                ] {
                     match phase {
                         Some(Phase::Applied) => verified += 1,
                         Some(Phase::Wanted) => {
@@ -591,8 +657,13 @@ impl Order {
 
     /// The phase of the source entry that a permit rests on.
     fn source_phase(&self, permit: &EntryKey) -> Option<&Phase> {
-        let EntryKey::Permit { vni, subnet, .. } = permit else { return None };
-        let source = EntryKey::Source { vni: *vni, subnet: *subnet };
+        let EntryKey::Permit { vni, subnet, .. } = permit else {
+            return None;
+        };
+        let source = EntryKey::Source {
+            vni: *vni,
+            subnet: *subnet,
+        };
         self.tracked.get(&source).map(|t| &t.phase)
     }
 

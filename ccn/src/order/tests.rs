@@ -53,18 +53,36 @@ impl World {
                 weight: 1,
             };
             entries.insert(
-                EntryKey::Endpoint { scope, addr: format!("10.{number}.0.5").parse().unwrap() },
-                EntryValue::Endpoint { vni, hops: vec![hop] },
+                EntryKey::Endpoint {
+                    scope,
+                    addr: format!("10.{number}.0.5").parse().unwrap(),
+                },
+                EntryValue::Endpoint {
+                    vni,
+                    hops: vec![hop],
+                },
             );
             for subnet in subnets {
-                entries.insert(EntryKey::Source { vni, subnet }, EntryValue::Source { scope });
+                entries.insert(
+                    EntryKey::Source { vni, subnet },
+                    EntryValue::Source { scope },
+                );
                 for (link, classics) in &vpc.links {
                     let link: LinkId = format!("link-{number}-{link}").parse().unwrap();
                     for classic in 0..=*classics {
                         let classic = prefix(&format!("192.168.{classic}.0/24"));
                         entries.insert(
-                            EntryKey::Permit { link: link.clone(), vni, subnet, classic },
-                            EntryValue::Permit { scope, mode: Mode::Both, dscp: None },
+                            EntryKey::Permit {
+                                link: link.clone(),
+                                vni,
+                                subnet,
+                                classic,
+                            },
+                            EntryValue::Permit {
+                                scope,
+                                mode: Mode::Both,
+                                dscp: None,
+                            },
                         );
                     }
                     announcements.entry(subnet).or_default().insert(link);
@@ -83,7 +101,9 @@ enum Step {
     Link(u8, u8, u8),
     Unlink(u8, u8),
     /// The plane answers what is outstanding; these entries (by turn) it refuses.
-    Answer { refuse: Option<u8> },
+    Answer {
+        refuse: Option<u8>,
+    },
     Fail,
     /// The peers have the oldest withdrawal.
     Flush,
@@ -143,7 +163,10 @@ impl Lab {
         let (old_entries, old_announcements) =
             std::mem::replace(&mut self.planned, (entries.clone(), announcements.clone()));
         self.generation += 1;
-        let mut delta = Delta { generation: self.generation, ..Delta::default() };
+        let mut delta = Delta {
+            generation: self.generation,
+            ..Delta::default()
+        };
         for (key, value) in &entries {
             if old_entries.get(key) != Some(value) {
                 delta.upserts.insert(key.clone(), value.clone());
@@ -180,14 +203,20 @@ impl Lab {
             match output {
                 Output::Announce(prefixes) => {
                     for prefix in prefixes {
-                        assert!(self.forwards(&prefix), "{prefix} announced without forwarding");
+                        assert!(
+                            self.forwards(&prefix),
+                            "{prefix} announced without forwarding"
+                        );
                         self.withdrawn.remove(&prefix);
                         assert!(self.announced.insert(prefix), "{prefix} announced twice");
                     }
                 }
                 Output::Withdraw(id, prefixes) => {
                     for prefix in &prefixes {
-                        assert!(self.announced.remove(prefix), "{prefix} withdrawn, not announced");
+                        assert!(
+                            self.announced.remove(prefix),
+                            "{prefix} withdrawn, not announced"
+                        );
                         self.withdrawn.insert(*prefix, None);
                     }
                     self.withdrawals.push_back((id, prefixes));
@@ -205,14 +234,19 @@ impl Lab {
     /// What is to be removed protects no announcement, and no traffic that still drains.
     fn check_removals(&self, after: &Entries) {
         for key in self.kernel.keys().filter(|key| !after.contains_key(key)) {
-            let EntryKey::Permit { subnet, .. } = key else { continue };
+            let EntryKey::Permit { subnet, .. } = key else {
+                continue;
+            };
             let others = after
                 .keys()
                 .any(|key| matches!(key, EntryKey::Permit { subnet: s, .. } if s == subnet));
             if others {
                 continue;
             }
-            assert!(!self.announced.contains(subnet), "{key} removed while {subnet} is announced");
+            assert!(
+                !self.announced.contains(subnet),
+                "{key} removed while {subnet} is announced"
+            );
             match self.withdrawn.get(subnet) {
                 None => {}
                 Some(Some(at)) => assert!(*at + DRAIN <= self.now, "{key} removed while draining"),
@@ -238,7 +272,9 @@ impl Lab {
     }
 
     fn answer(&mut self, refuse: Option<u8>) {
-        let Some((output, mut after)) = self.outstanding.take() else { return };
+        let Some((output, mut after)) = self.outstanding.take() else {
+            return;
+        };
         let upserts: Vec<EntryKey> = match &output {
             Output::Apply(batch) => batch.upserts.keys().cloned().collect(),
             _ => after.keys().cloned().collect(),
@@ -256,7 +292,11 @@ impl Lab {
             _ => self.generation,
         };
         self.kernel = after;
-        self.order.applied(&Applied { generation, failures, ..Applied::default() });
+        self.order.applied(&Applied {
+            generation,
+            failures,
+            ..Applied::default()
+        });
     }
 
     fn run(&mut self, step: Step) {
@@ -270,7 +310,12 @@ impl Lab {
                 self.replan();
             }
             Step::Link(vpc, link, classics) => {
-                self.world.vpcs.entry(vpc).or_default().links.insert(link, classics);
+                self.world
+                    .vpcs
+                    .entry(vpc)
+                    .or_default()
+                    .links
+                    .insert(link, classics);
                 self.replan();
             }
             Step::Unlink(vpc, link) => {
@@ -379,7 +424,9 @@ fn a_link_is_announced_only_when_the_plane_has_verified_it() {
     let mut lab = linked();
     assert_eq!(lab.order.link(&link()), Some(LinkPhase::Pending));
     assert!(lab.announced.is_empty());
-    let (Output::Apply(batch), _) = lab.outstanding.clone().unwrap() else { panic!("no batch") };
+    let (Output::Apply(batch), _) = lab.outstanding.clone().unwrap() else {
+        panic!("no batch")
+    };
     assert!(batch.verify, "what an announcement rests on is read back");
     lab.run(Step::Answer { refuse: None });
     assert_eq!(lab.order.link(&link()), Some(LinkPhase::Announced));
@@ -389,10 +436,14 @@ fn a_link_is_announced_only_when_the_plane_has_verified_it() {
 #[test]
 fn a_link_that_the_plane_refuses_is_failed_and_never_announced() {
     let lab = linked();
-    let (Output::Apply(batch), _) = lab.outstanding.clone().unwrap() else { panic!("no batch") };
+    let (Output::Apply(batch), _) = lab.outstanding.clone().unwrap() else {
+        panic!("no batch")
+    };
     for turn in 0..batch.upserts.len() {
         let mut lab = linked();
-        lab.run(Step::Answer { refuse: Some(u8::try_from(turn).unwrap()) });
+        lab.run(Step::Answer {
+            refuse: Some(u8::try_from(turn).unwrap()),
+        });
         let refused = batch.upserts.keys().nth(turn).unwrap();
         if matches!(refused, EntryKey::Endpoint { .. }) {
             // One VM that does not fit takes no subnet down.
@@ -401,7 +452,11 @@ fn a_link_that_the_plane_refuses_is_failed_and_never_announced() {
         }
         assert!(lab.announced.is_empty(), "{refused}");
         let reason = "the table is full".to_owned();
-        assert_eq!(lab.order.link(&link()), Some(LinkPhase::Failed(reason)), "{refused}");
+        assert_eq!(
+            lab.order.link(&link()),
+            Some(LinkPhase::Failed(reason)),
+            "{refused}"
+        );
     }
 }
 
@@ -414,14 +469,27 @@ fn forwarding_outlives_the_withdrawal_by_the_drain() {
     assert_eq!(lab.order.link(&link()), Some(LinkPhase::Removing));
     lab.run(Step::Wait(10_000));
     lab.run(Step::Answer { refuse: None });
-    assert!(lab.forwards(&prefix("10.1.0.0/24")), "the peers may not have it yet");
+    assert!(
+        lab.forwards(&prefix("10.1.0.0/24")),
+        "the peers may not have it yet"
+    );
     lab.run(Step::Flush);
     lab.run(Step::Wait(499));
     lab.run(Step::Answer { refuse: None });
-    assert!(lab.forwards(&prefix("10.1.0.0/24")), "traffic may be on its way");
-    assert_eq!(lab.order.next_timeout(), Some(lab.now + Duration::from_millis(1)));
+    assert!(
+        lab.forwards(&prefix("10.1.0.0/24")),
+        "traffic may be on its way"
+    );
+    assert_eq!(
+        lab.order.next_timeout(),
+        Some(lab.now + Duration::from_millis(1))
+    );
     lab.run(Step::Wait(1));
-    assert_eq!(lab.order.link(&link()), Some(LinkPhase::Removing), "not acknowledged yet");
+    assert_eq!(
+        lab.order.link(&link()),
+        Some(LinkPhase::Removing),
+        "not acknowledged yet"
+    );
     lab.run(Step::Answer { refuse: None });
     assert!(!lab.forwards(&prefix("10.1.0.0/24")));
     assert_eq!(lab.order.link(&link()), None);
@@ -450,12 +518,20 @@ fn a_plane_that_keeps_failing_is_asked_less_and_less_often() {
     let mut pauses = Vec::new();
     for _ in 0..10 {
         lab.poll();
-        assert_eq!(lab.outstanding.as_ref().map(|o| &o.0), Some(&Output::Resync));
+        assert_eq!(
+            lab.outstanding.as_ref().map(|o| &o.0),
+            Some(&Output::Resync)
+        );
         lab.outstanding = None;
         lab.order.plane_failed(lab.now);
         let at = lab.order.next_timeout().unwrap();
         pauses.push((at - lab.now).as_millis());
         lab.now = at;
     }
-    assert_eq!(pauses, [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000]);
+    assert_eq!(
+        pauses,
+        [
+            200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000
+        ]
+    );
 }

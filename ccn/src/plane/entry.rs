@@ -61,8 +61,16 @@ impl fmt::Display for EntryKey {
         match self {
             EntryKey::Source { vni, subnet } => write!(f, "source vni {vni} subnet {subnet}"),
             EntryKey::Endpoint { scope, addr } => write!(f, "endpoint {addr} in {scope}"),
-            EntryKey::Permit { link, vni, subnet, classic } => {
-                write!(f, "permit of link {link}: vni {vni} subnet {subnet} with {classic}")
+            EntryKey::Permit {
+                link,
+                vni,
+                subnet,
+                classic,
+            } => {
+                write!(
+                    f,
+                    "permit of link {link}: vni {vni} subnet {subnet} with {classic}"
+                )
             }
         }
     }

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 pub mod entry;
 pub mod model;
+pub mod routes;
 pub mod thread;
 
 use entry::{EntryKey, EntryValue};
@@ -105,7 +106,9 @@ pub struct Limit {
 #[derive(Debug, Error)]
 pub enum PlaneError {
     /// A capability is missing.
-    #[error("missing privilege {capability}: {action} was refused; run as root or grant {capability}")]
+    #[error(
+        "missing privilege {capability}: {action} was refused; run as root or grant {capability}"
+    )]
     Privilege {
         /// For example `CAP_NET_ADMIN`.
         capability: &'static str,
@@ -121,7 +124,9 @@ pub enum PlaneError {
         detail: String,
     },
     /// A device with a name of ours that we did not make.
-    #[error("device {name} exists and is not ours ({detail}): remove it or set another name in [plane]")]
+    #[error(
+        "device {name} exists and is not ours ({detail}): remove it or set another name in [plane]"
+    )]
     ForeignDevice {
         /// Name of the device.
         name: String,

@@ -39,12 +39,18 @@ impl PlaneHandle {
         let (name, tracks_replies) = (plane.name(), plane.tracks_replies());
         // Callers await each answer, so the queue is as long as there are callers.
         let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
-        thread::Builder::new().name(format!("plane-{name}")).spawn(move || {
-            while let Some(job) = queue.blocking_recv() {
-                job(plane.as_mut());
-            }
-        })?;
-        Ok(PlaneHandle { name, tracks_replies, jobs })
+        thread::Builder::new()
+            .name(format!("plane-{name}"))
+            .spawn(move || {
+                while let Some(job) = queue.blocking_recv() {
+                    job(plane.as_mut());
+                }
+            })?;
+        Ok(PlaneHandle {
+            name,
+            tracks_replies,
+            jobs,
+        })
     }
 
     /// The plane's name.

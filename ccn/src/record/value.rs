@@ -85,6 +85,10 @@ impl fmt::Display for Vni {
 pub struct Mac([u8; 6]);
 
 impl Mac {
+    /// What a gateway's VXLAN device has unless configured otherwise: what VMs use as the MAC of
+    /// their router. Locally administered, the same on every gateway of a region.
+    pub const GATEWAY: Mac = Mac([0x02, 0xcc, 0x0e, 0x00, 0x00, 0x01]);
+
     /// # Errors
     /// When the group bit is set (multicast, broadcast) or all bytes are zero.
     pub fn new(bytes: [u8; 6]) -> Result<Self, ValueError> {

@@ -1,0 +1,204 @@
+//! The daemon on a gateway: the one place that starts tasks and owns channels.
+//!
+//! Its shape is the sentence it carries out: record -> inventory -> plan -> plane -> announcement,
+//! and the answer back as an acknowledged generation.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bgp::{Speaker, StartError, Stop};
+use netlink::{Group, Monitor};
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::announce::Relearning;
+use crate::api;
+use crate::api::socket::SocketError;
+use crate::config::{Config, PlaneConfig, PlaneKind};
+use crate::controller::{AgentHandle, Controller, Facts, Parts};
+use crate::plane::routes::RoutesPlane;
+use crate::plane::thread::{OrderError, PlaneHandle};
+use crate::record::GroupName;
+use crate::store::StoreError;
+use crate::store::embedded::EmbeddedStore;
+use crate::suspicion::Suspicion;
+
+/// Why an agent cannot start, or had to stop.
+#[derive(Debug, Error)]
+pub enum AgentError {
+    /// The admin socket cannot be had.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The store cannot be had, or broke.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The plane cannot work here.
+    #[error("plane: {0}")]
+    Plane(#[from] OrderError),
+    /// The speaker cannot start.
+    #[error("bgp: {0}")]
+    Speaker(#[from] StartError),
+    /// The kernel cannot be watched.
+    #[error("netlink: {0}")]
+    Netlink(#[from] netlink::Error),
+    /// The system gave no thread, signal or host name.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// A part ended that never ends.
+    #[error("{0} ended unexpectedly")]
+    Ended(&'static str),
+}
+
+/// Runs an agent until SIGTERM or SIGINT. Forwarding stays in the kernel when it ends.
+///
+/// # Errors
+/// See [`AgentError`]. Nothing was announced when it could not start.
+pub async fn run(config: Config) -> Result<(), AgentError> {
+    let monitor = Monitor::open(&[Group::Link, Group::Route, Group::Rule], None)?;
+    let socket = api::socket::bind(&config.admin_socket)?;
+    let store = Arc::new(EmbeddedStore::open(&config.store.path)?);
+    let plane = PlaneHandle::spawn(choose_plane(&config.plane))?;
+    let adopted = plane.prepare().await?.adopted;
+    info!(plane = plane.name(), adopted, "the plane is ready");
+    let speaker = Speaker::start(config.bgp.speaker(adopted))?;
+    let facts = facts(&config)?;
+    let (controller, agent) = Controller::new(Parts {
+        relearning: relearning(&config, facts.started),
+        facts,
+        store,
+        plane,
+        speaker: speaker.clone(),
+        drain: config.bgp.drain(),
+    })
+    .await?;
+
+    let controller = tokio::spawn(controller.run());
+    let admin = tokio::spawn(api::serve(socket, agent.clone()));
+    let monitor = tokio::spawn(watch_kernel(monitor, Suspicion::new(&config.plane), agent));
+    let ended = async {
+        tokio::select! {
+            result = controller => match result {
+                Ok(Err(error)) => AgentError::Store(error),
+                _ => AgentError::Ended("the controller"),
+            },
+            _ = admin => AgentError::Ended("the admin socket"),
+            result = monitor => match result {
+                Ok(Err(error)) => AgentError::Netlink(error),
+                _ => AgentError::Ended("the kernel monitor"),
+            },
+        }
+    };
+    notify(&[sd_notify::NotifyState::Ready]);
+    info!(socket = %config.admin_socket.display(), "the agent is ready");
+    let outcome = tokio::select! {
+        error = ended => Err(error),
+        signal = stop_signal() => signal.map_err(AgentError::Io),
+    };
+    notify(&[sd_notify::NotifyState::Stopping]);
+    info!("stopping; forwarding stays in the kernel");
+    // No Cease: routers that agreed to graceful restart keep our routes until we are back.
+    speaker.stop(Stop::KeepForwarding).await;
+    if let Err(error) = std::fs::remove_file(&config.admin_socket) {
+        warn!(%error, "cannot remove the admin socket");
+    }
+    outcome
+}
+
+/// Takes everything of the plane out of the kernel. For when no agent runs.
+///
+/// # Errors
+/// When an agent runs, or the kernel refuses.
+pub fn remove_plane(config: &Config) -> Result<(), AgentError> {
+    // Held until we are done: no agent starts meanwhile.
+    let _socket = api::socket::bind(&config.admin_socket)?;
+    let removed = choose_plane(&config.plane)
+        .remove()
+        .map_err(OrderError::Plane);
+    std::fs::remove_file(&config.admin_socket)?;
+    Ok(removed?)
+}
+
+fn choose_plane(config: &PlaneConfig) -> Box<dyn crate::plane::Plane> {
+    let plane = RoutesPlane::new(config);
+    match config.kind {
+        PlaneKind::Auto => info!("plane auto: routes, the only one there is so far"),
+        PlaneKind::Routes => {}
+    }
+    Box::new(plane)
+}
+
+fn relearning(config: &Config, started: Instant) -> Relearning {
+    let expected: BTreeSet<_> = config
+        .bgp
+        .peers
+        .iter()
+        .flat_map(|peer| {
+            peer.families
+                .iter()
+                .map(|family| (peer.name.clone(), *family))
+        })
+        .collect();
+    Relearning::new(expected, started + config.bgp.restart_time())
+}
+
+fn facts(config: &Config) -> io::Result<Facts> {
+    let gateway = match &config.name {
+        Some(name) => name.clone(),
+        None => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
+    };
+    let group: GroupName = config.group.clone();
+    let audit = config.plane.audit_interval;
+    Ok(Facts {
+        gateway,
+        group,
+        peers: config.bgp.peers.len(),
+        started: Instant::now(),
+        audit: (audit > 0).then(|| Duration::from_secs(audit)),
+    })
+}
+
+/// Asks for a comparison whenever something other than us may have changed the kernel's state.
+async fn watch_kernel(
+    mut monitor: netlink::Monitor,
+    mut suspicion: Suspicion,
+    agent: AgentHandle,
+) -> Result<(), netlink::Error> {
+    loop {
+        let due = suspicion.due();
+        tokio::select! {
+            event = monitor.next() => suspicion.event(&event?, Instant::now()),
+            () = sleep_until(due) => {
+                if let Some(reason) = suspicion.take(Instant::now()) {
+                    agent.resync(reason).await;
+                }
+            }
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn stop_signal() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Tells the service manager, where there is one.
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!(%error, "cannot notify the service manager");
+    }
+}

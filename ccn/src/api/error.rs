@@ -1,0 +1,135 @@
+//! Errors as the admin socket gives them: one JSON shape, a code a script can rely on.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use crate::record::RecordError;
+
+/// What went wrong, by kind. The name in JSON is stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorCode {
+    /// The request is not what this route takes (400).
+    BadRequest,
+    /// A record would be wrong by itself or beside the others (409).
+    Refused,
+    /// There is no such thing (404).
+    NotFound,
+    /// No such route or method (404, 405).
+    NoSuchRoute,
+    /// The request is larger than the socket takes (413).
+    TooLarge,
+    /// Accepted and stored; not done within the time the caller gave (504).
+    Timeout,
+    /// Accepted and stored; the plane could not take it (507).
+    PlaneRefused,
+    /// The agent or its store failed (500).
+    Internal,
+}
+
+impl ErrorCode {
+    /// The HTTP status that goes with it.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            ErrorCode::BadRequest => StatusCode::BAD_REQUEST,
+            ErrorCode::Refused => StatusCode::CONFLICT,
+            ErrorCode::NotFound | ErrorCode::NoSuchRoute => StatusCode::NOT_FOUND,
+            ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            ErrorCode::PlaneRefused => StatusCode::INSUFFICIENT_STORAGE,
+            ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// One record, field and reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Key of the record, for example `vpcs/web`.
+    pub key: String,
+    /// Field at fault, for example `subnets[1]`.
+    pub field: String,
+    /// Kind of the reason; the name is stable.
+    pub code: String,
+    /// What is wrong, and what would be right.
+    pub reason: String,
+}
+
+impl From<&RecordError> for Fault {
+    fn from(error: &RecordError) -> Self {
+        Fault {
+            key: error.key.clone(),
+            field: error.field.clone(),
+            code: error.reason.code().to_owned(),
+            reason: error.reason.to_string(),
+        }
+    }
+}
+
+/// The body of every answer that is not a success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// See [`ErrorCode`].
+    pub code: ErrorCode,
+    /// For people, in one line.
+    pub message: String,
+    /// Every record at fault; empty when no record is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Body {
+    error: ApiError,
+}
+
+impl ApiError {
+    /// An error without records.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        ApiError {
+            code,
+            message: message.into(),
+            faults: Vec::new(),
+        }
+    }
+
+    /// Records that were refused; nothing was changed.
+    #[must_use]
+    pub fn refused(errors: &[RecordError]) -> Self {
+        let faults: Vec<Fault> = errors.iter().map(Fault::from).collect();
+        let message = match faults.as_slice() {
+            [] => "refused".to_owned(),
+            [one] => format!("{}: {}: {}", one.key, one.field, one.reason),
+            [first, rest @ ..] => {
+                let more = rest.len();
+                format!(
+                    "{}: {}: {} (and {more} more)",
+                    first.key, first.field, first.reason
+                )
+            }
+        };
+        ApiError {
+            code: ErrorCode::Refused,
+            message,
+            faults,
+        }
+    }
+
+    /// Reads the body of an answer.
+    #[must_use]
+    pub fn from_body(body: &[u8]) -> Option<ApiError> {
+        serde_json::from_slice::<Body>(body)
+            .ok()
+            .map(|body| body.error)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.code.status(), Json(Body { error: self })).into_response()
+    }
+}

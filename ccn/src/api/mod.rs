@@ -1,0 +1,243 @@
+//! HTTP and JSON over the admin socket.
+//!
+//! Every route turns a request into one order or question to the agent and its answer into JSON;
+//! nothing is decided here.
+
+pub mod error;
+pub mod socket;
+mod view;
+
+use std::time::Duration;
+
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::net::UnixListener;
+
+use crate::controller::{AgentHandle, LinkOrder};
+use crate::plane::Limit;
+use crate::record::{LinkId, Vni, VpcId};
+use crate::region;
+use error::{ApiError, ErrorCode};
+
+pub use view::{
+    LinkView, LinksView, PeersView, PlaneView, RecordChange, RecordsView, RouteView, Status,
+    VmView, VpcView,
+};
+
+/// The largest request, in bytes.
+pub const MAX_REQUEST: usize = 1 << 20;
+
+type Answer<T> = Result<Json<T>, ApiError>;
+
+/// Serves the admin socket until the task is dropped.
+///
+/// # Errors
+/// When the listener breaks.
+pub async fn serve(listener: UnixListener, agent: AgentHandle) -> std::io::Result<()> {
+    axum::serve(listener, router(agent)).await
+}
+
+fn router(agent: AgentHandle) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/links", get(links).post(link))
+        .route("/v1/links/{link}", delete(unlink))
+        .route("/v1/vpcs", get(vpcs))
+        .route("/v1/vms", get(vms))
+        .route("/v1/peers", get(peers))
+        .route("/v1/routes", get(routes))
+        .route("/v1/quarantine", get(quarantine))
+        .route("/v1/limits", get(limits))
+        .route("/v1/explain", get(explain))
+        .route("/v1/records", get(export).merge(post(import)))
+        .route("/v1/plane", get(plane))
+        .route("/v1/plane/counters", get(counters))
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_route)
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+        .with_state(agent)
+}
+
+async fn no_such_route() -> ApiError {
+    ApiError::new(
+        ErrorCode::NoSuchRoute,
+        "no such route; see `ccn --help` for what there is",
+    )
+}
+
+/// The body, or why it is none.
+fn body<T>(json: Result<Json<T>, JsonRejection>) -> Result<T, ApiError> {
+    json.map(|Json(value)| value).map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let message = format!("the request is over {MAX_REQUEST} bytes: send it in parts");
+            return ApiError::new(ErrorCode::TooLarge, message);
+        }
+        ApiError::new(ErrorCode::BadRequest, rejection.body_text())
+    })
+}
+
+fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
+    query
+        .map(|Query(value)| value)
+        .map_err(|rejection| ApiError::new(ErrorCode::BadRequest, rejection.body_text()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wait {
+    #[serde(default = "default_wait")]
+    wait_ms: u64,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+fn default_wait() -> u64 {
+    30_000
+}
+
+impl Wait {
+    fn duration(&self) -> Duration {
+        Duration::from_millis(self.wait_ms)
+    }
+}
+
+async fn link(
+    State(agent): State<AgentHandle>,
+    wait: Result<Query<Wait>, QueryRejection>,
+    order: Result<Json<LinkOrder>, JsonRejection>,
+) -> Answer<LinkView> {
+    let (wait, order) = (query(wait)?, body(order)?);
+    if wait.dry_run {
+        return Ok(Json(agent.check_link(order).await?));
+    }
+    Ok(Json(agent.link(order, wait.duration()).await?))
+}
+
+async fn unlink(
+    State(agent): State<AgentHandle>,
+    Path(link): Path<String>,
+    wait: Result<Query<Wait>, QueryRejection>,
+) -> Answer<Value> {
+    let wait = query(wait)?;
+    let link: LinkId = link
+        .parse()
+        .map_err(|e| ApiError::new(ErrorCode::BadRequest, format!("the name of the link {e}")))?;
+    agent.unlink(link.clone(), wait.duration()).await?;
+    Ok(Json(json!({ "link": link, "state": "removed" })))
+}
+
+async fn status(State(agent): State<AgentHandle>) -> Answer<Status> {
+    Ok(Json(agent.status().await?))
+}
+
+async fn links(State(agent): State<AgentHandle>) -> Answer<Vec<LinkView>> {
+    Ok(Json(agent.links().await?))
+}
+
+async fn vpcs(State(agent): State<AgentHandle>) -> Answer<Vec<VpcView>> {
+    Ok(Json(agent.ask(|view| view.vpcs()).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VmFilter {
+    vpc: Option<VpcId>,
+}
+
+async fn vms(
+    State(agent): State<AgentHandle>,
+    filter: Result<Query<VmFilter>, QueryRejection>,
+) -> Answer<Vec<VmView>> {
+    let filter = query(filter)?;
+    Ok(Json(
+        agent.ask(move |view| view.vms(filter.vpc.as_ref())).await?,
+    ))
+}
+
+async fn peers(State(agent): State<AgentHandle>) -> Answer<Vec<bgp::PeerStatus>> {
+    Ok(Json(agent.peers().await?))
+}
+
+async fn routes(State(agent): State<AgentHandle>) -> Answer<Vec<RouteView>> {
+    Ok(Json(agent.routes().await?))
+}
+
+async fn quarantine(State(agent): State<AgentHandle>) -> Answer<Vec<error::Fault>> {
+    Ok(Json(agent.ask(|view| view.quarantine()).await?))
+}
+
+async fn limits(State(agent): State<AgentHandle>) -> Answer<Vec<Limit>> {
+    Ok(Json(agent.plane().limits().await.map_err(internal)?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExplainQuery {
+    src: std::net::IpAddr,
+    dst: std::net::IpAddr,
+    vni: Option<Vni>,
+}
+
+async fn explain(
+    State(agent): State<AgentHandle>,
+    packet: Result<Query<ExplainQuery>, QueryRejection>,
+) -> Answer<crate::explain::Explanation> {
+    let ExplainQuery { src, dst, vni } = query(packet)?;
+    Ok(Json(
+        agent.ask(move |view| view.explain(src, dst, vni)).await??,
+    ))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImportOrder {
+    changes: Vec<RecordChange>,
+}
+
+#[derive(Serialize)]
+struct ImportAnswer {
+    generation: u64,
+    changed: usize,
+}
+
+async fn import(
+    State(agent): State<AgentHandle>,
+    order: Result<Json<ImportOrder>, JsonRejection>,
+) -> Answer<ImportAnswer> {
+    let order = body(order)?;
+    let changes = order
+        .changes
+        .into_iter()
+        .map(RecordChange::parse)
+        .collect::<Result<_, _>>();
+    let (generation, changed) = agent.commit(changes?).await?;
+    Ok(Json(ImportAnswer {
+        generation,
+        changed,
+    }))
+}
+
+/// Every record as JSON lines, in the form that an import takes.
+async fn export(State(agent): State<AgentHandle>) -> Result<impl IntoResponse, ApiError> {
+    let mut lines = Vec::new();
+    region::write(&mut lines, &agent.records().await?).map_err(internal)?;
+    Ok(([(header::CONTENT_TYPE, "application/jsonl")], lines))
+}
+
+async fn plane(State(agent): State<AgentHandle>) -> Answer<Vec<String>> {
+    Ok(Json(agent.plane().dump().await.map_err(internal)?))
+}
+
+async fn counters(State(agent): State<AgentHandle>) -> Answer<crate::plane::Counters> {
+    Ok(Json(agent.plane().counters().await.map_err(internal)?))
+}
+
+fn internal(error: impl std::fmt::Display) -> ApiError {
+    ApiError::new(ErrorCode::Internal, error.to_string())
+}

@@ -1,0 +1,239 @@
+//! What the admin socket shows: stable JSON shapes, made from the agent's state.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use bgp::{PeerName, Prefix, RouteChange};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::error::{ApiError, ErrorCode};
+use crate::order::LinkPhase;
+use crate::plane::Counters;
+use crate::record::{
+    CcsiId, ClassicRef, Dscp, GroupName, LinkId, Mac, Mode, Record, RecordKey, VmId, Vni, VpcId,
+    Vtep,
+};
+use crate::store::Change;
+
+/// A link, and how far it has come.
+#[derive(Debug, Clone, Serialize)]
+pub struct LinkView {
+    /// Name of the link.
+    pub link: LinkId,
+    /// The VPC.
+    pub vpc: VpcId,
+    /// The classic side, as ordered.
+    pub classic: Vec<ClassicRef>,
+    /// Which side may open connections.
+    pub mode: Mode,
+    /// Gateways that serve it.
+    pub group: GroupName,
+    /// DSCP of the outer header, if set.
+    pub dscp: Option<Dscp>,
+    /// The VPC's subnets: what shall be announced.
+    pub subnets: Vec<Prefix>,
+    /// `pending`, `programmed`, `announced`, `removing`, `failed`, `quarantined`; `planned` in a
+    /// rehearsal.
+    pub state: String,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// What the speaker announces of it.
+    pub announced: Vec<Prefix>,
+    /// Peers whose session is up and that were sent it.
+    pub advertised_to: Vec<PeerName>,
+}
+
+impl LinkView {
+    /// Writes down how far the link has come.
+    pub fn set_phase(&mut self, phase: Option<LinkPhase>) {
+        let (state, reason) = match phase {
+            None => ("pending", None),
+            Some(LinkPhase::Pending) => ("pending", None),
+            Some(LinkPhase::Programmed) => ("programmed", None),
+            Some(LinkPhase::Announced) => ("announced", None),
+            Some(LinkPhase::Removing) => ("removing", None),
+            Some(LinkPhase::Failed(reason)) => ("failed", Some(reason)),
+        };
+        self.state = state.to_owned();
+        self.reason = reason;
+    }
+}
+
+/// A VPC.
+#[derive(Debug, Clone, Serialize)]
+pub struct VpcView {
+    /// Its id.
+    pub vpc: VpcId,
+    /// Its VNI.
+    pub vni: Vni,
+    /// Its subnets.
+    pub subnets: Vec<Prefix>,
+    /// The CCSI it is in, if any.
+    pub ccsi: Option<CcsiId>,
+    /// How many VMs it has.
+    pub vms: usize,
+    /// How many SLBs it has.
+    pub slbs: usize,
+    /// Its links.
+    pub links: Vec<LinkId>,
+}
+
+/// A VM.
+#[derive(Debug, Clone, Serialize)]
+pub struct VmView {
+    /// The VPC it is in.
+    pub vpc: VpcId,
+    /// Its id.
+    pub vm: VmId,
+    /// Its addresses.
+    pub addrs: Vec<IpAddr>,
+    /// Its MAC.
+    pub mac: Mac,
+    /// VTEP of its host.
+    pub vtep: Vtep,
+}
+
+/// A route, announced or learned.
+#[derive(Debug, Clone, Serialize)]
+pub struct RouteView {
+    /// `announced` or `learned`.
+    pub direction: &'static str,
+    /// The prefix.
+    pub prefix: Prefix,
+    /// Where the IDC's routers are, for a learned route; several are ECMP.
+    pub next_hops: BTreeSet<IpAddr>,
+    /// Who was sent it, or who sent it.
+    pub peers: Vec<PeerName>,
+    /// AS path of the best path, for a learned route.
+    pub as_path: Option<String>,
+    /// Links that it is announced for.
+    pub links: Vec<LinkId>,
+}
+
+impl RouteView {
+    /// A learned route.
+    #[must_use]
+    pub fn learned(change: &RouteChange) -> RouteView {
+        RouteView {
+            direction: "learned",
+            prefix: change.prefix,
+            next_hops: change.paths.iter().map(|path| path.next_hop).collect(),
+            peers: change.paths.iter().map(|path| path.peer.clone()).collect(),
+            as_path: change
+                .paths
+                .first()
+                .map(|path| path.attributes.as_path.to_string()),
+            links: Vec::new(),
+        }
+    }
+}
+
+/// The gateway as a whole.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Name of the gateway.
+    pub gateway: String,
+    /// Its group.
+    pub group: GroupName,
+    /// Version of the agent.
+    pub version: &'static str,
+    /// Seconds since the agent started.
+    pub uptime_s: u64,
+    /// Generation of the store.
+    pub generation: u64,
+    /// Generation that the plane has acknowledged.
+    pub acknowledged: u64,
+    /// Nothing is on its way: the kernel and the speaker have all of it.
+    pub settled: bool,
+    /// The plane.
+    pub plane: PlaneView,
+    /// The peers.
+    pub peers: PeersView,
+    /// The links.
+    pub links: LinksView,
+    /// The records.
+    pub records: RecordsView,
+    /// The plane's counters.
+    pub counters: Counters,
+}
+
+/// The plane, in a [`Status`].
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct PlaneView {
+    /// Its name.
+    pub name: &'static str,
+    /// `starting`, `healthy`, `degraded` (some entries refused) or `failing`.
+    pub state: &'static str,
+    /// What went wrong last, while it is failing.
+    pub last_error: Option<String>,
+    /// Kernel operations of the last comparison of the whole state; zero when nothing differed.
+    pub last_resync_operations: Option<usize>,
+    /// Kernel operations since the agent started.
+    pub operations: u64,
+}
+
+/// The peers, in a [`Status`].
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct PeersView {
+    /// How many are configured.
+    pub configured: usize,
+    /// How many sessions are up.
+    pub established: usize,
+}
+
+/// The links, in a [`Status`].
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct LinksView {
+    /// How many there are.
+    pub total: usize,
+    /// How many are announced.
+    pub announced: usize,
+}
+
+/// The records, in a [`Status`].
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct RecordsView {
+    /// How many VPCs.
+    pub vpcs: usize,
+    /// How many VMs.
+    pub vms: usize,
+    /// How many SLBs.
+    pub slbs: usize,
+    /// How many records are ignored because they are wrong.
+    pub quarantined: usize,
+}
+
+/// A change of one record, as an import sends it: a value puts it, `null` deletes it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordChange {
+    /// For example `vpcs/web`.
+    pub key: String,
+    /// The record, or null.
+    pub value: Value,
+}
+
+impl RecordChange {
+    /// Checks the change as far as the record alone can tell.
+    ///
+    /// # Errors
+    /// Names the key, the field and the reason.
+    pub fn parse(self) -> Result<Change, ApiError> {
+        let key: RecordKey = self
+            .key
+            .parse()
+            .map_err(|error| ApiError::new(ErrorCode::BadRequest, format!("key: {error}")))?;
+        if self.value.is_null() {
+            return Ok(Change::Delete {
+                key: key.to_string(),
+            });
+        }
+        let record = Record::from_value(&key, self.value)
+            .map_err(|error| ApiError::refused(std::slice::from_ref(&error)))?;
+        Ok(Change::Put {
+            key: key.to_string(),
+            value: record.to_json().into(),
+        })
+    }
+}

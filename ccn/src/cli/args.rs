@@ -1,0 +1,200 @@
+//! The command line, as clap reads it. Words and flags only; nothing is done here.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config;
+use crate::record::{ClassicRef, Dscp, LinkId, Mode, Vni, VpcId};
+
+/// ClassicLink route controller: joins VPCs with a classic network over BGP and VXLAN.
+#[derive(Debug, Parser)]
+#[command(name = "ccn", version, about, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Admin socket of the agent.
+    #[arg(long, global = true, env = "CCN_SOCKET", default_value = config::DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+    /// Print JSON instead of a table.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `ccn` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the gateway's agent in the foreground
+    Agent(AgentArgs),
+    /// Join a VPC with classic prefixes, and wait until it is announced
+    Link(LinkArgs),
+    /// Undo a link, and wait until nothing of it forwards any more
+    Unlink(UnlinkArgs),
+    /// How the gateway is doing
+    Status,
+    /// Links, and how far each has come
+    Links,
+    /// VPCs, with VNI, subnets and CCSI
+    Vpcs,
+    /// VMs, with addresses, MAC and the VTEP of the host
+    Vms {
+        /// Only those of this VPC.
+        vpc: Option<VpcId>,
+    },
+    /// BGP peers, and what was exchanged with each
+    Peers,
+    /// Routes: announced to the IDC, and learned from it
+    Routes,
+    /// Records that are wrong and therefore ignored, with the reason
+    Quarantine,
+    /// What is limited, and how full it is
+    Limits,
+    /// What would happen to a packet, and why
+    Explain(ExplainArgs),
+    /// Load records from a file or a directory of *.jsonl files
+    Import {
+        /// JSON lines of the form {"key":"vpcs/web","value":{...}}.
+        path: PathBuf,
+    },
+    /// Print all records in the form that `import` reads
+    Export,
+    /// Print a made-up region of any size, always the same for the same numbers
+    Fixture(FixtureArgs),
+    /// What the plane has put into the kernel
+    Plane {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: PlaneCommand,
+    },
+    /// Print a completion script
+    Completion {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `ccn agent`
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// Configuration file (TOML).
+    #[arg(long, default_value = config::DEFAULT_CONFIG)]
+    pub config: PathBuf,
+    /// Read and check the configuration, then exit.
+    #[arg(long)]
+    pub check: bool,
+    /// Form of the log.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `ccn link`
+#[derive(Debug, Args)]
+pub struct LinkArgs {
+    /// The VPC to join.
+    pub vpc: VpcId,
+    /// Classic prefixes, or names of classic networks.
+    #[arg(long, required = true, num_args = 1.., value_name = "CIDR|NAME")]
+    pub classic: Vec<ClassicRef>,
+    /// Name of the link; the VPC's, with a number if that is taken, when absent.
+    #[arg(long)]
+    pub name: Option<LinkId>,
+    /// Which side may open connections: both, or classic-to-vpc.
+    #[arg(long, default_value = "both")]
+    pub mode: Mode,
+    /// DSCP of the outer header, 0..=63; copied from the packet when absent.
+    #[arg(long)]
+    pub dscp: Option<Dscp>,
+    /// How long to wait until it is announced.
+    #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub wait: Duration,
+    /// Only check and say what would happen; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `ccn unlink`
+#[derive(Debug, Args)]
+pub struct UnlinkArgs {
+    /// The link (see `ccn links`).
+    pub link: LinkId,
+    /// How long to wait until nothing of it forwards any more.
+    #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub wait: Duration,
+}
+
+/// `ccn explain`
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Source address of the packet.
+    pub src: IpAddr,
+    /// Destination address of the packet.
+    pub dst: IpAddr,
+    /// The packet comes from a hypervisor, with this VNI.
+    #[arg(long)]
+    pub vni: Option<Vni>,
+}
+
+/// `ccn fixture`
+#[derive(Debug, Args)]
+pub struct FixtureArgs {
+    /// How many VMs.
+    #[arg(long)]
+    pub vms: u64,
+    /// How many VPCs.
+    #[arg(long)]
+    pub vpcs: u32,
+    /// How many hosts.
+    #[arg(long)]
+    pub hosts: u32,
+    /// Another number, another region.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// `ccn plane`
+#[derive(Debug, Clone, Subcommand)]
+pub enum PlaneCommand {
+    /// Every object of ours in the kernel, a line each
+    Show,
+    /// Packets and bytes, forwarded and dropped by reason
+    Counters,
+    /// Take everything of ours out of the kernel; the agent must not be running
+    Remove {
+        /// Configuration file (TOML).
+        #[arg(long, default_value = config::DEFAULT_CONFIG)]
+        config: PathBuf,
+    },
+}
+
+/// Reads `90s`, `5m`, `500ms`, `1h` or a plain number of seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let bad = || format!("{text:?} is no time: write it like 500ms, 30s, 5m or 1h");
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    let millis: u64 = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(bad()),
+    };
+    number
+        .checked_mul(millis)
+        .map(Duration::from_millis)
+        .ok_or_else(bad)
+}

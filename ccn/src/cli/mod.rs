@@ -1,0 +1,192 @@
+//! The command line: everything but the daemons is a question to the admin socket.
+
+pub mod args;
+pub mod client;
+pub mod output;
+mod region;
+mod show;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::agent::{self, AgentError};
+use crate::config::{Config, ConfigError};
+use crate::region::RegionError;
+use args::{AgentArgs, Cli, Command, LinkArgs, LogFormat, PlaneCommand, UnlinkArgs};
+use client::{Client, ClientError};
+use output::{Output, text};
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub enum CliError {
+    /// The configuration is refused.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The agent could not start, or had to stop.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// The agent said no, or nothing.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A region file is refused.
+    #[error(transparent)]
+    Region(#[from] RegionError),
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// Standard output, or the runtime.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl CliError {
+    /// 1 refused or failed, 2 usage or configuration, 3 the agent cannot be reached, 4 accepted
+    /// but not done in time.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            CliError::Client(error) => error.exit_code(),
+            CliError::Config(_) | CliError::Usage(_) => 2,
+            CliError::Agent(_) | CliError::Region(_) | CliError::Io(_) => 1,
+        }
+    }
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(CliError::Io)
+        .and_then(|runtime| runtime.block_on(run(cli)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of our output went away: nothing to tell it.
+        Err(CliError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Says on standard error what went wrong; every record at fault on a line of its own.
+fn complain(error: &CliError) {
+    use io::Write;
+    let mut err = io::stderr().lock();
+    // Nowhere is left to complain to when this fails.
+    let _ = writeln!(err, "ccn: {error}");
+    if let CliError::Client(ClientError::Api(error)) = error {
+        for fault in error.faults.iter().skip(1) {
+            let _ = writeln!(err, "ccn: {}: {}: {}", fault.key, fault.field, fault.reason);
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), CliError> {
+    let out = Output::new(cli.json);
+    let client = Client::new(&cli.socket);
+    match cli.command {
+        Command::Agent(args) => run_agent(args, out).await,
+        Command::Link(args) => link(args, &client, out).await,
+        Command::Unlink(args) => unlink(args, &client, out).await,
+        Command::Status => show::status(&client, out).await,
+        Command::Links => show::links(&client, out).await,
+        Command::Vpcs => show::vpcs(&client, out).await,
+        Command::Vms { vpc } => show::vms(&client, out, vpc.as_ref()).await,
+        Command::Peers => show::peers(&client, out).await,
+        Command::Routes => show::routes(&client, out).await,
+        Command::Quarantine => show::quarantine(&client, out).await,
+        Command::Limits => show::limits(&client, out).await,
+        Command::Explain(args) => show::explain(&client, out, &args).await,
+        Command::Import { path } => region::import(&client, out, &path).await,
+        Command::Export => region::export(&client).await,
+        Command::Fixture(args) => region::fixture(&args),
+        Command::Plane {
+            command: PlaneCommand::Show,
+        } => show::plane(&client, out).await,
+        Command::Plane {
+            command: PlaneCommand::Counters,
+        } => show::counters(&client, out).await,
+        Command::Plane {
+            command: PlaneCommand::Remove { config },
+        } => {
+            agent::remove_plane(&Config::read(&config)?)?;
+            out.json(&json!({ "removed": true }))?;
+            Ok(out.line("removed: no forwarding of ours is left in the kernel")?)
+        }
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "ccn", &mut io::stdout());
+            Ok(())
+        }
+    }
+}
+
+async fn run_agent(args: AgentArgs, out: Output) -> Result<(), CliError> {
+    let config = Config::read(&args.config)?;
+    if args.check {
+        out.line(format!("{}: fine", args.config.display()))?;
+        out.json(&json!({ "ok": true }))?;
+        return Ok(());
+    }
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CCN_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    match args.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(agent::run(config).await?)
+}
+
+async fn link(args: LinkArgs, client: &Client, out: Output) -> Result<(), CliError> {
+    let order = json!({
+        "vpc": args.vpc,
+        "classic": args.classic,
+        "name": args.name,
+        "mode": args.mode,
+        "dscp": args.dscp,
+    });
+    let path = format!(
+        "/v1/links?wait_ms={}&dry_run={}",
+        args.wait.as_millis(),
+        args.dry_run
+    );
+    let link: Value = client.post(&path, &order).await?;
+    out.json(&link)?;
+    let (id, vpc) = (text(&link, "/link"), text(&link, "/vpc"));
+    let (classic, prefixes) = (text(&link, "/classic"), text(&link, "/subnets"));
+    if args.dry_run {
+        out.line(format!(
+            "would link {vpc} with {classic} as {id}, announcing {prefixes}"
+        ))?;
+        return Ok(());
+    }
+    let peers = match text(&link, "/advertised_to") {
+        none if none == "-" => "no peer yet (no session is up)".to_owned(),
+        peers => peers,
+    };
+    out.line(format!(
+        "linked {vpc} with {classic} as {id}: {prefixes} announced to {peers}"
+    ))?;
+    Ok(())
+}
+
+async fn unlink(args: UnlinkArgs, client: &Client, out: Output) -> Result<(), CliError> {
+    let path = format!("/v1/links/{}?wait_ms={}", args.link, args.wait.as_millis());
+    let done = client.delete(&path).await?;
+    out.json(&done)?;
+    out.line(format!(
+        "unlinked {}: withdrawn, drained, removed",
+        args.link
+    ))?;
+    Ok(())
+}

@@ -1,0 +1,251 @@
+//! The commands that only look: one request, one table.
+
+use serde_json::Value;
+
+use super::CliError;
+use super::args::ExplainArgs;
+use super::client::Client;
+use super::output::{Column, Output, text};
+use crate::record::VpcId;
+
+type Shown = Result<(), CliError>;
+
+pub(super) async fn links(client: &Client, out: Output) -> Shown {
+    const COLUMNS: &[Column] = &[
+        ("LINK", |r| text(r, "/link")),
+        ("VPC", |r| text(r, "/vpc")),
+        ("CLASSIC", |r| text(r, "/classic")),
+        ("MODE", |r| text(r, "/mode")),
+        ("STATE", |r| match r.pointer("/reason") {
+            Some(Value::String(reason)) => format!("{}: {reason}", text(r, "/state")),
+            _ => text(r, "/state"),
+        }),
+        ("ANNOUNCED", |r| text(r, "/announced")),
+        ("TO", |r| text(r, "/advertised_to")),
+    ];
+    let rows = client.get("/v1/links").await?;
+    Ok(out.list(
+        &rows,
+        COLUMNS,
+        "no links; make one: ccn link VPC --classic CIDR|NAME",
+    )?)
+}
+
+pub(super) async fn vpcs(client: &Client, out: Output) -> Shown {
+    const COLUMNS: &[Column] = &[
+        ("VPC", |r| text(r, "/vpc")),
+        ("VNI", |r| text(r, "/vni")),
+        ("CCSI", |r| text(r, "/ccsi")),
+        ("SUBNETS", |r| text(r, "/subnets")),
+        ("VMS", |r| text(r, "/vms")),
+        ("SLBS", |r| text(r, "/slbs")),
+        ("LINKS", |r| text(r, "/links")),
+    ];
+    let rows = client.get("/v1/vpcs").await?;
+    Ok(out.list(&rows, COLUMNS, "no VPCs; load some: ccn import FILE|DIR")?)
+}
+
+pub(super) async fn vms(client: &Client, out: Output, vpc: Option<&VpcId>) -> Shown {
+    const COLUMNS: &[Column] = &[
+        ("VPC", |r| text(r, "/vpc")),
+        ("VM", |r| text(r, "/vm")),
+        ("ADDRESSES", |r| text(r, "/addrs")),
+        ("MAC", |r| text(r, "/mac")),
+        ("VTEP", |r| text(r, "/vtep")),
+    ];
+    let path = vpc.map_or_else(|| "/v1/vms".to_owned(), |vpc| format!("/v1/vms?vpc={vpc}"));
+    let rows = client.get(&path).await?;
+    Ok(out.list(&rows, COLUMNS, "no VMs")?)
+}
+
+pub(super) async fn peers(client: &Client, out: Output) -> Shown {
+    const COLUMNS: &[Column] = &[
+        ("PEER", |r| text(r, "/name")),
+        ("ADDRESS", |r| text(r, "/address")),
+        ("AS", |r| text(r, "/asn")),
+        ("STATE", |r| text(r, "/state")),
+        ("FOR", |r| text(r, "/since_seconds") + " s"),
+        ("RECEIVED", |r| per_family(r, "received")),
+        ("ACCEPTED", |r| per_family(r, "accepted")),
+        ("ADVERTISED", |r| per_family(r, "advertised")),
+        ("LAST ERROR", |r| text(r, "/last_error")),
+    ];
+    let rows: Value = client.get("/v1/peers").await?;
+    out.list(
+        &rows,
+        COLUMNS,
+        "no peers; add [[bgp.peer]] to the configuration",
+    )?;
+    for row in rows.as_array().into_iter().flatten() {
+        for note in row
+            .pointer("/notes")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            if let Some(note) = note.as_str() {
+                out.line(format!("{}: {note}", text(row, "/name")))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A count of prefixes, as `ipv4/ipv6` where the session carries both.
+fn per_family(peer: &Value, count: &str) -> String {
+    let families = peer.pointer("/prefixes").and_then(Value::as_object);
+    let counts: Vec<_> = families
+        .into_iter()
+        .flatten()
+        .map(|(_, counts)| text(counts, &format!("/{count}")))
+        .collect();
+    if counts.is_empty() {
+        "-".to_owned()
+    } else {
+        counts.join("/")
+    }
+}
+
+pub(super) async fn routes(client: &Client, out: Output) -> Shown {
+    const COLUMNS: &[Column] = &[
+        ("", |r| text(r, "/direction")),
+        ("PREFIX", |r| text(r, "/prefix")),
+        ("NEXT HOP", |r| text(r, "/next_hops")),
+        ("PEERS", |r| text(r, "/peers")),
+        ("AS PATH", |r| text(r, "/as_path")),
+        ("FOR", |r| text(r, "/links")),
+    ];
+    let rows = client.get("/v1/routes").await?;
+    Ok(out.list(&rows, COLUMNS, "no routes announced or learned")?)
+}
+
+pub(super) async fn quarantine(client: &Client, out: Output) -> Shown {
+    const COLUMNS: &[Column] = &[
+        ("RECORD", |r| text(r, "/key")),
+        ("FIELD", |r| text(r, "/field")),
+        ("REASON", |r| text(r, "/reason")),
+    ];
+    let rows = client.get("/v1/quarantine").await?;
+    Ok(out.list(&rows, COLUMNS, "nothing in quarantine")?)
+}
+
+pub(super) async fn limits(client: &Client, out: Output) -> Shown {
+    const COLUMNS: &[Column] = &[
+        ("LIMIT", |r| text(r, "/name")),
+        ("USED", |r| text(r, "/used")),
+        ("MAX", |r| text(r, "/max")),
+    ];
+    let rows = client.get("/v1/limits").await?;
+    Ok(out.list(&rows, COLUMNS, "no limits")?)
+}
+
+pub(super) async fn plane(client: &Client, out: Output) -> Shown {
+    let lines: Vec<String> = client.get("/v1/plane").await?;
+    out.json(&lines)?;
+    for line in lines {
+        out.line(line)?;
+    }
+    Ok(())
+}
+
+pub(super) async fn counters(client: &Client, out: Output) -> Shown {
+    let counters: Value = client.get("/v1/plane/counters").await?;
+    out.json(&counters)?;
+    print_counters(&counters, out)
+}
+
+fn print_counters(counters: &Value, out: Output) -> Shown {
+    for (name, title) in [("encapsulated", "to VPCs"), ("decapsulated", "from VPCs")] {
+        let packets = text(counters, &format!("/{name}/packets"));
+        let bytes = text(counters, &format!("/{name}/bytes"));
+        out.line(format!(
+            "{title:<22} {packets:>12} packets {bytes:>15} bytes"
+        ))?;
+    }
+    for (reason, count) in counters
+        .pointer("/drops")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        let (packets, bytes) = (text(count, "/packets"), text(count, "/bytes"));
+        let title = format!("dropped {reason}");
+        out.line(format!(
+            "{title:<30} {packets:>4} packets {bytes:>15} bytes"
+        ))?;
+    }
+    Ok(())
+}
+
+pub(super) async fn status(client: &Client, out: Output) -> Shown {
+    let status: Value = client.get("/v1/status").await?;
+    out.json(&status)?;
+    let at = |pointer: &str| text(&status, pointer);
+    out.line(format!(
+        "gateway     {} (group {}), up {} s",
+        at("/gateway"),
+        at("/group"),
+        at("/uptime_s")
+    ))?;
+    out.line(format!(
+        "store       generation {}, in the kernel {}",
+        at("/generation"),
+        at("/acknowledged")
+    ))?;
+    out.line(format!(
+        "plane       {}: {}",
+        at("/plane/name"),
+        at("/plane/state")
+    ))?;
+    if let Some(Value::String(error)) = status.pointer("/plane/last_error") {
+        out.line(format!("            {error}"))?;
+    }
+    out.line(format!(
+        "peers       {} of {} established",
+        at("/peers/established"),
+        at("/peers/configured")
+    ))?;
+    out.line(format!(
+        "links       {} of {} announced",
+        at("/links/announced"),
+        at("/links/total")
+    ))?;
+    out.line(format!(
+        "records     {} VPCs, {} VMs, {} SLBs, {} in quarantine",
+        at("/records/vpcs"),
+        at("/records/vms"),
+        at("/records/slbs"),
+        at("/records/quarantined")
+    ))?;
+    if let Some(counters) = status.pointer("/counters") {
+        print_counters(counters, out)?;
+    }
+    Ok(())
+}
+
+pub(super) async fn explain(client: &Client, out: Output, args: &ExplainArgs) -> Shown {
+    let mut path = format!("/v1/explain?src={}&dst={}", args.src, args.dst);
+    if let Some(vni) = args.vni {
+        path.push_str(&format!("&vni={vni}"));
+    }
+    let explanation: Value = client.get(&path).await?;
+    out.json(&explanation)?;
+    for step in explanation
+        .pointer("/steps")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        out.line(format!(
+            "{:<10}  {}",
+            text(step, "/step"),
+            text(step, "/detail")
+        ))?;
+    }
+    out.line(format!(
+        "{:<10}  {}",
+        "verdict",
+        text(&explanation, "/summary")
+    ))?;
+    Ok(())
+}

@@ -1,0 +1,309 @@
+//! What the admin socket holds of the controller: orders and questions, answered when done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bgp::{PeerStatus, Speaker};
+use serde::Deserialize;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::{Command, Goal, View};
+use crate::api::error::{ApiError, ErrorCode};
+use crate::api::{LinkView, RouteView, Status};
+use crate::plane::thread::PlaneHandle;
+use crate::record::{ClassicRef, Dscp, Link, LinkId, Mode, Record, RecordKey, VpcId};
+use crate::store::{Change, Store, Stored};
+
+/// An order to link a VPC.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkOrder {
+    /// The VPC.
+    pub vpc: VpcId,
+    /// Classic prefixes, or names of classic networks; at least one.
+    pub classic: Vec<ClassicRef>,
+    /// Name of the link; made from the VPC's when absent.
+    #[serde(default)]
+    pub name: Option<LinkId>,
+    /// Which side may open connections.
+    #[serde(default)]
+    pub mode: Mode,
+    /// DSCP of the outer header; copied when absent.
+    #[serde(default)]
+    pub dscp: Option<Dscp>,
+}
+
+/// Speaks to the controller; cheap to clone.
+#[derive(Clone)]
+pub struct AgentHandle {
+    commands: mpsc::Sender<Command>,
+    store: Arc<dyn Store>,
+    plane: PlaneHandle,
+    speaker: Speaker,
+}
+
+/// The change that makes a link.
+fn put(id: &LinkId, link: Link) -> Change {
+    Change::Put {
+        key: RecordKey::Link(id.clone()).to_string(),
+        value: Record::Link(link).to_json().into(),
+    }
+}
+
+fn stopping() -> ApiError {
+    ApiError::new(ErrorCode::Internal, "the agent is stopping")
+}
+
+impl AgentHandle {
+    pub(super) fn new(
+        commands: mpsc::Sender<Command>,
+        store: Arc<dyn Store>,
+        plane: PlaneHandle,
+        speaker: Speaker,
+    ) -> Self {
+        AgentHandle {
+            commands,
+            store,
+            plane,
+            speaker,
+        }
+    }
+
+    /// The plane, for what it alone knows.
+    #[must_use]
+    pub fn plane(&self) -> &PlaneHandle {
+        &self.plane
+    }
+
+    async fn send<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, ApiError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .send(command(reply))
+            .await
+            .map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())
+    }
+
+    /// Asks the controller's state.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&View<'_>) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.send(|reply| {
+            Command::Ask(Box::new(move |view| {
+                // A caller that hung up needs no answer.
+                let _ = reply.send(question(view));
+            }))
+        })
+        .await
+    }
+
+    /// Stores changes, all or none; the new generation, and how many records changed.
+    ///
+    /// # Errors
+    /// Names every record that would be wrong; nothing is changed then.
+    pub async fn commit(&self, changes: Vec<Change>) -> Result<(u64, usize), ApiError> {
+        let count = changes.len();
+        let generation = self
+            .send(|reply| Command::Commit { changes, reply })
+            .await??;
+        Ok((generation, count))
+    }
+
+    /// Every record of the store, good or not, sorted by key.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn records(&self) -> Result<Vec<Stored>, ApiError> {
+        let snapshot = self.store.load().await;
+        let snapshot =
+            snapshot.map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
+        Ok(snapshot.records)
+    }
+
+    /// Has the whole kernel state compared, for the reason given.
+    pub async fn resync(&self, reason: &'static str) {
+        // An agent that is stopping compares nothing.
+        let _ = self.commands.send(Command::Resync(reason)).await;
+    }
+
+    /// The record that an order to link comes to.
+    async fn link_of(&self, order: LinkOrder) -> Result<(LinkId, Link), ApiError> {
+        let LinkOrder {
+            vpc,
+            classic,
+            name,
+            mode,
+            dscp,
+        } = order;
+        if classic.is_empty() {
+            let message = "classic: name at least one prefix or classic network";
+            return Err(ApiError::new(ErrorCode::BadRequest, message));
+        }
+        let (id, group) = {
+            let vpc = vpc.clone();
+            self.ask(move |view| (view.free_link_name(&vpc, name), view.facts.group.clone()))
+                .await?
+        };
+        let id = id?;
+        let link = Link {
+            vpc,
+            classic,
+            group,
+            mode,
+            dscp,
+            extra: serde_json::Map::new(),
+        };
+        Ok((id, link))
+    }
+
+    /// Checks an order to link and says what it would come to; changes nothing.
+    ///
+    /// # Errors
+    /// As [`AgentHandle::link`].
+    pub async fn check_link(&self, order: LinkOrder) -> Result<LinkView, ApiError> {
+        let (id, link) = self.link_of(order).await?;
+        let changes = vec![put(&id, link.clone())];
+        self.send(|reply| Command::Check { changes, reply })
+            .await??;
+        self.ask(move |view| view.rehearse(&id, &link)).await
+    }
+
+    /// Links a VPC, and waits until every subnet is verified in the kernel and announced.
+    ///
+    /// # Errors
+    /// When a record would be wrong, the plane cannot take it, or time runs out (the link stays).
+    pub async fn link(&self, order: LinkOrder, wait: Duration) -> Result<LinkView, ApiError> {
+        let (id, link) = self.link_of(order).await?;
+        self.commit(vec![put(&id, link)]).await?;
+        self.wait_for(&id, Goal::Announced, wait).await?;
+        let views = self.links().await?;
+        views
+            .into_iter()
+            .find(|view| view.link == id)
+            .ok_or_else(|| {
+                ApiError::new(
+                    ErrorCode::NotFound,
+                    format!("the link {id} was removed meanwhile"),
+                )
+            })
+    }
+
+    /// Undoes a link, and waits until nothing of it forwards.
+    ///
+    /// # Errors
+    /// When there is no such link, or time runs out (the removal goes on).
+    pub async fn unlink(&self, link: LinkId, wait: Duration) -> Result<(), ApiError> {
+        let key = RecordKey::Link(link.clone());
+        let known = {
+            let key = key.clone();
+            self.ask(move |view| view.is_stored(&key)).await?
+        };
+        if !known {
+            let message = format!("there is no link {link}; see `ccn links`");
+            return Err(ApiError::new(ErrorCode::NotFound, message));
+        }
+        self.commit(vec![Change::Delete {
+            key: key.to_string(),
+        }])
+        .await?;
+        self.wait_for(&link, Goal::Gone, wait).await
+    }
+
+    async fn wait_for(&self, link: &LinkId, goal: Goal, wait: Duration) -> Result<(), ApiError> {
+        let waiting = self.send(|reply| Command::Await {
+            link: link.clone(),
+            goal,
+            reply,
+        });
+        if let Ok(answer) = timeout(wait, waiting).await {
+            return answer?;
+        }
+        let phase = {
+            let link = link.clone();
+            self.ask(move |view| view.link_phase(&link)).await?
+        };
+        let phase = phase.map_or_else(|| "gone".to_owned(), |phase| format!("{phase:?}"));
+        Err(ApiError::new(
+            ErrorCode::Timeout,
+            format!(
+                "the link {link} is stored but not done after {} ms: it is {phase}; \
+                 it goes on, see `ccn links`",
+                wait.as_millis()
+            ),
+        ))
+    }
+
+    /// Every link, with the peers that have its prefixes.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub async fn links(&self) -> Result<Vec<LinkView>, ApiError> {
+        let mut links = self.ask(|view| view.links()).await?;
+        let advertised = self.speaker.advertised().await;
+        for link in &mut links {
+            link.advertised_to = advertised
+                .iter()
+                .filter(|(_, routes)| {
+                    link.announced
+                        .iter()
+                        .any(|prefix| routes.contains_key(prefix))
+                })
+                .map(|(peer, _)| peer.clone())
+                .collect();
+        }
+        Ok(links)
+    }
+
+    /// Every peer.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub async fn peers(&self) -> Result<Vec<PeerStatus>, ApiError> {
+        Ok(self.speaker.peers().await)
+    }
+
+    /// Routes announced and learned.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub async fn routes(&self) -> Result<Vec<RouteView>, ApiError> {
+        let advertised = self.speaker.advertised().await;
+        let mut routes: Vec<RouteView> = self.ask(|view| view.announced()).await?;
+        for route in &mut routes {
+            route.peers = advertised
+                .iter()
+                .filter(|(_, routes)| routes.contains_key(&route.prefix))
+                .map(|(peer, _)| peer.clone())
+                .collect();
+        }
+        routes.extend(self.speaker.routes().await.iter().map(RouteView::learned));
+        Ok(routes)
+    }
+
+    /// The gateway as a whole.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub async fn status(&self) -> Result<Status, ApiError> {
+        let peers = self.speaker.peers().await;
+        let mut status = self.ask(|view| view.status()).await?;
+        status.peers.established = peers
+            .iter()
+            .filter(|peer| peer.state == bgp::SessionState::Established)
+            .count();
+        status.plane.name = self.plane.name();
+        match self.plane.counters().await {
+            Ok(counters) => status.counters = counters,
+            Err(error) => status.plane.last_error = Some(error.to_string()),
+        }
+        Ok(status)
+    }
+}

@@ -1,0 +1,538 @@
+//! The agent's one loop: record -> inventory -> plan -> plane -> announcement.
+//!
+//! It owns every piece of state and runs the sans-IO parts in turn; what blocks or waits (the
+//! plane's thread, the speaker, the store) is asked by message and answers by message.
+
+mod handle;
+mod view;
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bgp::{Event, Prefix, SessionState, Speaker, Subscription};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, error, info, warn};
+
+use crate::announce::{self, Learned, Relearning};
+use crate::api::error::{ApiError, ErrorCode};
+use crate::inventory::Inventory;
+use crate::link;
+use crate::order::{LinkPhase, Order, Output, WithdrawalId};
+use crate::plan::Planner;
+use crate::plane::thread::{OrderError, PlaneHandle};
+use crate::plane::{Applied, Desired, LearnedNextHops};
+use crate::record::LinkId;
+use crate::store::{Change, Precondition, Store, StoreError, Watch, WatchEvent};
+
+pub use handle::{AgentHandle, LinkOrder};
+pub use view::View;
+
+/// How long the peers may take to have a withdrawal before its forwarding is drained regardless.
+const FLUSH_WAIT: Duration = Duration::from_secs(2);
+
+/// An order or a question from a handle.
+enum Command {
+    Ask(Box<dyn FnOnce(&View<'_>) + Send>),
+    Check {
+        changes: Vec<Change>,
+        reply: oneshot::Sender<Result<(), ApiError>>,
+    },
+    Commit {
+        changes: Vec<Change>,
+        reply: oneshot::Sender<Result<u64, ApiError>>,
+    },
+    Await {
+        link: LinkId,
+        goal: Goal,
+        reply: oneshot::Sender<Result<(), ApiError>>,
+    },
+    Resync(&'static str),
+}
+
+/// What a caller waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    Announced,
+    Gone,
+}
+
+/// What came of something the loop asked for.
+enum Happened {
+    Plane(Result<Applied, OrderError>),
+    Flushed(WithdrawalId),
+}
+
+struct Waiter {
+    link: LinkId,
+    goal: Goal,
+    reply: oneshot::Sender<Result<(), ApiError>>,
+}
+
+/// What the plane last said of itself.
+#[derive(Debug, Clone, Default)]
+struct PlaneHealth {
+    last_error: Option<String>,
+    failed_entries: usize,
+    /// Kernel operations of the last resync and of everything since the start.
+    last_resync_operations: Option<usize>,
+    operations: u64,
+}
+
+/// What does not change while the agent runs.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Name of this gateway.
+    pub gateway: String,
+    /// Its group.
+    pub group: crate::record::GroupName,
+    /// How many peers are configured.
+    pub peers: usize,
+    /// When the agent started.
+    pub started: Instant,
+    /// Time between two audits of the kernel; none when never.
+    pub audit: Option<Duration>,
+}
+
+/// The loop's state.
+pub struct Controller {
+    facts: Facts,
+    store: Arc<dyn Store>,
+    watch: Watch,
+    inventory: Inventory,
+    planner: Planner,
+    order: Order,
+    learned: Learned,
+    relearning: Option<Relearning>,
+    plane: PlaneHandle,
+    health: PlaneHealth,
+    speaker: Speaker,
+    subscription: Subscription,
+    commands: mpsc::Receiver<Command>,
+    happened: mpsc::UnboundedReceiver<Happened>,
+    happen: mpsc::UnboundedSender<Happened>,
+    waiters: Vec<Waiter>,
+    generation: u64,
+    /// The first resync is done and what it allowed is announced.
+    complete: bool,
+}
+
+/// What a controller is made of.
+pub struct Parts {
+    /// See [`Facts`].
+    pub facts: Facts,
+    /// Where records come from.
+    pub store: Arc<dyn Store>,
+    /// Where forwarding goes.
+    pub plane: PlaneHandle,
+    /// Where announcements go, and routes come from.
+    pub speaker: Speaker,
+    /// How long forwarding outlives a withdrawal that the peers have.
+    pub drain: Duration,
+    /// Which routers' tables are waited for before learned routes are taken away.
+    pub relearning: Relearning,
+}
+
+impl Controller {
+    /// Loads the store; nothing is done yet.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn new(parts: Parts) -> Result<(Controller, AgentHandle), StoreError> {
+        let Parts {
+            facts,
+            store,
+            plane,
+            speaker,
+            drain,
+            relearning,
+        } = parts;
+        let snapshot = store.load().await?;
+        let watch = store.watch(snapshot.generation).await?;
+        let generation = snapshot.generation;
+        let mut inventory = Inventory::default();
+        let planner = Planner::new(facts.group.clone());
+        let mut order = Order::new(drain, Instant::now());
+        let changed = inventory.load(snapshot.records);
+        order.planned(planner.update(&inventory, &changed, generation));
+        let (commander, commands) = mpsc::channel(64);
+        // One message for each thing asked for: bounded by what is outstanding.
+        let (happen, happened) = mpsc::unbounded_channel();
+        let handle = AgentHandle::new(commander, store.clone(), plane.clone(), speaker.clone());
+        let subscription = speaker.subscribe();
+        let controller = Controller {
+            facts,
+            store,
+            watch,
+            inventory,
+            planner,
+            order,
+            learned: Learned::default(),
+            relearning: Some(relearning),
+            plane,
+            health: PlaneHealth::default(),
+            speaker,
+            subscription,
+            commands,
+            happened,
+            happen,
+            waiters: Vec::new(),
+            generation,
+            complete: false,
+        };
+        Ok((controller, handle))
+    }
+
+    /// Runs until every handle is gone or the store or the speaker has ended.
+    ///
+    /// # Errors
+    /// When the store breaks for good.
+    pub async fn run(mut self) -> Result<(), StoreError> {
+        let mut audit = self.facts.audit.map(tokio::time::interval);
+        if let Some(audit) = &mut audit {
+            // The first tick is at once, and the start resyncs anyway.
+            audit.tick().await;
+        }
+        loop {
+            self.carry_out().await;
+            self.answer_waiters();
+            let timeout = self.next_timeout();
+            tokio::select! {
+                event = self.watch.next() => match event {
+                    Some(event) => self.store_event(event).await?,
+                    None => return Ok(()),
+                },
+                Some(happened) = self.happened.recv() => self.happened(happened),
+                event = self.subscription.next() => match event {
+                    Some(event) => self.speaker_event(event),
+                    None => return Ok(()),
+                },
+                command = self.commands.recv() => match command {
+                    Some(command) => self.command(command).await?,
+                    None => return Ok(()),
+                },
+                () = sleep_until(timeout) => self.timeout(),
+                () = tick(&mut audit) => self.order.resync(Instant::now()),
+            }
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        let relearning = self.relearning.as_ref().map(Relearning::deadline);
+        self.order
+            .next_timeout()
+            .into_iter()
+            .chain(relearning)
+            .min()
+    }
+
+    fn timeout(&mut self) {
+        self.relearned();
+    }
+
+    /// Does whatever the order of change allows now.
+    async fn carry_out(&mut self) {
+        while let Some(output) = self.order.poll(Instant::now()) {
+            match output {
+                Output::Apply(batch) => {
+                    debug!(
+                        generation = batch.generation,
+                        upserts = batch.upserts.len(),
+                        removals = batch.removals.len(),
+                        learned = batch.learned.len(),
+                        "applying to the plane"
+                    );
+                    let (plane, happen) = (self.plane.clone(), self.happen.clone());
+                    tokio::spawn(async move {
+                        // The loop is gone when this fails, and so is the reason to tell it.
+                        let _ = happen.send(Happened::Plane(plane.apply(batch).await));
+                    });
+                }
+                Output::Resync => {
+                    let desired = self.desired();
+                    let (plane, happen) = (self.plane.clone(), self.happen.clone());
+                    tokio::spawn(async move {
+                        let _ = happen.send(Happened::Plane(plane.resync(desired).await));
+                    });
+                }
+                Output::Announce(prefixes) => {
+                    info!(prefixes = %list(&prefixes), "announcing");
+                    let routes = prefixes.into_iter().map(announce::announcement).collect();
+                    if self.speaker.announce(routes).await.is_err() {
+                        error!("the speaker has ended");
+                    }
+                }
+                Output::Withdraw(id, prefixes) => {
+                    info!(prefixes = %list(&prefixes), "withdrawing");
+                    let prefixes = prefixes.into_iter().collect();
+                    if self.speaker.withdraw(prefixes).await.is_err() {
+                        error!("the speaker has ended");
+                    }
+                    let (speaker, happen) = (self.speaker.clone(), self.happen.clone());
+                    tokio::spawn(async move {
+                        let late = speaker.flushed(FLUSH_WAIT).await;
+                        if !late.is_empty() {
+                            warn!(peers = ?late, "peers have not taken the withdrawal in time");
+                        }
+                        let _ = happen.send(Happened::Flushed(id));
+                    });
+                }
+            }
+        }
+        // A resync after the first batch of announcements means the table we start with is whole.
+        if !self.complete && self.health.last_resync_operations.is_some() {
+            self.complete = true;
+            self.speaker.initial_routes_complete().await;
+        }
+    }
+
+    /// All that the plane should hold now.
+    fn desired(&self) -> Desired {
+        let mut entries = self.planner.entries(&self.inventory);
+        entries.extend(
+            self.order
+                .held()
+                .map(|(key, value)| (key.clone(), value.clone())),
+        );
+        Desired {
+            generation: self.generation,
+            entries,
+            learned: self.learned.routes().clone(),
+            keep_unknown_learned: self.relearning.is_some(),
+        }
+    }
+
+    fn happened(&mut self, happened: Happened) {
+        match happened {
+            Happened::Flushed(id) => self.order.flushed(id, Instant::now()),
+            Happened::Plane(Ok(applied)) => {
+                for (key, reason) in &applied.failures {
+                    warn!(%key, reason, "the plane refused an entry");
+                }
+                for (prefix, reason) in &applied.learned_failures {
+                    warn!(%prefix, reason, "the plane refused a learned route");
+                }
+                if self.order.is_resyncing() {
+                    if self.health.last_resync_operations.is_none() || applied.operations > 0 {
+                        info!(
+                            operations = applied.operations,
+                            "kernel state compared and mended"
+                        );
+                    }
+                    self.health.last_resync_operations = Some(applied.operations);
+                    self.health.failed_entries = applied.failures.len();
+                } else {
+                    self.health.failed_entries = self
+                        .health
+                        .failed_entries
+                        .saturating_add(applied.failures.len());
+                }
+                self.health.operations += applied.operations as u64;
+                self.health.last_error = None;
+                self.order.applied(&applied);
+            }
+            Happened::Plane(Err(failure)) => {
+                error!(%failure, "the plane failed; comparing its state again");
+                self.health.last_error = Some(failure.to_string());
+                self.order.plane_failed(Instant::now());
+            }
+        }
+    }
+
+    fn speaker_event(&mut self, event: Event) {
+        match event {
+            Event::Route(change) => {
+                let (prefix, next_hops) = self.learned.change(&change);
+                self.learned_route(prefix, next_hops);
+            }
+            Event::PeerState {
+                peer,
+                state,
+                families,
+                error,
+            } => {
+                info!(%peer, ?state, error, "session");
+                if state == SessionState::Established
+                    && let Some(relearning) = &mut self.relearning
+                {
+                    relearning.established(&peer, &families);
+                }
+            }
+            Event::EndOfRib { peer, family } => {
+                debug!(%peer, %family, "End-of-RIB");
+                if let Some(relearning) = &mut self.relearning {
+                    relearning.end_of_rib(&peer, family);
+                }
+            }
+            Event::Resync => self.learned.resync(),
+            Event::Synced => {
+                for prefix in self.learned.synced() {
+                    self.learned_route(prefix, LearnedNextHops::new());
+                }
+            }
+        }
+        self.relearned();
+    }
+
+    fn learned_route(&mut self, prefix: Prefix, next_hops: LearnedNextHops) {
+        // Routes that go while the routers have not told their tables stay until they have.
+        if next_hops.is_empty() && self.relearning.is_some() {
+            return;
+        }
+        self.order.learned(prefix, next_hops);
+    }
+
+    /// Takes away what the routers no longer say, once they have said everything.
+    fn relearned(&mut self) {
+        let now = Instant::now();
+        if self
+            .relearning
+            .as_ref()
+            .is_some_and(|relearning| relearning.is_over(now))
+        {
+            self.relearning = None;
+            self.order.resync(now);
+        }
+    }
+
+    async fn store_event(&mut self, event: WatchEvent) -> Result<(), StoreError> {
+        let changed = match event {
+            WatchEvent::Commit(commit) => {
+                self.generation = commit.generation;
+                self.inventory.apply(&commit.changes)
+            }
+            WatchEvent::Lagged => {
+                warn!("the watch of the store fell behind; reading it again");
+                let snapshot = self.store.load().await?;
+                self.watch = self.store.watch(snapshot.generation).await?;
+                self.generation = snapshot.generation;
+                self.inventory.load(snapshot.records)
+            }
+        };
+        self.order.planned(
+            self.planner
+                .update(&self.inventory, &changed, self.generation),
+        );
+        Ok(())
+    }
+
+    async fn command(&mut self, command: Command) -> Result<(), StoreError> {
+        match command {
+            Command::Ask(question) => question(&self.view()),
+            Command::Check { changes, reply } => {
+                // A caller that hung up needs no answer.
+                let _ = reply.send(self.check(&changes));
+            }
+            Command::Commit { changes, reply } => {
+                let answer = self.commit(changes).await?;
+                // A caller that hung up needs no answer.
+                let _ = reply.send(answer);
+            }
+            Command::Await { link, goal, reply } => {
+                self.waiters.push(Waiter { link, goal, reply });
+            }
+            Command::Resync(reason) => {
+                debug!(reason, "comparing kernel state");
+                self.order.resync(Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks changes beside all that is there, stores them, and takes them over before anything
+    /// else is checked.
+    async fn commit(&mut self, changes: Vec<Change>) -> Result<Result<u64, ApiError>, StoreError> {
+        if let Err(refusal) = self.check(&changes) {
+            return Ok(Err(refusal));
+        }
+        let unchanged = Precondition::Unchanged(self.generation);
+        let generation = match self.store.commit(changes, unchanged).await {
+            Ok(generation) => generation,
+            Err(error) => {
+                return Ok(Err(ApiError::new(ErrorCode::Internal, error.to_string())));
+            }
+        };
+        while self.generation < generation {
+            let Some(event) = self.watch.next().await else {
+                break;
+            };
+            self.store_event(event).await?;
+        }
+        Ok(Ok(generation))
+    }
+
+    /// Whether the store may take these changes.
+    fn check(&mut self, changes: &[Change]) -> Result<(), ApiError> {
+        self.inventory
+            .check(changes)
+            .map_err(|errors| ApiError::refused(&errors))?;
+        if self.plane.tracks_replies() {
+            return Ok(());
+        }
+        match link::needing_flow_state(changes).as_slice() {
+            [] => Ok(()),
+            errors => Err(ApiError::refused(errors)),
+        }
+    }
+
+    fn answer_waiters(&mut self) {
+        let order = &self.order;
+        let mut index = 0;
+        while index < self.waiters.len() {
+            let waiter = &self.waiters[index];
+            let phase = order.link(&waiter.link);
+            let answer = match (waiter.goal, phase) {
+                (Goal::Announced, Some(LinkPhase::Announced)) | (Goal::Gone, None) => Ok(()),
+                (Goal::Announced, Some(LinkPhase::Failed(reason))) => {
+                    Err(ApiError::new(ErrorCode::PlaneRefused, reason))
+                }
+                (Goal::Announced, None) => Err(ApiError::new(
+                    ErrorCode::NotFound,
+                    format!("the link {} was removed meanwhile", waiter.link),
+                )),
+                _ if waiter.reply.is_closed() => Ok(()),
+                _ => {
+                    index += 1;
+                    continue;
+                }
+            };
+            let waiter = self.waiters.swap_remove(index);
+            let _ = waiter.reply.send(answer);
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            facts: &self.facts,
+            inventory: &self.inventory,
+            order: &self.order,
+            learned: self.learned.routes(),
+            health: &self.health,
+            generation: self.generation,
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => pending().await,
+    }
+}
+
+async fn tick(interval: &mut Option<tokio::time::Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => pending().await,
+    }
+}
+
+fn list(prefixes: &std::collections::BTreeSet<Prefix>) -> String {
+    prefixes
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}

@@ -1,0 +1,256 @@
+//! The controller's state as questions see it: borrowed for one answer, never changed.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use bgp::Prefix;
+
+use super::{Facts, PlaneHealth};
+use crate::api::error::{ApiError, ErrorCode, Fault};
+use crate::api::{
+    LinkView, LinksView, PeersView, PlaneView, RecordsView, RouteView, Status, VmView, VpcView,
+};
+use crate::explain::{self, Explanation};
+use crate::inventory::Inventory;
+use crate::order::{LinkPhase, Order};
+use crate::plane::model::Model;
+use crate::plane::{Counters, LearnedNextHops};
+use crate::record::{Link, LinkId, RecordKey, Vni, VpcId};
+
+/// What the controller knows at this moment.
+pub struct View<'a> {
+    pub(super) facts: &'a Facts,
+    pub(super) inventory: &'a Inventory,
+    pub(super) order: &'a Order,
+    pub(super) learned: &'a BTreeMap<Prefix, LearnedNextHops>,
+    pub(super) health: &'a PlaneHealth,
+    pub(super) generation: u64,
+}
+
+impl View<'_> {
+    /// Every VPC.
+    #[must_use]
+    pub fn vpcs(&self) -> Vec<VpcView> {
+        self.inventory
+            .vpcs()
+            .map(|(id, state)| VpcView {
+                vpc: id.clone(),
+                vni: state.vni,
+                subnets: state.subnets,
+                ccsi: state.ccsi,
+                vms: self.inventory.vms_of(id).count(),
+                slbs: self.inventory.slbs_of(id).count(),
+                links: self
+                    .inventory
+                    .links_of(id)
+                    .map(|(link, _)| link.clone())
+                    .collect(),
+            })
+            .collect()
+    }
+
+    /// Every VM, or those of one VPC.
+    #[must_use]
+    pub fn vms(&self, only: Option<&VpcId>) -> Vec<VmView> {
+        self.inventory
+            .vms()
+            .filter(|(vpc, ..)| only.is_none_or(|only| only == *vpc))
+            .map(|(vpc, id, vm)| VmView {
+                vpc: vpc.clone(),
+                vm: id.clone(),
+                addrs: vm.addrs.clone(),
+                mac: vm.mac,
+                vtep: vm.vtep,
+            })
+            .collect()
+    }
+
+    /// Every link, good or quarantined.
+    #[must_use]
+    pub fn links(&self) -> Vec<LinkView> {
+        self.inventory
+            .link_records()
+            .map(|(id, link)| self.link_view(id, link))
+            .collect()
+    }
+
+    fn link_view(&self, id: &LinkId, link: &Link) -> LinkView {
+        let subnets = self
+            .inventory
+            .vpc(&link.vpc)
+            .map(|vpc| vpc.subnets)
+            .unwrap_or_default();
+        let announced: Vec<Prefix> = subnets
+            .iter()
+            .copied()
+            .filter(|subnet| self.order.is_announced(subnet))
+            .collect();
+        let mut view = LinkView {
+            link: id.clone(),
+            vpc: link.vpc.clone(),
+            classic: link.classic.clone(),
+            mode: link.mode,
+            group: link.group.clone(),
+            dscp: link.dscp,
+            subnets,
+            state: String::new(),
+            reason: None,
+            announced,
+            advertised_to: Vec::new(),
+        };
+        match self.inventory.faults(&RecordKey::Link(id.clone())) {
+            [] => view.set_phase(self.order.link(id)),
+            [fault, ..] => {
+                view.state = "quarantined".to_owned();
+                view.reason = Some(format!("{}: {}", fault.field, fault.reason));
+                view.announced.clear();
+            }
+        }
+        view
+    }
+
+    /// How far a link has come; nothing when it is gone.
+    #[must_use]
+    pub fn link_phase(&self, link: &LinkId) -> Option<LinkPhase> {
+        self.order.link(link)
+    }
+
+    /// Whether the store has this key.
+    #[must_use]
+    pub fn is_stored(&self, key: &RecordKey) -> bool {
+        self.inventory.is_stored(key)
+    }
+
+    /// The name of a new link: the one asked for, or one made from the VPC's.
+    ///
+    /// # Errors
+    /// When the name asked for is taken.
+    pub fn free_link_name(&self, vpc: &VpcId, name: Option<LinkId>) -> Result<LinkId, ApiError> {
+        let taken = |id: &LinkId| self.inventory.is_stored(&RecordKey::Link(id.clone()));
+        if let Some(name) = name {
+            if taken(&name) {
+                let message =
+                    format!("links/{name}: name: is taken; unlink it first, or choose another");
+                return Err(ApiError::new(ErrorCode::Refused, message));
+            }
+            return Ok(name);
+        }
+        let numbered = (2u32..).map(|number| format!("{vpc}-{number}"));
+        let names = std::iter::once(vpc.to_string()).chain(numbered);
+        // A name that has grown too long for an id ends the search.
+        names
+            .map_while(|name| name.parse().ok())
+            .find(|id| !taken(id))
+            .ok_or_else(|| {
+                let message = format!("no name for a link could be made from {vpc}: give one");
+                ApiError::new(ErrorCode::BadRequest, message)
+            })
+    }
+
+    /// What a link that was found good would come to.
+    #[must_use]
+    pub fn rehearse(&self, id: &LinkId, link: &Link) -> LinkView {
+        let mut view = self.link_view(id, link);
+        view.state = "planned".to_owned();
+        view.announced.clear();
+        view
+    }
+
+    /// Prefixes that the speaker announces.
+    #[must_use]
+    pub fn announced(&self) -> Vec<RouteView> {
+        self.order
+            .announced()
+            .map(|prefix| RouteView {
+                direction: "announced",
+                prefix,
+                next_hops: Default::default(),
+                peers: Vec::new(),
+                as_path: None,
+                links: self.order.links_of(&prefix).cloned().collect(),
+            })
+            .collect()
+    }
+
+    /// Records that are wrong and therefore ignored.
+    #[must_use]
+    pub fn quarantine(&self) -> Vec<Fault> {
+        self.inventory.quarantine().map(Fault::from).collect()
+    }
+
+    /// What would happen to a packet.
+    ///
+    /// # Errors
+    /// When it cannot be said which VPC the packet would come from.
+    pub fn explain(
+        &self,
+        src: IpAddr,
+        dst: IpAddr,
+        vni: Option<Vni>,
+    ) -> Result<Explanation, ApiError> {
+        let model = Model {
+            inventory: self.inventory,
+            group: &self.facts.group,
+            learned: self.learned,
+        };
+        explain::explain(&model, src, dst, vni)
+            .map_err(|error| ApiError::new(ErrorCode::BadRequest, error.to_string()))
+    }
+
+    /// The gateway as a whole; what others know (sessions, counters) is left empty.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let links = self.inventory.links();
+        let announced = self
+            .inventory
+            .links()
+            .filter(|(id, _)| self.order.link(id) == Some(LinkPhase::Announced))
+            .count();
+        let state = match self.health {
+            PlaneHealth {
+                last_error: Some(_),
+                ..
+            } => "failing",
+            PlaneHealth {
+                last_resync_operations: None,
+                ..
+            } => "starting",
+            PlaneHealth {
+                failed_entries: 0, ..
+            } => "healthy",
+            _ => "degraded: some entries were refused, see `ccn links` and the log",
+        };
+        Status {
+            gateway: self.facts.gateway.clone(),
+            group: self.facts.group.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_s: Instant::now().duration_since(self.facts.started).as_secs(),
+            generation: self.generation,
+            acknowledged: self.order.acknowledged(),
+            settled: self.order.is_settled(),
+            plane: PlaneView {
+                name: "",
+                state,
+                last_error: self.health.last_error.clone(),
+                last_resync_operations: self.health.last_resync_operations,
+                operations: self.health.operations,
+            },
+            peers: PeersView {
+                configured: self.facts.peers,
+                established: 0,
+            },
+            links: LinksView {
+                total: links.count(),
+                announced,
+            },
+            records: RecordsView {
+                vpcs: self.inventory.vpcs().count(),
+                vms: self.inventory.vm_count(),
+                slbs: self.inventory.slb_count(),
+                quarantined: self.inventory.quarantined(),
+            },
+            counters: Counters::default(),
+        }
+    }
+}
