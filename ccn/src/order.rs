@@ -336,9 +336,8 @@ impl Order {
     }
 
     /// The plane did what the outstanding output asked.
-    pub fn applied(&mut self, applied: &Applied) {
+    pub fn applied(&mut self, applied: &Applied, now: Instant) {
         self.acknowledged = self.acknowledged.max(applied.generation);
-        self.failures_in_a_row = 0;
         let (upserts, removals) = match std::mem::replace(&mut self.in_flight, InFlight::None) {
             InFlight::None => return,
             InFlight::Batch { upserts, removals } => (upserts, removals),
@@ -373,6 +372,7 @@ impl Order {
                 self.set_phase(key, phase);
             }
         }
+        let mut stuck = false;
         for key in &removals {
             if self.pending.removals.contains(key) {
                 continue;
@@ -382,14 +382,28 @@ impl Order {
                 .get(key)
                 .is_some_and(|t| t.phase == Phase::Removing)
             {
-                self.forget(key);
+                // What the kernel still has is not gone, whatever is planned.
+                if applied.failures.contains_key(key) {
+                    stuck = true;
+                } else {
+                    self.forget(key);
+                }
             }
+        }
+        if stuck {
+            self.back_off(now);
+        } else {
+            self.failures_in_a_row = 0;
         }
     }
 
     /// The plane could not do what the outstanding output asked: its state is unknown.
     pub fn plane_failed(&mut self, now: Instant) {
         self.in_flight = InFlight::None;
+        self.back_off(now);
+    }
+
+    fn back_off(&mut self, now: Instant) {
         let pause = RESYNC_FIRST
             .saturating_mul(2u32.saturating_pow(self.failures_in_a_row.min(16)))
             .min(RESYNC_MOST);

@@ -329,7 +329,7 @@ impl Controller {
                 }
                 self.health.operations += applied.operations as u64;
                 self.health.last_error = None;
-                self.order.applied(&applied);
+                self.order.applied(&applied, Instant::now());
             }
             Happened::Plane(Err(failure)) => {
                 error!(%failure, "the plane failed; comparing its state again");

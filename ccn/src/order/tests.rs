@@ -292,11 +292,14 @@ impl Lab {
             _ => self.generation,
         };
         self.kernel = after;
-        self.order.applied(&Applied {
-            generation,
-            failures,
-            ..Applied::default()
-        });
+        self.order.applied(
+            &Applied {
+                generation,
+                failures,
+                ..Applied::default()
+            },
+            self.now,
+        );
     }
 
     fn run(&mut self, step: Step) {
@@ -534,4 +537,30 @@ fn a_plane_that_keeps_failing_is_asked_less_and_less_often() {
             200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000
         ]
     );
+}
+
+#[test]
+fn a_removal_that_the_kernel_refuses_is_not_acknowledged() {
+    let mut lab = linked();
+    lab.run(Step::Answer { refuse: None });
+    lab.run(Step::Unlink(1, 0));
+    lab.run(Step::Answer { refuse: None });
+    lab.run(Step::Flush);
+    lab.run(Step::Wait(500));
+    let (Output::Apply(batch), _) = lab.outstanding.take().unwrap() else {
+        panic!("no batch")
+    };
+    let stuck = batch.removals.first().unwrap().clone();
+    let applied = Applied {
+        generation: batch.generation,
+        failures: [(stuck, "device or resource busy".to_owned())].into(),
+        ..Applied::default()
+    };
+    lab.order.applied(&applied, lab.now);
+    lab.poll();
+    assert_eq!(lab.order.link(&link()), Some(LinkPhase::Removing));
+    assert!(!lab.order.is_settled());
+    lab.settle();
+    assert_eq!(lab.order.link(&link()), None);
+    lab.check_settled();
 }
