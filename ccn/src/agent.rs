@@ -57,7 +57,10 @@ pub enum AgentError {
 /// # Errors
 /// See [`AgentError`]. Nothing was announced when it could not start.
 pub async fn run(config: Config) -> Result<(), AgentError> {
-    let monitor = Monitor::open(&[Group::Link, Group::Route, Group::Rule], None)?;
+    let monitor = Monitor::open(
+        &[Group::Link, Group::Address, Group::Route, Group::Rule],
+        None,
+    )?;
     let socket = api::socket::bind(&config.admin_socket)?;
     let store = Arc::new(EmbeddedStore::open(&config.store.path)?);
     let plane = PlaneHandle::spawn(choose_plane(&config.plane))?;
