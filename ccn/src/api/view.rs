@@ -33,8 +33,8 @@ pub struct LinkView {
     pub dscp: Option<Dscp>,
     /// The VPC's subnets: what shall be announced.
     pub subnets: Vec<Prefix>,
-    /// `pending`, `programmed`, `announced`, `removing`, `failed`, `quarantined`; `planned` in a
-    /// rehearsal.
+    /// `pending`, `programmed`, `announced`, `removing`, `failed`, `quarantined`,
+    /// `elsewhere` (another group's); `planned` in a rehearsal.
     pub state: String,
     /// Why it failed.
     pub reason: Option<String>,

@@ -6,7 +6,7 @@ pub mod output;
 mod region;
 mod show;
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -139,6 +139,7 @@ async fn run_agent(args: AgentArgs, out: Output) -> Result<(), CliError> {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
     match args.log_format {
         LogFormat::Text => log.init(),

@@ -108,7 +108,7 @@ fn per_family(peer: &Value, count: &str) -> String {
 
 pub(super) async fn routes(client: &Client, out: Output) -> Shown {
     const COLUMNS: &[Column] = &[
-        ("", |r| text(r, "/direction")),
+        ("DIRECTION", |r| text(r, "/direction")),
         ("PREFIX", |r| text(r, "/prefix")),
         ("NEXT HOP", |r| text(r, "/next_hops")),
         ("PEERS", |r| text(r, "/peers")),

@@ -486,6 +486,8 @@ impl Controller {
                 (Goal::Announced, Some(LinkPhase::Failed(reason))) => {
                     Err(ApiError::new(ErrorCode::PlaneRefused, reason))
                 }
+                // A VPC without subnets has nothing to announce.
+                (Goal::Announced, None) if self.inventory.link(&waiter.link).is_some() => Ok(()),
                 (Goal::Announced, None) => Err(ApiError::new(
                     ErrorCode::NotFound,
                     format!("the link {} was removed meanwhile", waiter.link),

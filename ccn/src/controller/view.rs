@@ -100,6 +100,11 @@ impl View<'_> {
             advertised_to: Vec::new(),
         };
         match self.inventory.faults(&RecordKey::Link(id.clone())) {
+            [] if link.group != self.facts.group => {
+                view.state = "elsewhere".to_owned();
+                view.reason = Some(format!("served by gateways of group {}", link.group));
+                view.announced.clear();
+            }
             [] => view.set_phase(self.order.link(id)),
             [fault, ..] => {
                 view.state = "quarantined".to_owned();
