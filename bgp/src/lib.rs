@@ -9,6 +9,7 @@ pub mod fsm;
 pub mod policy;
 pub mod rib;
 pub mod speaker;
+mod transport;
 pub mod wire;
 
 pub use config::{ConfigError, GracefulRestart, Multipath, PeerConfig, PeerName, SpeakerConfig};

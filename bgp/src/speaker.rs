@@ -3,22 +3,29 @@
 //! Every call is a message to the one task that owns the [core](crate::core), and its answer.
 //! Nothing is decided here.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{ConfigError, PeerName, SpeakerConfig};
+use crate::core::Core;
 pub use crate::core::Stop;
 use crate::event::{Advertised, Announcement, PeerStatus, RouteChange};
+use crate::transport::{ListenError, Transport};
 use crate::wire::Prefix;
 
+use driver::Driver;
+
+mod driver;
 mod subscription;
 
 pub use subscription::Subscription;
 
-/// A BGP speaker that runs until [`Speaker::stop`] or until every handle is dropped.
+/// A BGP speaker that runs until [`Speaker::stop`], or until every handle and subscription is
+/// dropped: then it closes its connections without a NOTIFICATION.
 ///
 /// Cloning is cheap; all clones are the same speaker.
 #[derive(Debug, Clone)]
@@ -45,6 +52,21 @@ pub enum StartError {
     /// Called outside a tokio runtime.
     #[error("a speaker needs a tokio runtime to run in")]
     NoRuntime,
+}
+
+impl From<ListenError> for StartError {
+    fn from(error: ListenError) -> Self {
+        let ListenError {
+            address,
+            source,
+            advice,
+        } = error;
+        StartError::Listen {
+            address,
+            source,
+            advice,
+        }
+    }
 }
 
 /// The speaker has been stopped; nothing was done.
@@ -83,6 +105,9 @@ pub(crate) enum Command {
     Stop(Stop, oneshot::Sender<()>),
 }
 
+// Calls that may wait for the task.
+const COMMANDS: usize = 64;
+
 // A large batch is handed over in pieces, so that the task gets to its timers in between.
 const ROUTES_A_COMMAND: usize = 4096;
 
@@ -92,8 +117,17 @@ impl Speaker {
     /// # Errors
     /// A configuration that makes no sense, or an address that cannot be listened on.
     pub fn start(config: SpeakerConfig) -> Result<Speaker, StartError> {
-        let _ = config;
-        Err(StartError::NoRuntime)
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(StartError::NoRuntime);
+        }
+        let listen = config.listen.clone();
+        // Jitter needs no secret, only not to be the same on every gateway.
+        let seed = RandomState::new().hash_one(config.router_id);
+        let core = Core::new(config, seed, Instant::now())?;
+        let (transport, arrivals) = Transport::new(&listen)?;
+        let (commands, queue) = mpsc::channel(COMMANDS);
+        tokio::spawn(Driver::new(core, transport, arrivals, queue).run());
+        Ok(Speaker { commands })
     }
 
     async fn ask<T>(

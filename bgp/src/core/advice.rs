@@ -13,7 +13,12 @@ const MAX_SHUTDOWN_TEXT: usize = 255;
 /// Cease, Administrative Shutdown, with a text for the peer's operator (RFC 9003).
 pub(super) fn shutdown(text: Option<&str>) -> Notification {
     let text = text.unwrap_or_default();
-    let text = &text[..text.floor_char_boundary(MAX_SHUTDOWN_TEXT)];
+    let fits = |end: &usize| text.is_char_boundary(*end);
+    let end = (0..=text.len().min(MAX_SHUTDOWN_TEXT))
+        .rev()
+        .find(fits)
+        .unwrap_or(0);
+    let text = &text[..end];
     let mut notification = Notification::cease(Cease::AdministrativeShutdown);
     if !text.is_empty() {
         // At most 255: checked above.

@@ -1,0 +1,262 @@
+//! The task that owns the core: sockets, clock and callers on one side, the core on the other.
+//!
+//! It takes what arrives in small batches and lets timers run out in between, so that a peer with
+//! much to say delays neither keepalives nor callers.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::debug;
+
+use super::subscription::Feed;
+use super::{Command, PeerError};
+use crate::config::PeerName;
+use crate::core::{Core, Flush, Output, Stop};
+use crate::transport::{Arrival, Transport};
+
+/// Arrivals taken in one go.
+const BATCH: usize = 16;
+/// How often outstanding octets are looked at while somebody waits for them: the kernel does not
+/// tell when they are acknowledged.
+const FLUSH_POLL: Duration = Duration::from_millis(1);
+
+pub(super) struct Driver {
+    core: Core,
+    transport: Transport,
+    arrivals: mpsc::Receiver<Arrival>,
+    commands: mpsc::Receiver<Command>,
+    feeds: Vec<Feed>,
+    flushes: Vec<Flushing>,
+}
+
+struct Flushing {
+    flush: Flush,
+    deadline: Instant,
+    reply: oneshot::Sender<Vec<PeerName>>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        core: Core,
+        transport: Transport,
+        arrivals: mpsc::Receiver<Arrival>,
+        commands: mpsc::Receiver<Command>,
+    ) -> Driver {
+        Driver {
+            core,
+            transport,
+            arrivals,
+            commands,
+            feeds: Vec::new(),
+            flushes: Vec::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        self.core.start(Instant::now());
+        loop {
+            self.carry_out();
+            let wake_up = self.wake_up();
+            let stop = tokio::select! {
+                Some(arrival) = self.arrivals.recv() => {
+                    self.arrival(arrival);
+                    self.more_arrivals();
+                    None
+                }
+                command = self.commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    // Nobody is left to say how: peers may keep our routes if they would.
+                    None => Some((Stop::KeepForwarding, None)),
+                },
+                () = sleep_until(wake_up) => None,
+            };
+            if let Some((how, reply)) = stop {
+                return self.finish(&how, reply).await;
+            }
+            self.timers();
+        }
+    }
+
+    fn wake_up(&self) -> Option<Instant> {
+        let flush = (!self.flushes.is_empty()).then(|| Instant::now() + FLUSH_POLL);
+        self.core.next_timeout().into_iter().chain(flush).min()
+    }
+
+    /// What is already there, up to a limit.
+    fn more_arrivals(&mut self) {
+        for _ in 0..BATCH {
+            let Ok(arrival) = self.arrivals.try_recv() else {
+                return;
+            };
+            self.arrival(arrival);
+        }
+    }
+
+    fn timers(&mut self) {
+        let now = Instant::now();
+        if self
+            .core
+            .next_timeout()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            // Whoever has been heard by now is not silent.
+            self.more_arrivals();
+            self.core.timeout(now);
+        }
+    }
+
+    fn arrival(&mut self, arrival: Arrival) {
+        let now = Instant::now();
+        match arrival {
+            Arrival::Accepted { stream, remote } => {
+                let Ok(local) = stream.local_addr() else {
+                    return;
+                };
+                match self.core.accepted(remote, local, now) {
+                    Some(connection) => self.transport.open(connection, stream),
+                    None => debug!(%remote, "closed a connection from a source not wanted now"),
+                }
+            }
+            Arrival::Connected { connection, stream } => {
+                if !self.transport.knows(connection) {
+                    return;
+                }
+                match stream.local_addr() {
+                    Ok(local) => {
+                        self.transport.open(connection, stream);
+                        self.core.connected(connection, local, now);
+                    }
+                    Err(error) => self.core.connect_failed(connection, error.to_string(), now),
+                }
+            }
+            Arrival::ConnectFailed { connection, why } => {
+                self.core.connect_failed(connection, why, now);
+            }
+            Arrival::Received { connection, octets } => {
+                self.core.received(connection, &octets, now);
+            }
+            Arrival::Written { connection, octets } => self.core.written(connection, octets),
+            Arrival::Closed { connection, why } => self.core.closed(connection, why, now),
+        }
+    }
+
+    /// Does what the core wants done, and tells who wants to know.
+    fn carry_out(&mut self) {
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Connect {
+                    connection,
+                    from,
+                    to,
+                } => {
+                    self.transport.connect(connection, from, to);
+                }
+                Output::Send { connection, octets } => self.transport.send(connection, octets),
+                Output::Close { connection } => self.transport.close(connection),
+            }
+        }
+        self.tell_subscribers();
+        self.advance_flushes();
+    }
+
+    fn tell_subscribers(&mut self) {
+        if self.feeds.is_empty() {
+            return;
+        }
+        let events = self.core.take_events();
+        if !events.is_empty() {
+            self.feeds.retain(|feed| feed.send(events.clone()));
+        }
+        if self.feeds.is_empty() {
+            self.core.observe(false);
+        }
+    }
+
+    fn advance_flushes(&mut self) {
+        let now = Instant::now();
+        for mut flushing in std::mem::take(&mut self.flushes) {
+            let transport = &self.transport;
+            self.core
+                .advance_flush(&mut flushing.flush, |c| transport.unacknowledged(c));
+            if flushing.flush.is_done() || now >= flushing.deadline {
+                let late = flushing.flush.connections();
+                let late = late
+                    .filter_map(|c| self.core.peer_name(c).cloned())
+                    .collect();
+                // The caller may have lost interest.
+                let _ = flushing.reply.send(late);
+            } else if !flushing.reply.is_closed() {
+                self.flushes.push(flushing);
+            }
+        }
+    }
+
+    /// Answers a caller. A caller that has lost interest is no error: replies may fail.
+    fn command(&mut self, command: Command) -> Option<(Stop, Option<oneshot::Sender<()>>)> {
+        let now = Instant::now();
+        match command {
+            Command::Announce(routes, reply) => {
+                self.core.announce(routes);
+                let _ = reply.send(());
+            }
+            Command::Withdraw(prefixes, reply) => {
+                self.core.withdraw(&prefixes);
+                let _ = reply.send(());
+            }
+            Command::InitialRoutesComplete(reply) => {
+                self.core.initial_routes_complete();
+                let _ = reply.send(());
+            }
+            Command::Flushed(timeout, reply) => {
+                let flush = self.core.flush();
+                self.flushes.push(Flushing {
+                    flush,
+                    deadline: now + timeout,
+                    reply,
+                });
+            }
+            Command::Subscribe(feed) => {
+                self.tell_subscribers();
+                self.core.observe(true);
+                if feed.send(self.core.current_state()) {
+                    self.feeds.push(feed);
+                }
+            }
+            Command::Peers(reply) => {
+                let _ = reply.send(self.core.peers(now));
+            }
+            Command::Routes(reply) => {
+                let _ = reply.send(self.core.routes());
+            }
+            Command::Advertised(reply) => {
+                let _ = reply.send(self.core.advertised());
+            }
+            Command::RefusedConnections(reply) => {
+                let _ = reply.send(self.core.refused_connections());
+            }
+            Command::PeerAdmin { name, up, reply } => {
+                let known = self.core.set_peer_admin(&name, up, now);
+                let _ = reply.send(known.map_err(|unknown| PeerError::Unknown(unknown.0)));
+            }
+            Command::Stop(how, reply) => return Some((how, Some(reply))),
+        }
+        None
+    }
+
+    async fn finish(mut self, how: &Stop, reply: Option<oneshot::Sender<()>>) {
+        self.core.stop(how, Instant::now());
+        self.carry_out();
+        self.transport.finish().await;
+        if let Some(reply) = reply {
+            // The caller may have lost interest.
+            let _ = reply.send(());
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
