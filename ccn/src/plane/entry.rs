@@ -1,7 +1,7 @@
 //! What a plane is asked to hold: forwarding entries, named without any word of the kernel.
 //!
-//! The planner makes them from records, a plane turns them into its own objects, the model in
-//! `explain` answers from them. An entry never depends on the order in which records arrived.
+//! The planner makes them from records, a plane turns them into its own objects. An entry never
+//! depends on the order in which records arrived.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -3,7 +3,8 @@
 //! A commit is on disk when it is acknowledged, and is there whole or not at all. One process holds
 //! the file at a time.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic;
 use std::path::{Path, PathBuf};
@@ -64,11 +65,17 @@ impl EmbeddedStore {
             .create(true)
             .truncate(false)
             .mode(0o600);
-        options.open(&path).map_err(|error| StoreError::Io {
-            path: path.clone(),
-            action: "cannot be opened",
-            detail: error.to_string(),
-        })?;
+        options
+            .open(&path)
+            .and_then(|file| settle_name(&path, &file))
+            .map_err(|error| {
+                let (path, detail) = (path.clone(), error.to_string());
+                StoreError::Io {
+                    path,
+                    action: "cannot be opened",
+                    detail,
+                }
+            })?;
         // redb asserts what a damaged file breaks; at this edge that is an answer, not a crash.
         let opened = panic::catch_unwind(|| {
             let database = Database::builder().set_cache_size(CACHE).create(&path);
@@ -79,13 +86,18 @@ impl EmbeddedStore {
                         holder: holder(&path),
                     }
                 }
-                other => damaged(&path, other),
+                other => refused(&path, &other.into()),
             })?;
             let generation = prepare(&path, &database)?;
             Ok((database, generation))
         });
-        let (database, generation) =
-            opened.unwrap_or_else(|_| Err(damaged(&path, "it contradicts itself")))?;
+        let (database, generation) = opened.unwrap_or_else(|_| {
+            let detail = "it contradicts itself".to_owned();
+            Err(StoreError::Damaged {
+                path: path.clone(),
+                detail,
+            })
+        })?;
         let log = CommitLog::new(generation);
         let inner = Inner {
             path,
@@ -134,21 +146,32 @@ impl Store for EmbeddedStore {
     }
 }
 
+/// Has the name of a new file on disk, as its content will be.
+fn settle_name(path: &Path, file: &File) -> std::io::Result<()> {
+    if file.metadata()?.len() > 0 {
+        return Ok(());
+    }
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 /// Makes the tables of a new file, checks the format of an old one; the generation it is at.
 fn prepare(path: &Path, database: &Database) -> Result<Generation, StoreError> {
-    let damaged = |error: redb::Error| damaged(path, error);
+    let failed = |error: redb::Error| refused(path, &error);
     let write = database
         .begin_write()
-        .map_err(|error| damaged(error.into()))?;
+        .map_err(|error| failed(error.into()))?;
     let generation = {
         let mut meta = write
             .open_table(META)
-            .map_err(|error| damaged(error.into()))?;
+            .map_err(|error| failed(error.into()))?;
         write
             .open_table(RECORDS)
-            .map_err(|error| damaged(error.into()))?;
+            .map_err(|error| failed(error.into()))?;
         let number = |key| -> Result<Option<u64>, StoreError> {
-            let found = meta.get(key).map_err(|error| damaged(error.into()))?;
+            let found = meta.get(key).map_err(|error| failed(error.into()))?;
             Ok(found.map(|number| number.value()))
         };
         match (number("format")?, number("generation")?) {
@@ -163,12 +186,12 @@ fn prepare(path: &Path, database: &Database) -> Result<Generation, StoreError> {
             _ => {}
         }
         meta.insert("format", FORMAT)
-            .map_err(|error| damaged(error.into()))?;
+            .map_err(|error| failed(error.into()))?;
         meta.insert("generation", 0)
-            .map_err(|error| damaged(error.into()))?;
+            .map_err(|error| failed(error.into()))?;
         0
     };
-    write.commit().map_err(|error| damaged(error.into()))?;
+    write.commit().map_err(|error| failed(error.into()))?;
     Ok(generation)
 }
 
@@ -292,10 +315,20 @@ fn apply(
     Ok(made)
 }
 
-fn damaged(path: &Path, error: impl std::fmt::Display) -> StoreError {
-    StoreError::Damaged {
-        path: path.to_owned(),
-        detail: error.to_string(),
+/// What an error while opening means: the system refused, or the file is not what it should be.
+fn refused(path: &Path, error: &redb::Error) -> StoreError {
+    let (path, detail) = (path.to_owned(), error.to_string());
+    let is_content = |kind| matches!(kind, ErrorKind::InvalidData | ErrorKind::UnexpectedEof);
+    match error {
+        redb::Error::Io(io) if !is_content(io.kind()) => {
+            let action = "cannot be opened";
+            StoreError::Io {
+                path,
+                action,
+                detail,
+            }
+        }
+        _ => StoreError::Damaged { path, detail },
     }
 }
 
