@@ -7,6 +7,7 @@ pub mod enter;
 pub mod gateway;
 pub mod peer;
 pub mod process;
+pub mod scene;
 pub mod topology;
 pub mod traffic;
 pub mod wait;

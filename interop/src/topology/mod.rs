@@ -13,6 +13,7 @@
 //! the product is there to configure.
 
 pub mod hypervisor;
+pub mod kernel;
 pub mod node;
 pub mod records;
 pub mod segment;
@@ -25,6 +26,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink::{Mac, Namespace};
 
 pub use hypervisor::{GatewayAddress, Hypervisor, Instance};
+pub use kernel::KernelState;
 pub use node::{Node, Role, TopologyError};
 pub use segment::Segment;
 

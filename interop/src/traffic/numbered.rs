@@ -350,6 +350,23 @@ pub fn send(
     Ok(receiver.report(flow, &sent))
 }
 
+/// Sends `count` packets to `to`, for which nobody counts arrivals, no faster than a packet each
+/// 50 us. Answers how many the sender's own kernel refused.
+///
+/// # Errors
+/// The sender's socket cannot be had.
+pub fn send_off(origin: &Origin<'_>, to: SocketAddr, count: u64) -> Result<u64, TrafficError> {
+    const PAUSE: Duration = Duration::from_micros(50);
+    let socket = origin.open(to)?;
+    let mut payload = origin.payload(NEXT_FLOW.fetch_add(1, Ordering::Relaxed));
+    let mut sent = Sent::default();
+    while sent.count < count {
+        sent.send(&socket, to, &mut payload);
+        std::thread::sleep(PAUSE);
+    }
+    Ok(sent.refused)
+}
+
 /// A steady flow at a set rate, until it is stopped: to have traffic on the way while something
 /// happens to the network.
 #[derive(Debug)]

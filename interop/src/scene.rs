@@ -1,0 +1,273 @@
+//! The small region of `fixtures/`, up and running: its instances, two classic networks with a
+//! host each, BIRD routers, and the gateway with every record imported and nothing linked.
+//!
+//! What most tests of the product begin with. It judges nothing; the tests do.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ccn::region::{self, RegionError};
+use ipnet::IpNet;
+use netlink::RouteFilter;
+use serde_json::Value;
+
+use crate::enter::Lab;
+use crate::gateway::{Gateway, GatewayConfig, GatewayError, PeerSection};
+use crate::peer::{Daemon, PeerError, Router};
+use crate::topology::{
+    KernelState, Node, Region, RegionConfig, RouterPlan, TopologyError, records,
+};
+use crate::wait::{TimedOut, eventually};
+
+/// How long a session, a route or a link may take on a machine that is busy.
+pub const SOON: Duration = Duration::from_secs(30);
+/// The route protocol number of the gateway's own routes and rules.
+pub const OWN_PROTOCOL: u8 = 77;
+/// The networks of the classic LAN `office`, which the classic network of that name is.
+pub const OFFICE: [&str; 2] = ["10.80.1.0/24", "fd80:1::/64"];
+/// The networks of the classic LAN `lab`.
+pub const LAB: [&str; 2] = ["10.80.2.0/24", "fd80:2::/64"];
+/// The subnets of VPC `web` (and of `web-test`, which is in another CCSI).
+pub const WEB: [&str; 2] = ["10.1.0.0/24", "fd00:1::/64"];
+
+/// The scene could not be set.
+#[derive(Debug, thiserror::Error)]
+pub enum SceneError {
+    /// The fixture cannot be read.
+    #[error("the fixture")]
+    Fixture(#[from] RegionError),
+    /// The nodes.
+    #[error("the topology")]
+    Topology(#[from] TopologyError),
+    /// A router.
+    #[error(transparent)]
+    Router(#[from] PeerError),
+    /// The gateway.
+    #[error("the gateway")]
+    Gateway(#[from] GatewayError),
+    /// A network that is none.
+    #[error("not a network: {0}")]
+    Net(#[from] ipnet::AddrParseError),
+    /// Something did not happen in time.
+    #[error(transparent)]
+    Late(#[from] TimedOut),
+}
+
+/// The region on stage. Fields are for tests to work on.
+pub struct Scene {
+    /// Nodes and instances. VMs are called `VM@VPC`, nodes of an SLB `SLB@VPC#NUMBER`; the hosts are
+    /// `alice` in `office` and `carol` in `lab`, both number 10 of their LANs.
+    pub region: Region,
+    /// The gateway, with its agent started.
+    pub gateway: Gateway,
+    /// The routers `bird-1` and up, each serving both LANs.
+    pub routers: Vec<Box<dyn Router>>,
+}
+
+impl Scene {
+    /// The whole region with `routers` BIRDs (1 to 3), started, sessions up.
+    ///
+    /// # Errors
+    /// A step fails or takes too long.
+    pub fn start(lab: &Lab, routers: u8) -> Result<Self, SceneError> {
+        Self::start_with(lab, routers, |_| {})
+    }
+
+    /// [`Scene::start`], with the agent's configuration altered by `change`.
+    ///
+    /// # Errors
+    /// As for [`Scene::start`].
+    pub fn start_with(
+        lab: &Lab,
+        routers: u8,
+        change: impl FnOnce(&mut GatewayConfig),
+    ) -> Result<Self, SceneError> {
+        let mut region = Region::build(lab, RegionConfig::default())?;
+        region.add_lan("office", &nets(&OFFICE)?)?;
+        region.add_lan("lab", &nets(&LAB)?)?;
+        let names: Vec<String> = (1..=routers)
+            .map(|number| format!("bird-{number}"))
+            .collect();
+        let mut birds = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            let number = index as u8 + 2;
+            let plan = RouterPlan {
+                daemon: Daemon::Bird,
+                name,
+                number,
+                asn: 65_000 + u32::from(number),
+                lans: &["office", "lab"],
+            };
+            birds.push(region.add_router(lab, &plan, |_| {})?);
+        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        region.add_host("alice", "office", 10, &names)?;
+        region.add_host("carol", "lab", 10, &names)?;
+        let entries = region::read(&fixture())?;
+        for instance in records::instances(entries.iter().map(|e| (&e.key, &e.record))) {
+            region.add_instance(instance)?;
+        }
+        for router in &mut birds {
+            router.start()?;
+        }
+        let gateway = start_gateway(lab, &mut region, &birds, change)?;
+        let scene = Self {
+            region,
+            gateway,
+            routers: birds,
+        };
+        for router in &scene.routers {
+            router.await_established(crate::topology::plan::GATEWAY4.into(), SOON)?;
+        }
+        Ok(scene)
+    }
+
+    /// The gateway with its records and nobody around it: for what needs no packet.
+    ///
+    /// # Errors
+    /// A step fails or takes too long.
+    pub fn start_alone(
+        lab: &Lab,
+        change: impl FnOnce(&mut GatewayConfig),
+    ) -> Result<Self, SceneError> {
+        let mut region = Region::build(lab, RegionConfig::default())?;
+        let gateway = start_gateway(lab, &mut region, &[], change)?;
+        Ok(Self {
+            region,
+            gateway,
+            routers: Vec::new(),
+        })
+    }
+
+    /// Links a VPC, and waits until packets can flow: every router has the VPC's subnets in its
+    /// kernel, and the gateway has a route to `classic` over all routers. Answers what `ccn link`
+    /// printed.
+    ///
+    /// # Errors
+    /// The agent refuses, or it takes too long.
+    pub fn link(&mut self, vpc: &str, classic: &str, via: &[&str]) -> Result<Value, SceneError> {
+        let link = self.gateway.json(["link", vpc, "--classic", classic])?;
+        let subnets: Vec<IpNet> = link["subnets"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|subnet| subnet.as_str()?.parse().ok())
+            .collect();
+        self.await_path(&subnets, &nets(via)?)?;
+        Ok(link)
+    }
+
+    /// Waits until each router's kernel has the subnets and the gateway's has the classic networks
+    /// over every router.
+    ///
+    /// # Errors
+    /// Not in time, with what was seen.
+    pub fn await_path(&mut self, subnets: &[IpNet], classic: &[IpNet]) -> Result<(), SceneError> {
+        for router in &self.routers {
+            let node = self.region.router_node(&router.config().name)?;
+            for subnet in subnets {
+                await_route(node, *subnet, 1)?;
+            }
+        }
+        for net in classic {
+            await_route(self.region.gateway(), *net, self.routers.len())?;
+        }
+        Ok(())
+    }
+
+    /// Packets that the plane has dropped since it was prepared, by reason.
+    ///
+    /// # Errors
+    /// The agent does not answer.
+    pub fn drops(&self) -> Result<BTreeMap<String, u64>, SceneError> {
+        let counters = self.gateway.json(["plane", "counters"])?;
+        let drops = counters["drops"].as_object().into_iter().flatten();
+        Ok(drops
+            .map(|(reason, count)| {
+                (
+                    reason.clone(),
+                    count["packets"].as_u64().unwrap_or_default(),
+                )
+            })
+            .collect())
+    }
+
+    /// What `ccn explain` says of a packet.
+    ///
+    /// # Errors
+    /// The agent refuses the question.
+    pub fn explain(&self, src: IpAddr, dst: IpAddr, vni: Option<u32>) -> Result<Value, SceneError> {
+        let mut args = vec!["explain".to_owned(), src.to_string(), dst.to_string()];
+        if let Some(vni) = vni {
+            args.extend(["--vni".to_owned(), vni.to_string()]);
+        }
+        Ok(self.gateway.json(args)?)
+    }
+
+    /// What the gateway's kernel holds of everybody's.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub fn kernel(&mut self) -> Result<KernelState, SceneError> {
+        Ok(KernelState::read(self.region.gateway())?)
+    }
+}
+
+/// Where the fixture is.
+pub fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/region-small")
+}
+
+/// Networks from their texts.
+///
+/// # Errors
+/// One is none.
+pub fn nets(texts: &[&str]) -> Result<Vec<IpNet>, SceneError> {
+    texts.iter().map(|text| Ok(text.parse()?)).collect()
+}
+
+fn start_gateway(
+    lab: &Lab,
+    region: &mut Region,
+    routers: &[Box<dyn Router>],
+    change: impl FnOnce(&mut GatewayConfig),
+) -> Result<Gateway, SceneError> {
+    let namespace = region.gateway().namespace().clone();
+    let peers = routers
+        .iter()
+        .map(|router| PeerSection::of(router.config()));
+    let mac = region.gateway_address().mac;
+    let mut gateway = Gateway::new(lab, namespace, mac, peers)?;
+    change(&mut gateway.config);
+    gateway.start()?;
+    gateway.ccn(["import".as_ref(), fixture().as_os_str()])?;
+    gateway.await_settled(SOON)?;
+    Ok(gateway)
+}
+
+fn await_route(node: &mut Node, prefix: IpNet, next_hops: usize) -> Result<(), TimedOut> {
+    let what = format!("{prefix} in the kernel of {} over {next_hops}", node.name());
+    eventually(what, SOON, || {
+        let routes = node.netlink().routes(&RouteFilter::default());
+        let routes = routes.map_err(|error| error.to_string())?;
+        let here: Vec<_> = routes
+            .iter()
+            .filter(|route| route.prefix == prefix)
+            .collect();
+        match here.iter().any(|route| route.next_hops.len() == next_hops) {
+            true => Ok(()),
+            false => Err(lines(here)),
+        }
+    })
+}
+
+fn lines<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+    let lines: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    match lines.is_empty() {
+        true => "none".to_owned(),
+        false => lines.join("; "),
+    }
+}
