@@ -33,6 +33,8 @@ pub struct Link {
     /// kernel takes a moment, in which it drops what is sent. Links that have no notion of a carrier,
     /// such as VXLAN devices, never tell.
     pub operational: bool,
+    /// Takes part in multicast (`IFF_MULTICAST`).
+    pub multicast: bool,
     /// Free text that its maker may set.
     pub alias: Option<String>,
     /// Index of the bridge it is a port of.
@@ -94,6 +96,7 @@ impl Link {
             up: flags.contains(LinkFlags::Up),
             carrier: flags.contains(LinkFlags::LowerUp),
             operational: false,
+            multicast: flags.contains(LinkFlags::Multicast),
             alias: None,
             master: None,
             lower: None,
@@ -182,6 +185,7 @@ fn kind_name(kind: &InfoKind) -> String {
 pub struct LinkChange {
     index: u32,
     up: Option<bool>,
+    multicast: Option<bool>,
     name: Option<String>,
     mac: Option<Mac>,
     mtu: Option<u32>,
@@ -205,6 +209,13 @@ impl LinkChange {
     #[must_use]
     pub fn up(mut self, up: bool) -> LinkChange {
         self.up = Some(up);
+        self
+    }
+
+    /// Whether it takes part in multicast: without, the kernel joins no groups on it by itself.
+    #[must_use]
+    pub fn multicast(mut self, on: bool) -> LinkChange {
+        self.multicast = Some(on);
         self
     }
 
@@ -264,10 +275,15 @@ impl LinkChange {
     pub(crate) fn message(&self) -> LinkMessage {
         let mut message = LinkMessage::default();
         message.header.index = self.index;
-        if let Some(up) = self.up {
-            message.header.change_mask = LinkFlags::Up;
-            if up {
-                message.header.flags = LinkFlags::Up;
+        for (wanted, flag) in [
+            (self.up, LinkFlags::Up),
+            (self.multicast, LinkFlags::Multicast),
+        ] {
+            if let Some(on) = wanted {
+                message.header.change_mask |= flag;
+                if on {
+                    message.header.flags |= flag;
+                }
             }
         }
         let list = &mut message.attributes;
@@ -308,6 +324,9 @@ impl fmt::Display for LinkChange {
         write!(f, "link with index {}:", self.index)?;
         if let Some(up) = self.up {
             write!(f, " {}", if up { "up" } else { "down" })?;
+        }
+        if let Some(on) = self.multicast {
+            write!(f, " multicast {}", if on { "on" } else { "off" })?;
         }
         if let Some(name) = &self.name {
             write!(f, " name {name}")?;

@@ -10,9 +10,9 @@ use netlink::{
     Socket,
 };
 
+use super::compose::{Host, IdcLink};
 use super::layout::{ALIAS, DROP_MAC, PROBE_TABLE, Reason, priority};
 use super::sysctl;
-use super::translate::{Host, IdcLink};
 use crate::config::PlaneConfig;
 use crate::plane::PlaneError;
 
@@ -164,18 +164,20 @@ fn drop_device(
             create(socket, NewLink::bridge(name).mtu(DROP_MTU), "bridges")?
         }
     };
+    changes += sysctl::drop_device(name)?;
     if link.alias.as_deref() != Some(ALIAS)
         || link.makes_link_local != Some(false)
+        || link.multicast
         || link.mtu != DROP_MTU
     {
         let wanted = LinkChange::of(link.index)
             .alias(ALIAS)
             .link_local(false)
+            .multicast(false)
             .mtu(DROP_MTU);
         change(socket, Request::change_link(wanted))?;
         changes += 1;
     }
-    changes += sysctl::drop_device(name)?;
     changes += bring_up(socket, &link)?;
     Ok((link.index, changes))
 }

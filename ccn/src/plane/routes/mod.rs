@@ -4,6 +4,7 @@
 //! CCSI; a route per address encapsulates; what nothing matches is led into a device that counts it
 //! under its reason. It keeps its own objects as desired and never touches those of others.
 
+mod compose;
 mod devices;
 mod held;
 mod kernel;
@@ -13,6 +14,9 @@ mod own_rules;
 mod reconcile;
 mod sysctl;
 mod translate;
+
+#[cfg(test)]
+mod tests;
 
 use netlink::{LinkStats, Request, Socket};
 

@@ -53,9 +53,12 @@ impl OwnRules {
             (EntryKey::Source { subnet, .. }, EntryValue::Source { scope }) => {
                 Some((&mut self.known, (*subnet, *scope)))
             }
-            (EntryKey::Permit { subnet, .. }, EntryValue::Permit { scope, .. }) => {
-                Some((&mut self.linked, (*subnet, *scope)))
-            }
+            (
+                EntryKey::Permit {
+                    subnet, classic, ..
+                },
+                EntryValue::Permit { scope, .. },
+            ) if subnet.family() == classic.family() => Some((&mut self.linked, (*subnet, *scope))),
             _ => None,
         }
     }

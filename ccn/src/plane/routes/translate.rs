@@ -4,16 +4,15 @@
 //! After any history the desired state is the same as from the last entries alone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use bgp::Prefix;
-use netlink::{Encap, Family, IpNet, Mac, NextHop, Route, Rule};
+use netlink::NextHop;
 
-use super::layout::{DROP_MAC, IDC_TABLE, METRIC, Reason, endpoint_metric, priority, scope_table};
+use super::compose::{Host, PREFERRED};
 use super::objects::{Key, Object, State};
 use super::own_rules::OwnRules;
 use crate::plane::LearnedNextHops;
-use crate::plane::entry::{EntryKey, EntryValue, Hop, ScopeId};
+use crate::plane::entry::{EntryKey, EntryValue};
 use crate::record::{Mode, Vni};
 
 /// Most VNIs: the kernel asks rules one after the other.
@@ -23,38 +22,8 @@ pub(crate) const MAX_ENDPOINTS: usize = 50_000;
 /// Most places that serve one address; the kernel takes weights up to 256 each.
 const MAX_HOPS: usize = 256;
 
-/// What of this host the objects depend on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Host {
-    /// Marks routes, rules and neighbours as ours.
-    pub(crate) protocol: u8,
-    /// Our underlay address.
-    pub(crate) vtep: IpAddr,
-    /// Name of the VXLAN device.
-    pub(crate) vxlan: String,
-    /// Its index.
-    pub(crate) vxlan_index: u32,
-    /// Index of the device of each drop reason.
-    pub(crate) drop_index: BTreeMap<Reason, u32>,
-    /// The IDC's side.
-    pub(crate) idc: Vec<IdcLink>,
-}
-
-/// An interface on the IDC's side.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct IdcLink {
-    pub(crate) name: String,
-    pub(crate) index: u32,
-    /// Its own addresses, with the length of the subnet behind it.
-    pub(crate) subnets: Vec<IpNet>,
-}
-
 /// The smallest is the best; equal ones are decided by the order of the objects.
 type Claims = BTreeMap<(u8, Object), usize>;
-
-/// Claims of things that are there always, and of what an address or a learned route overrides.
-const FALLBACK: u8 = 1;
-const PREFERRED: u8 = 0;
 
 /// Keeps the desired state.
 #[derive(Debug)]
@@ -84,7 +53,7 @@ impl Translator {
             own: OwnRules::default(),
             host,
         };
-        for (object, rank) in translator.always() {
+        for (object, rank) in translator.host.always() {
             translator.claim(rank, object);
         }
         translator
@@ -116,10 +85,10 @@ impl Translator {
     pub(crate) fn settle(&mut self) -> BTreeSet<Key> {
         if let Some((gone, new)) = self.own.settle() {
             for (subnet, scope) in new {
-                self.claim(PREFERRED, self.own_rule(subnet, scope));
+                self.claim(PREFERRED, self.host.own_rule(subnet, scope));
             }
             for (subnet, scope) in gone {
-                self.release(PREFERRED, &self.own_rule(subnet, scope));
+                self.release(PREFERRED, &self.host.own_rule(subnet, scope));
             }
         }
         std::mem::take(&mut self.touched)
@@ -137,7 +106,7 @@ impl Translator {
         if let Some(vni) = vni_of(key, value)
             && !self.vnis.contains_key(&vni)
             && self.vnis.len() >= MAX_VNIS
-            && !old_vni.is_some_and(|old| self.vnis.get(&old) == Some(&1))
+            && old_vni.is_none_or(|old| self.vnis.get(&old) != Some(&1))
         {
             return Err(format!(
                 "the routes plane holds at most {MAX_VNIS} VNIs; {vni} is one more"
@@ -151,7 +120,7 @@ impl Translator {
         }
         let old = self.entries.insert(key.clone(), value.clone());
         self.count(key, value);
-        for (rank, object) in self.objects(key, value) {
+        for (rank, object) in self.host.objects(key, value) {
             self.claim(rank, object);
         }
         if let Some(old) = old {
@@ -168,7 +137,7 @@ impl Translator {
     }
 
     fn forget(&mut self, key: &EntryKey, value: &EntryValue) {
-        for (rank, object) in self.objects(key, value) {
+        for (rank, object) in self.host.objects(key, value) {
             self.release(rank, &object);
         }
         if let Some(vni) = vni_of(key, value)
@@ -206,12 +175,7 @@ impl Translator {
                 None => unusable.push(hop.to_string()),
             }
         }
-        let new = (!next_hops.is_empty()).then(|| {
-            Object::route(Route {
-                next_hops,
-                ..self.route(IDC_TABLE, prefix.into(), METRIC)
-            })
-        });
+        let new = (!next_hops.is_empty()).then(|| self.host.learned(prefix, next_hops));
         let old = match &new {
             Some(object) => self.learned.insert(prefix, object.clone()),
             None => self.learned.remove(&prefix),
@@ -244,7 +208,7 @@ impl Translator {
         for (entry, value) in &self.entries {
             let own = match (entry, value) {
                 (EntryKey::Permit { subnet, .. }, EntryValue::Permit { scope, .. }) => {
-                    Some(self.own_rule(*subnet, *scope).key())
+                    Some(self.host.own_rule(*subnet, *scope).key())
                 }
                 _ => None,
             };
@@ -264,7 +228,8 @@ impl Translator {
 
     /// The keys of what an entry needs, whether it is held or not.
     pub(crate) fn keys_of(&self, key: &EntryKey, value: &EntryValue) -> Vec<Key> {
-        self.objects(key, value)
+        self.host
+            .objects(key, value)
             .iter()
             .map(|(_, object)| object.key())
             .collect()
@@ -315,270 +280,6 @@ impl Translator {
         }
         self.touched.insert(key);
     }
-
-    /// The objects of one entry, with the rank of the claim.
-    fn objects(&self, key: &EntryKey, value: &EntryValue) -> Vec<(u8, Object)> {
-        match (key, value) {
-            (EntryKey::Source { vni, subnet }, EntryValue::Source { scope }) => {
-                self.source(*vni, (*subnet).into(), *scope)
-            }
-            (EntryKey::Endpoint { scope, addr }, EntryValue::Endpoint { vni, hops }) => {
-                self.endpoint(*scope, *addr, *vni, hops)
-            }
-            (
-                EntryKey::Permit {
-                    vni,
-                    subnet,
-                    classic,
-                    ..
-                },
-                EntryValue::Permit { scope, .. },
-            ) => self.permit(*vni, (*subnet).into(), (*classic).into(), *scope),
-            _ => Vec::new(),
-        }
-    }
-
-    fn source(&self, vni: Vni, subnet: IpNet, scope: ScopeId) -> Vec<(u8, Object)> {
-        let family = Family::of(subnet.addr());
-        let table = scope_table(scope);
-        let mut list = vec![(
-            PREFERRED,
-            Object::rule(Rule {
-                from: Some(subnet),
-                ..self.from_vni(
-                    family,
-                    priority::exact(priority::VPC_TO_VPC, &[subnet]),
-                    vni,
-                    table,
-                )
-            }),
-        )];
-        list.push((
-            FALLBACK,
-            self.drop_route(table, subnet, Reason::NoSuchEndpoint),
-        ));
-        for family in Family::BOTH {
-            let drop = Reason::BadSource.table();
-            list.push((
-                PREFERRED,
-                Object::rule(self.from_vni(family, priority::BAD_SOURCE, vni, drop)),
-            ));
-            list.push((
-                FALLBACK,
-                self.drop_route(table, family.everything(), Reason::NoLink),
-            ));
-        }
-        list
-    }
-
-    fn endpoint(&self, scope: ScopeId, addr: IpAddr, vni: Vni, hops: &[Hop]) -> Vec<(u8, Object)> {
-        let table = scope_table(scope);
-        let net = IpNet::from(addr);
-        // The kernel refuses a next hop given twice, so its shares are added up.
-        let mut shares: BTreeMap<(IpAddr, [u8; 6]), u16> = BTreeMap::new();
-        for hop in hops {
-            let share = shares.entry((hop.vtep, hop.mac.bytes())).or_default();
-            *share = share.saturating_add(hop.weight).min(256);
-        }
-        let mut list = Vec::new();
-        let mut next_hops = Vec::new();
-        for ((vtep, mac), weight) in shares {
-            let mac = Mac(mac);
-            let source = Some(self.host.vtep).filter(|own| own.is_ipv4() == vtep.is_ipv4());
-            let encap = Encap {
-                source,
-                ..Encap::new(vni.number().into(), vtep)
-            };
-            next_hops.push(NextHop {
-                weight,
-                encap: Some(encap),
-                ..NextHop::via(mac.link_local().into(), self.host.vxlan_index)
-            });
-            let neighbour = Object::neighbour(self.host.vxlan_index, mac, self.host.protocol);
-            list.push((PREFERRED, neighbour));
-        }
-        let route = self.route(table, net, self.metric(table, net));
-        list.push((PREFERRED, Object::route(Route { next_hops, ..route })));
-        list
-    }
-
-    fn permit(&self, vni: Vni, subnet: IpNet, classic: IpNet, scope: ScopeId) -> Vec<(u8, Object)> {
-        let family = Family::of(subnet.addr());
-        if family != Family::of(classic.addr()) {
-            return Vec::new();
-        }
-        let to_idc = priority::exact(priority::VPC_TO_IDC, &[subnet, classic]);
-        let mut list = vec![(
-            PREFERRED,
-            Object::rule(Rule {
-                from: Some(subnet),
-                to: Some(classic),
-                ..self.from_vni(family, to_idc, vni, IDC_TABLE)
-            }),
-        )];
-        let not_linked = priority::exact(priority::NOT_LINKED_SOURCE, &[subnet]);
-        for link in &self.host.idc {
-            let rule = |at, table| Rule {
-                iif: Some(link.name.clone()),
-                protocol: self.host.protocol,
-                ..Rule::lookup(family, at, table)
-            };
-            list.push((
-                PREFERRED,
-                Object::rule(Rule {
-                    from: Some(classic),
-                    to: Some(subnet),
-                    ..rule(priority::idc_to_vpc(classic, subnet), scope_table(scope))
-                }),
-            ));
-            list.push((
-                PREFERRED,
-                Object::rule(Rule {
-                    to: Some(subnet),
-                    ..rule(not_linked, Reason::NotLinkedSource.table())
-                }),
-            ));
-        }
-        list
-    }
-
-    fn always(&self) -> Vec<(Object, u8)> {
-        let mut list = Vec::new();
-        for index in self.host.drop_index.values() {
-            list.push((
-                Object::neighbour(*index, DROP_MAC, self.host.protocol),
-                PREFERRED,
-            ));
-        }
-        for family in Family::BOTH {
-            let all = family.everything();
-            for reason in [
-                Reason::BadSource,
-                Reason::UnknownVni,
-                Reason::NotLinkedSource,
-                Reason::NotLinked,
-            ] {
-                list.push((self.drop_route(reason.table(), all, reason), FALLBACK));
-            }
-            list.push((
-                self.drop_route(IDC_TABLE, all, Reason::NoIdcRoute),
-                FALLBACK,
-            ));
-            let rule = |iif: &str, at, table| Rule {
-                iif: Some(iif.to_owned()),
-                protocol: self.host.protocol,
-                ..Rule::lookup(family, at, table)
-            };
-            let vxlan = &self.host.vxlan;
-            list.push((
-                Object::rule(rule(
-                    vxlan,
-                    priority::UNKNOWN_VNI,
-                    Reason::UnknownVni.table(),
-                )),
-                PREFERRED,
-            ));
-            for link in &self.host.idc {
-                let not_linked = rule(&link.name, priority::NOT_LINKED, Reason::NotLinked.table());
-                list.push((Object::rule(not_linked), PREFERRED));
-            }
-            for (at, table) in [
-                (priority::OWN_MAIN, Route::MAIN),
-                (priority::OWN_TO_IDC, IDC_TABLE),
-            ] {
-                let own = Rule {
-                    suppress_prefix_length: Some(0),
-                    ..rule("lo", at, table)
-                };
-                list.push((Object::rule(own), PREFERRED));
-            }
-        }
-        list
-    }
-
-    fn own_rule(&self, subnet: Prefix, scope: ScopeId) -> Object {
-        let subnet = IpNet::from(subnet);
-        Object::rule(Rule {
-            iif: Some("lo".to_owned()),
-            to: Some(subnet),
-            protocol: self.host.protocol,
-            ..Rule::lookup(
-                Family::of(subnet.addr()),
-                priority::exact(priority::OWN_TO_VPC, &[subnet]),
-                scope_table(scope),
-            )
-        })
-    }
-
-    fn from_vni(&self, family: Family, priority: u32, vni: Vni, table: u32) -> Rule {
-        Rule {
-            iif: Some(self.host.vxlan.clone()),
-            tunnel_id: Some(vni.number().into()),
-            protocol: self.host.protocol,
-            ..Rule::lookup(family, priority, table)
-        }
-    }
-
-    fn drop_route(&self, table: u32, net: IpNet, reason: Reason) -> Object {
-        // An index of 0 is refused by the kernel, and the refusal reported.
-        let index = self.host.drop_index.get(&reason).copied().unwrap_or(0);
-        let hop = NextHop::via(DROP_MAC.link_local().into(), index);
-        let route = self.route(table, net, self.metric(table, net));
-        Object::route(Route {
-            next_hops: vec![hop],
-            ..route
-        })
-    }
-
-    /// A subnet may be as long as an address is; both must then be the same object.
-    fn metric(&self, table: u32, net: IpNet) -> u32 {
-        if net.prefix_len() == net.max_prefix_len() {
-            endpoint_metric(table, net)
-        } else {
-            METRIC
-        }
-    }
-
-    fn route(&self, table: u32, prefix: IpNet, metric: u32) -> Route {
-        let route = Route::new(prefix, NextHop::dev(0));
-        Route {
-            table,
-            metric,
-            protocol: self.host.protocol,
-            next_hops: Vec::new(),
-            ..route
-        }
-    }
-}
-
-impl Host {
-    /// Indices of the devices that are ours.
-    pub(crate) fn devices(&self) -> Vec<u32> {
-        self.drop_index
-            .values()
-            .copied()
-            .chain([self.vxlan_index])
-            .collect()
-    }
-
-    /// Index of the IDC interface behind which a next hop is.
-    fn idc_link_to(&self, hop: IpAddr) -> Option<u32> {
-        if let (IpAddr::V6(addr), [only]) = (hop, self.idc.as_slice())
-            && addr.is_unicast_link_local()
-        {
-            return Some(only.index);
-        }
-        let behind = |link: &&IdcLink| {
-            link.subnets
-                .iter()
-                .any(|net| net.contains(&hop) && !is_link_local(hop))
-        };
-        self.idc.iter().find(behind).map(|link| link.index)
-    }
-}
-
-fn is_link_local(addr: IpAddr) -> bool {
-    matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local())
 }
 
 fn vni_of(key: &EntryKey, value: &EntryValue) -> Option<Vni> {
