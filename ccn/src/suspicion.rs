@@ -125,6 +125,7 @@ mod tests {
             mtu: 1500,
             up,
             carrier: up,
+            multicast: true,
             operational: up,
             alias: None,
             master: None,
