@@ -1,6 +1,7 @@
 //! Seeing what is on the wire: a packet socket on one interface of one namespace, its frames
 //! decoded, counted, and written as pcap for `tshark`. Observes only; sends nothing.
 
+pub mod bgp;
 pub mod packet;
 pub mod pcap;
 pub mod tshark;

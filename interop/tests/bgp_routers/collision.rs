@@ -1,0 +1,122 @@
+//! Both sides connect at the same moment (RFC 4271 section 6.8): one connection remains.
+//!
+//! To make it certain, nothing gets through until both have sent a SYN; then both programs are
+//! held while their kernels complete both handshakes, and let go together.
+
+use std::time::{Duration, Instant};
+
+use interop::enter::{Lab, Outcome};
+use interop::peer::Daemon;
+use interop::topology::{IDC, plan};
+use netlink::{Mac, Neighbour, Request};
+use nix::sys::signal::Signal;
+
+use super::encounter::{Encounter, FIRST, Failure, Terms, becomes};
+
+with_each_router![lower_identifier, higher_identifier];
+
+/// Nobody's.
+const NOWHERE: Mac = Mac([0x02, 0xde, 0xad, 0, 0, 0]);
+const ROUTER: &str = "r2";
+/// How long the one session is watched.
+const WATCHED: Duration = Duration::from_secs(2);
+
+/// The router has the higher BGP identifier: its connection is kept.
+fn lower_identifier(lab: &Lab, daemon: Daemon) -> Outcome {
+    let mut here = collide(lab, daemon, plan::GATEWAY4)?;
+    one_remains(&mut here)?;
+    Ok(())
+}
+
+/// We have the higher BGP identifier: our connection is kept.
+fn higher_identifier(lab: &Lab, daemon: Daemon) -> Outcome {
+    let mut here = collide(lab, daemon, plan::idc4(200))?;
+    one_remains(&mut here)?;
+    Ok(())
+}
+
+/// Ends with both sides having two connections to tell between.
+fn collide(lab: &Lab, daemon: Daemon, router_id: std::net::Ipv4Addr) -> Result<Encounter, Failure> {
+    let terms = Terms {
+        // One attempt only: the SYN is sent again by the kernel.
+        peer: |peer| peer.connect_retry = 60.0,
+        ..Terms::default()
+    };
+    let mut here = Encounter::arrange(lab, &[daemon], terms)?;
+    here.gateway.config.bgp.router_id = router_id;
+    let macs = [
+        here.region.gateway().link(IDC)?.mac,
+        here.region.router_node(ROUTER)?.link(IDC)?.mac,
+    ];
+    let [Some(gateway), Some(router)] = macs else {
+        return Err("a veth without a MAC".into());
+    };
+    point_at(&mut here, NOWHERE, NOWHERE)?;
+    here.start()?;
+    here.await_connections("gw", "SYN-SENT", 1)?;
+    here.gateway.agent()?.signal(Signal::SIGSTOP)?;
+    becomes("the router is held while it connects", || {
+        here.await_connections(ROUTER, "SYN-SENT", 1)?;
+        here.router().freeze()?;
+        let still = here.count(ROUTER, "SYN-SENT")? == 1;
+        if !still {
+            here.router().thaw()?;
+        }
+        Ok((!still).then(|| "it had given up already".to_owned()))
+    })?;
+    point_at(&mut here, router, gateway)?;
+    for node in ["gw", ROUTER] {
+        here.await_connections(node, "ESTAB", 2)?;
+    }
+    here.gateway.agent()?.signal(Signal::SIGCONT)?;
+    here.router().thaw()?;
+    Ok(here)
+}
+
+/// Sets the MACs that the gateway takes for the router's, and the router for the gateway's.
+fn point_at(here: &mut Encounter, router: Mac, gateway: Mac) -> Result<(), Failure> {
+    let (to_router, to_gateway) = (plan::idc4(FIRST).into(), plan::GATEWAY4.into());
+    let node = here.region.gateway();
+    let index = node.link(IDC)?.index;
+    let entry = Neighbour::permanent(index, to_router, router);
+    node.batch("point at the router", &[Request::replace_neighbour(entry)])?;
+    let node = here.region.router_node(ROUTER)?;
+    let index = node.link(IDC)?.index;
+    let entry = Neighbour::permanent(index, to_gateway, gateway);
+    node.batch("point at the gateway", &[Request::replace_neighbour(entry)])?;
+    Ok(())
+}
+
+/// One session comes up, works, and lasts.
+fn one_remains(here: &mut Encounter) -> Result<(), Failure> {
+    let before = here.await_sessions()?;
+    here.link()?;
+    here.expect_announced()?;
+    here.expect_learned()?;
+    let started = Instant::now();
+    while started.elapsed() < WATCHED {
+        assert_eq!(here.session()?, before);
+        assert_eq!(here.peer(0)?["sessions"], 1);
+    }
+    for node in ["gw", ROUTER] {
+        here.await_connections(node, "ESTAB", 1)?;
+    }
+    Ok(())
+}
+
+impl Encounter {
+    fn count(&self, node: &str, state: &str) -> Result<usize, Failure> {
+        let connections = self.connections(node)?;
+        Ok(connections.iter().filter(|[s, ..]| s == state).count())
+    }
+
+    fn await_connections(&self, node: &str, state: &str, count: usize) -> Result<(), Failure> {
+        Ok(becomes(
+            format!("{node} has {count} connections in {state}"),
+            || {
+                let right = self.count(node, state)? == count;
+                Ok((!right).then(|| format!("{:?}", self.connections(node))))
+            },
+        )?)
+    }
+}

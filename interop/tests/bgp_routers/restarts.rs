@@ -1,0 +1,157 @@
+//! Sessions that end and come back: resets, and restarts of either side.
+
+use bgp::Announcement;
+use interop::capture::bgp::notifications;
+use interop::enter::{Lab, Outcome};
+use interop::gateway::{Gateway, GatewayError};
+use interop::peer::{Daemon, Router, SessionState};
+use interop::topology::plan;
+use netlink::{Change, Event};
+
+use super::encounter::{Encounter, Failure, Terms, becomes, is_established, subnets};
+use super::speaker::BareSpeaker;
+use super::watch::Watch;
+
+with_each_router![
+    reset_by_the_router,
+    reset_by_the_gateway,
+    restart_of_the_router,
+    crash_of_the_router,
+    restart_of_the_agent,
+    crash_of_the_agent,
+];
+
+fn reset_by_the_router(lab: &Lab, daemon: Daemon) -> Outcome {
+    let mut here = Encounter::linked(lab, &[daemon], Terms::default())?;
+    let (before, gateway) = (here.session()?, here.gateway_address());
+    here.router().reset_session(gateway)?;
+    here.await_peer(0, "is in its second session", |peer| {
+        peer["sessions"] == 2 && is_established(peer)
+    })?;
+    let after = here.await_sessions()?;
+    assert_ne!(after.since, before.since);
+    here.expect_announced()?;
+    here.expect_learned()
+}
+
+/// The operator takes the session down (Cease, Administrative Shutdown) and up again.
+fn reset_by_the_gateway(lab: &Lab, daemon: Daemon) -> Outcome {
+    let mut here = Encounter::arrange(lab, &[daemon], Terms::default())?;
+    let capture = here.capture()?;
+    here.router().start()?;
+    let namespace = here.region.gateway().namespace().clone();
+    let ours = BareSpeaker::start(namespace, &here.gateway.config.bgp)?;
+    let routes = subnets().map(|net| net.to_string().parse().map(Announcement::new));
+    let routes = routes.into_iter().collect::<Result<_, _>>()?;
+    ours.ask(ours.speaker.announce(routes))?;
+    here.expect_announced()?;
+
+    let before = here.session()?;
+    ours.ask(ours.speaker.set_peer_admin("r2", false))?;
+    here.await_session_down()?;
+    here.expect_not_announced()?;
+    let sent = notifications(&capture.stop());
+    assert_eq!(sent, [(plan::GATEWAY4.into(), 6, 2)], "code and subcode");
+
+    ours.ask(ours.speaker.set_peer_admin("r2", true))?;
+    here.expect_announced()?;
+    assert_ne!(here.session()?.since, before.since);
+    let status = ours.ask(ours.speaker.peers());
+    assert_eq!(status[0].sessions, 2, "{status:?}");
+    Ok(())
+}
+
+fn restart_of_the_router(lab: &Lab, daemon: Daemon) -> Outcome {
+    router_comes_back(lab, daemon, |router| Ok(router.stop()?))
+}
+
+fn crash_of_the_router(lab: &Lab, daemon: Daemon) -> Outcome {
+    router_comes_back(lab, daemon, |router| {
+        router.kill();
+        Ok(())
+    })
+}
+
+/// What a router said is forgotten with its session, and learned again with the next.
+fn router_comes_back(
+    lab: &Lab,
+    daemon: Daemon,
+    end: fn(&mut dyn Router) -> Result<(), Failure>,
+) -> Outcome {
+    let mut here = Encounter::linked(lab, &[daemon], Terms::default())?;
+    end(here.router())?;
+    here.await_peer(0, "is gone, and why is said", |peer| {
+        !is_established(peer) && peer["last_error"].is_string()
+    })?;
+    here.expect_forgotten()?;
+    here.router().start()?;
+    here.await_sessions()?;
+    here.expect_announced()?;
+    here.expect_learned()
+}
+
+fn restart_of_the_agent(lab: &Lab, daemon: Daemon) -> Outcome {
+    agent_comes_back(lab, daemon, Gateway::stop)
+}
+
+fn crash_of_the_agent(lab: &Lab, daemon: Daemon) -> Outcome {
+    agent_comes_back(lab, daemon, Gateway::kill)
+}
+
+/// The router keeps the routes while the agent is away, and so does the gateway's kernel; when the
+/// agent is back, neither has changed anything.
+fn agent_comes_back(
+    lab: &Lab,
+    daemon: Daemon,
+    end: fn(&mut Gateway) -> Result<(), GatewayError>,
+) -> Outcome {
+    let mut here = Encounter::linked(lab, &[daemon], Terms::default())?;
+    here.gateway.await_settled(super::encounter::SOON)?;
+    let before = here.kernel_state()?;
+    let at_gateway = Watch::start(here.region.gateway().namespace())?;
+    let at_router = Watch::start(here.router().namespace())?;
+
+    end(&mut here.gateway)?;
+    for prefix in subnets() {
+        becomes(format!("the router keeps {prefix} as stale"), || {
+            let routes = here.at_router(prefix)?;
+            assert!(!routes.is_empty(), "the router dropped {prefix}");
+            Ok((!routes.iter().all(|route| route.stale)).then(|| format!("{routes:?}")))
+        })?;
+    }
+    assert_ne!(here.session()?.state, SessionState::Established);
+    assert_eq!(here.kernel_state()?, before);
+
+    here.gateway.start()?;
+    here.await_sessions()?;
+    here.expect_announced()?;
+    here.expect_learned()?;
+    let status = here.gateway.await_settled(super::encounter::SOON)?;
+    assert_eq!(status["plane"]["last_resync_operations"], 0, "{status}");
+    assert_eq!(status["plane"]["operations"], 0, "{status}");
+
+    assert_eq!(here.kernel_state()?, before);
+    assert_eq!(ours(at_gateway.stop()?), []);
+    let flaps: Vec<_> = at_router.stop()?.into_iter().filter(is_loss).collect();
+    assert_eq!(flaps, [], "the router's kernel lost a route");
+    Ok(())
+}
+
+/// The changes that concern what the agent has in the kernel.
+fn ours(events: Vec<Event>) -> Vec<Event> {
+    let foreign = |event: &Event| match event {
+        Event::Route(Change::Present(route) | Change::Gone(route)) => route.protocol != 77,
+        Event::Rule(Change::Present(rule) | Change::Gone(rule)) => rule.protocol != 77,
+        _ => false,
+    };
+    events.into_iter().filter(|event| !foreign(event)).collect()
+}
+
+/// A route to the VPC went, or something unknown happened.
+fn is_loss(event: &Event) -> bool {
+    match event {
+        Event::Route(Change::Gone(route)) => subnets().contains(&route.prefix),
+        Event::Resync(_) => true,
+        _ => false,
+    }
+}
