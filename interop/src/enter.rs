@@ -18,14 +18,23 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, Uid, User};
+
+use crate::wait::{TimedOut, eventually};
 
 /// Names the scratch directory to the inner program. Trusted only by process 1.
 const SCRATCH: &str = "CCN_LAB";
 /// Files in the scratch directory by which the inner program tells the outer how far it came.
 const BEGAN: &str = ".began";
 const PASSED: &str = ".passed";
+/// File in the scratch directory by which the outer program tells the inner its process id outside.
+const PROCESS: &str = ".pid";
+/// The signals by which people and service managers end a program that shares their terminal.
+const GOODBYES: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+/// How long the inner program, which gets the terminal's signals too, has to end by itself.
+const GRACE: Duration = Duration::from_secs(1);
 /// Directories that the lab has to itself, in memory: FRR's daemons leave files in the second.
 const PRIVATE: [&str; 2] = ["/run", "/var/tmp"];
 /// How often the outer program looks whether the inner one has ended.
@@ -53,6 +62,19 @@ impl Lab {
     /// paths are limited to some 100 bytes). Gone with the lab.
     pub fn run(&self) -> &Path {
         Path::new("/run/lab")
+    }
+
+    /// The process id of the lab's first process as the host sees it: `nsenter --target` takes it.
+    /// Known only when the program was entered by [`Entry::again`].
+    ///
+    /// # Errors
+    /// The outer program has not told it in time.
+    pub fn host_process(&self) -> Result<u32, TimedOut> {
+        let path = self.scratch.join(PROCESS);
+        eventually("the lab's process id is known", GRACE, || {
+            let text = fs::read_to_string(&path).map_err(|error| error.to_string())?;
+            text.trim().parse().map_err(|_| format!("{text:?}"))
+        })
     }
 
     /// The lab this process was started into by [`Entry::enter`], if any.
@@ -189,13 +211,15 @@ pub struct Ended {
     pub status: ExitStatus,
     /// The scratch directory, kept because it failed.
     pub logs: Option<PathBuf>,
+    /// The program was asked to end by a signal, and the lab was ended with it.
+    pub interrupted: bool,
     /// It said that the body of a test has come to its end.
     passed: bool,
 }
 
 impl Entry {
     /// For a program: inside, it is run with the same arguments, shares the terminal, and has no
-    /// deadline.
+    /// deadline. SIGINT, SIGTERM and SIGHUP to the outer program end the lab.
     pub fn again(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -268,6 +292,11 @@ impl Entry {
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped());
         }
+        // Before the child is there, so that no signal falls between; it gets a clean mask itself.
+        let goodbyes = match self.output {
+            Output::Shared => Some(Goodbyes::listen().map_err(prepare("watch for signals"))?),
+            Output::Captured => None,
+        };
         let parent = Pid::this();
         // SAFETY: the closure runs between fork and exec and makes two system calls only; it
         // neither allocates nor takes a lock.
@@ -287,8 +316,8 @@ impl Entry {
             child.stdout.take().map(|pipe| relay(Box::new(pipe))),
             child.stderr.take().map(|pipe| relay(Box::new(pipe))),
         ];
-        let ended =
-            watch(&mut child, self.deadline).map_err(prepare("wait for the inner program"))?;
+        let watched = self.watch(&mut child, scratch.path(), goodbyes.as_ref());
+        let ended = watched.map_err(prepare("wait for the inner program"))?;
         for relay in relays.into_iter().flatten() {
             // A relay ends when the last process of the lab is gone; it cannot panic.
             let _ = relay.join();
@@ -297,27 +326,118 @@ impl Entry {
         let began = scratch.path().join(BEGAN).exists();
         let passed = scratch.path().join(PASSED).exists();
         match ended {
-            None => Err(EnterError::Hung {
+            Watched::Hung => Err(EnterError::Hung {
                 name: self.name.clone(),
                 after: self.deadline.unwrap_or_default(),
                 logs: scratch.keep(),
             }),
-            Some(status) if !began && !status.success() => {
+            Watched::Ended(status) if !began && !status.success() => {
                 let uid = Uid::current().as_raw();
                 Err(EnterError::Refused {
                     uid,
                     reason: restriction(),
                 })
             }
-            Some(status) => {
+            Watched::Ended(status) => {
                 let logs = (!status.success()).then(|| scratch.keep());
                 Ok(Ended {
                     status,
                     logs,
+                    interrupted: false,
                     passed,
                 })
             }
+            Watched::Interrupted(status) => Ok(Ended {
+                status,
+                logs: None,
+                interrupted: true,
+                passed: false,
+            }),
         }
+    }
+
+    /// Waits for the child; at the deadline or on a signal ends it, and with it the lab
+    /// (`--kill-child`).
+    fn watch(
+        &self,
+        child: &mut Child,
+        scratch: &Path,
+        goodbyes: Option<&Goodbyes>,
+    ) -> io::Result<Watched> {
+        let started = Instant::now();
+        let mut asked: Option<Instant> = None;
+        let mut told = goodbyes.is_none();
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(match asked {
+                    Some(_) => Watched::Interrupted(status),
+                    None => Watched::Ended(status),
+                });
+            }
+            if self
+                .deadline
+                .is_some_and(|deadline| started.elapsed() >= deadline)
+            {
+                child.kill()?;
+                child.wait()?;
+                return Ok(Watched::Hung);
+            }
+            if asked.is_none() && goodbyes.map(Goodbyes::heard).transpose()? == Some(true) {
+                asked = Some(Instant::now());
+            }
+            if asked.is_some_and(|asked| asked.elapsed() >= GRACE) {
+                child.kill()?;
+            }
+            if !told && scratch.join(BEGAN).exists() {
+                tell_process(child.id(), scratch)?;
+                told = true;
+            }
+            std::thread::sleep(WATCH);
+        }
+    }
+}
+
+/// What became of the inner program.
+enum Watched {
+    Ended(ExitStatus),
+    Interrupted(ExitStatus),
+    Hung,
+}
+
+/// The signals that end a program, held back and read one by one; dropping it lets them through.
+struct Goodbyes {
+    signals: SigSet,
+    file: SignalFd,
+}
+
+impl Goodbyes {
+    fn listen() -> io::Result<Self> {
+        let signals: SigSet = GOODBYES.into_iter().collect();
+        signals.thread_block()?;
+        let file = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        Ok(Self { signals, file })
+    }
+
+    /// Whether one has come since the last question.
+    fn heard(&self) -> io::Result<bool> {
+        Ok(self.file.read_signal()?.is_some())
+    }
+}
+
+impl Drop for Goodbyes {
+    fn drop(&mut self) {
+        // It can only fail for a set that is none.
+        let _ = self.signals.thread_unblock();
+    }
+}
+
+/// Tells the inner program its process id outside: the only child that `unshare` has by then.
+fn tell_process(unshare: u32, scratch: &Path) -> io::Result<()> {
+    let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children"));
+    // A kernel without this file: the lab works, and nobody can be told the way into it.
+    match children.as_deref().map(str::split_whitespace) {
+        Ok(mut ids) => fs::write(scratch.join(PROCESS), ids.next().unwrap_or_default()),
+        Err(_) => Ok(()),
     }
 }
 
@@ -353,6 +473,7 @@ fn run_test<F: FnOnce(&Lab) -> Outcome>(deadline: Duration, body: F) -> Outcome 
         status,
         logs,
         passed,
+        ..
     } = Entry::libtest(name).within(deadline).run_inner()?;
     let name = name.to_owned();
     match logs {
@@ -381,22 +502,6 @@ impl std::fmt::Display for Chain<'_> {
             cause = error.source();
         }
         Ok(())
-    }
-}
-
-/// Waits for the child; at the deadline kills it, and with it the lab (`--kill-child`).
-fn watch(child: &mut Child, deadline: Option<Duration>) -> io::Result<Option<ExitStatus>> {
-    let started = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if deadline.is_some_and(|deadline| started.elapsed() >= deadline) {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        std::thread::sleep(WATCH);
     }
 }
 

@@ -3,6 +3,7 @@
 //! crate depends on it.
 
 pub mod capture;
+pub mod demo;
 pub mod enter;
 pub mod gateway;
 pub mod peer;

@@ -1,2 +1,27 @@
-//! The `interop` binary.
-fn main() {}
+//! The `interop` binary: the lab for people. What it shows is in the library.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use interop::demo;
+
+/// The lab: real routers, a real gateway and real packets in network namespaces.
+#[derive(Debug, Parser)]
+#[command(name = "interop", version, about, disable_help_subcommand = true)]
+struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Bring up a small IDC and a small cloud, link a VPC, and show packets pass
+    Demo(demo::Options),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Demo(options) => demo::main(options),
+    }
+}

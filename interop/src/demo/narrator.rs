@@ -1,0 +1,196 @@
+//! What the demo prints, and where: the one place of it that writes. A line a step for people, or
+//! one JSON object for programs.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Outcome;
+use super::steps::Said;
+
+/// Where the text of a step begins, in columns.
+const INDENT: usize = 21;
+/// The terminal's width that the text is broken to, in columns.
+const WIDTH: usize = 100;
+
+/// Writes the narration.
+#[derive(Debug)]
+pub(super) struct Narrator {
+    /// The narration goes to standard error, and JSON to standard output.
+    json: bool,
+    /// Somebody watches: colours, and a step is shown while it goes on.
+    live: bool,
+    colours: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Colour {
+    Good,
+    Bad,
+    Faint,
+    Strong,
+}
+
+impl Narrator {
+    pub(super) fn new(json: bool) -> Self {
+        let live = match json {
+            true => io::stderr().is_terminal(),
+            false => io::stdout().is_terminal(),
+        };
+        let colours = live && std::env::var_os("NO_COLOR").is_none();
+        Self {
+            json,
+            live,
+            colours,
+        }
+    }
+
+    pub(super) fn heading(&self) -> io::Result<()> {
+        let picture = "  office-host 10.80.1.10 --- bird AS 65002 ---- gateway gw ==VXLAN== hypervisors -- web-1 10.1.0.11\n\
+                       \x20                        \\-- gobgp AS 65003 --- AS 65001               VNI 1001";
+        self.write(&format!("{picture}\n\n"))
+    }
+
+    /// A step begins.
+    pub(super) fn begin(&self, name: &str) -> io::Result<()> {
+        match self.live {
+            true => self.write(&format!("  ..         {name}")),
+            false => Ok(()),
+        }
+    }
+
+    /// A step has ended.
+    pub(super) fn end(&self, name: &str, ok: bool, took: Duration, said: &Said) -> io::Result<()> {
+        let (mark, colour) = match ok {
+            true => ("  ok", Colour::Good),
+            false => ("FAIL", Colour::Bad),
+        };
+        let mark = self.coloured(mark, colour);
+        let name = self.coloured(&format!("{name:<10}"), Colour::Strong);
+        let took = format!("{:4.1} s", took.as_secs_f64());
+        let mut text = String::new();
+        if self.live {
+            // Over the line of the beginning.
+            text.push_str("\r\x1b[K");
+        }
+        let mut first = true;
+        for line in said.text.lines() {
+            for part in broken(line) {
+                if first {
+                    text.push_str(&format!("{mark} {took} {name} {part}\n"));
+                } else {
+                    text.push_str(&format!("{:INDENT$}{part}\n", ""));
+                }
+                first = false;
+            }
+        }
+        for line in said.quote.iter().flat_map(|quote| quote.lines()) {
+            let line = self.coloured(line.trim_end(), Colour::Faint);
+            text.push_str(&format!("       {line}\n"));
+        }
+        self.write(&text)
+    }
+
+    /// A step was not tried.
+    pub(super) fn skipped(&self, name: &str) -> io::Result<()> {
+        let mark = self.coloured("  --", Colour::Faint);
+        self.write(&format!("{mark}        {name:<10} skipped\n"))
+    }
+
+    /// The demo is over.
+    pub(super) fn closing(&self, outcomes: &[Outcome], took: Duration) -> io::Result<()> {
+        let good = outcomes.iter().filter(|outcome| outcome.ok).count();
+        let all = outcomes.len();
+        let took = took.as_secs_f64();
+        let text = format!("{good} of {all} steps ok in {took:.1} s");
+        let colour = if good == all {
+            Colour::Good
+        } else {
+            Colour::Bad
+        };
+        self.write(&format!("\n{}\n", self.coloured(&text, colour)))
+    }
+
+    /// Further lines, as they are.
+    pub(super) fn lines(&self, lines: &[String]) -> io::Result<()> {
+        self.write(&(lines.join("\n") + "\n"))
+    }
+
+    /// Something went wrong outside of a step.
+    pub(super) fn complain(&self, text: &str) -> io::Result<()> {
+        let mut err = io::stderr().lock();
+        err.write_all(format!("demo: {text}\n").as_bytes())
+    }
+
+    /// The one object for programs, if they asked for it.
+    pub(super) fn json(&self, report: &impl Serialize) -> io::Result<()> {
+        if !self.json {
+            return Ok(());
+        }
+        let text = serde_json::to_string(report).map_err(io::Error::other)?;
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.write_all(b"\n")?;
+        out.flush()
+    }
+
+    fn coloured(&self, text: &str, colour: Colour) -> String {
+        if !self.colours {
+            return text.to_owned();
+        }
+        let code = match colour {
+            Colour::Good => "32",
+            Colour::Bad => "31;1",
+            Colour::Faint => "2",
+            Colour::Strong => "1",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+
+    fn write(&self, text: &str) -> io::Result<()> {
+        // One call a piece, so that it never tears between the lines of another program.
+        if self.json {
+            let mut err = io::stderr().lock();
+            return err.write_all(text.as_bytes());
+        }
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    }
+}
+
+/// A line broken at blanks so that it fits beside a step's name.
+fn broken(line: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    for word in line.split(' ') {
+        let last = parts.len() - 1;
+        let part = &mut parts[last];
+        if !part.is_empty() && INDENT + part.len() + 1 + word.len() > WIDTH {
+            parts.push(word.to_owned());
+            continue;
+        }
+        if !part.is_empty() {
+            part.push(' ');
+        }
+        part.push_str(word);
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_broken_at_blanks_and_nothing_is_lost() {
+        let long = "word ".repeat(40);
+        let parts = broken(long.trim());
+        assert!(parts.len() > 1);
+        assert!(parts.iter().all(|part| INDENT + part.len() <= WIDTH));
+        assert_eq!(parts.join(" "), long.trim());
+        assert_eq!(broken("short"), ["short"]);
+        let endless = "x".repeat(200);
+        assert_eq!(broken(&endless), [endless]);
+    }
+}
