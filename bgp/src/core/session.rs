@@ -169,7 +169,7 @@ impl Session {
     fn lose(&mut self, prefix: Prefix, rib: &mut Rib, changes: &mut Vec<(Prefix, Change)>) {
         self.adj_in.withdrawn(&prefix);
         let change = rib.table.withdraw(prefix, Source::Peer(self.index));
-        if change.used {
+        if change.matters() {
             changes.push((prefix, change));
         }
     }
@@ -193,7 +193,7 @@ impl Session {
                     true => rib.table.announce(*prefix, source, attributes.clone()),
                     false => rib.table.withdraw(*prefix, source),
                 };
-                if change.used {
+                if change.matters() {
                     changes.push((*prefix, change));
                 }
             }
@@ -212,7 +212,7 @@ impl Session {
         let changes = prefixes
             .into_iter()
             .map(|prefix| (prefix, rib.table.withdraw(prefix, source)));
-        changes.filter(|(_, change)| change.used).collect()
+        changes.filter(|(_, change)| change.matters()).collect()
     }
 
     /// The peer wants everything again (RFC 2918). Other subtypes are not negotiated (RFC 7313).

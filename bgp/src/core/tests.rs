@@ -581,7 +581,7 @@ fn the_end_of_rib_of_a_peer_is_an_event_once() {
         peer: "a".parse().unwrap(),
         family: Family::Ipv6Unicast,
     };
-    assert_eq!(bench.core.take_events(), [expected.clone()]);
+    assert_eq!(bench.core.take_events(), std::slice::from_ref(&expected));
     let state = bench.core.current_state();
     assert!(
         state.contains(&expected) && state.last() == Some(&Event::Synced),

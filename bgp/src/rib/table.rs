@@ -32,8 +32,16 @@ struct Route {
 pub struct Change {
     /// The best path is another one, or says something else, or is gone.
     pub best: bool,
-    /// The paths in use are others, or say something else.
+    /// The learned paths in use are others, or say something else. There are none while the best
+    /// path is our own.
     pub used: bool,
+}
+
+impl Change {
+    /// Whether anything changed that somebody may want to know.
+    pub fn matters(self) -> bool {
+        self.best || self.used
+    }
 }
 
 /// The place of a family in an array of two.
@@ -201,6 +209,17 @@ impl Route {
     }
 }
 
+/// Our own path is in use alone or not at all.
+fn learned(used: &[SourcedPath]) -> &[SourcedPath] {
+    match used.first() {
+        Some(SourcedPath {
+            source: Source::Local,
+            ..
+        }) => &[],
+        _ => used,
+    }
+}
+
 fn compare(before: &[SourcedPath], after: &[SourcedPath]) -> Change {
     let same = |(a, b): (&SourcedPath, &SourcedPath)| a.is(b);
     let best = match (before.first(), after.first()) {
@@ -208,6 +227,8 @@ fn compare(before: &[SourcedPath], after: &[SourcedPath]) -> Change {
         (None, None) => false,
         _ => true,
     };
+    let before = learned(before);
+    let after = learned(after);
     let used = before.len() != after.len() || !before.iter().zip(after).all(same);
     Change { best, used }
 }
@@ -232,6 +253,10 @@ mod tests {
     const USED: Change = Change {
         best: false,
         used: true,
+    };
+    const BEST: Change = Change {
+        best: true,
+        used: false,
     };
     const NONE: Change = Change {
         best: false,
@@ -318,6 +343,12 @@ mod tests {
             "nobody has one"
         );
         assert_eq!(bench.withdraw(net, peer(2)), BOTH);
+        assert_eq!(
+            bench.announce(net, Source::Local, &[]),
+            BEST,
+            "nobody had one"
+        );
+        assert_eq!(bench.withdraw(net, Source::Local), BEST);
         assert_eq!(bench.table.prefixes().count(), 0, "nothing is left behind");
         assert_eq!(bench.table.used(&net.parse().unwrap()), []);
     }
