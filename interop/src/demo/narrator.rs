@@ -14,6 +14,13 @@ const INDENT: usize = 21;
 /// The terminal's width that the text is broken to, in columns.
 const WIDTH: usize = 100;
 
+/// What there is, and who is where.
+const PICTURE: &str = "\
+\x20 office-host ---+--- bird  AS 65002 ---+                            +--- VXLAN --- web-1 10.1.0.11
+  10.80.1.10     +--- gobgp AS 65003 ---+--- gateway gw, AS 65001 ---+    VNI 1001 on 172.16.0.11
+
+";
+
 /// Writes the narration.
 #[derive(Debug)]
 pub(super) struct Narrator {
@@ -47,9 +54,7 @@ impl Narrator {
     }
 
     pub(super) fn heading(&self) -> io::Result<()> {
-        let picture = "  office-host 10.80.1.10 --- bird AS 65002 ---- gateway gw ==VXLAN== hypervisors -- web-1 10.1.0.11\n\
-                       \x20                        \\-- gobgp AS 65003 --- AS 65001               VNI 1001";
-        self.write(&format!("{picture}\n\n"))
+        self.write(PICTURE)
     }
 
     /// A step begins.
@@ -109,7 +114,7 @@ impl Narrator {
         } else {
             Colour::Bad
         };
-        self.write(&format!("\n{}\n", self.coloured(&text, colour)))
+        self.write(&format!("{}\n", self.coloured(&text, colour)))
     }
 
     /// Further lines, as they are.

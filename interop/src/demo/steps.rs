@@ -77,7 +77,7 @@ pub(super) struct Step {
 }
 
 /// All steps.
-pub(super) const STEPS: [Step; 17] = [
+pub(super) const STEPS: [Step; 18] = [
     step("lab", lab),
     step("import", |_, stage| import(set(stage)?)),
     step("sessions", |_, stage| sessions(set(stage)?)),
@@ -89,11 +89,12 @@ pub(super) const STEPS: [Step; 17] = [
     step("ping", |_, stage| pings(set(stage)?, Family::Ipv4Unicast)),
     step("ping6", |_, stage| pings(set(stage)?, Family::Ipv6Unicast)),
     step("http", |_, stage| pages(set(stage)?)),
-    step("twin", |_, stage| twin(set(stage)?)),
+    step("isolation", |_, stage| isolation(set(stage)?)),
     step("closed", |_, stage| closed(set(stage)?)),
     step("explain", |_, stage| explain(set(stage)?)),
     step("counters", |_, stage| counters(set(stage)?)),
     step("unlink", |_, stage| unlink(set(stage)?)),
+    step("withdrawn", |_, stage| withdrawn(set(stage)?)),
     step("after", |_, stage| after(set(stage)?)),
 ];
 
@@ -111,7 +112,7 @@ fn set(stage: &mut Option<Scene>) -> Result<&mut Scene, Failure> {
 fn lab(lab: &Lab, stage: &mut Option<Scene>) -> Result<Said, Failure> {
     let scene = stage.insert(Scene::build(lab)?);
     let text = format!(
-        "{} namespaces: {}, {}, the ccn agent, 2 classic hosts, {} VMs and SLB nodes",
+        "{} namespaces: {}, {}, a ccn gateway, 2 hosts, {} VMs and SLBs",
         scene.nodes,
         version("bird", "BIRD")?,
         version("gobgpd", "GoBGP")?,
@@ -140,7 +141,7 @@ fn import(scene: &mut Scene) -> Result<Said, Failure> {
         return Err(format!("not all records are good: {}", status["records"]).into());
     }
     Ok(Said::only(format!(
-        "$ ccn import fixtures/region-small: {} VPCs, {} VMs, {} SLB; CCSIs prod and test use the same addresses",
+        "$ ccn import fixtures/region-small: {} VPCs, {} VMs, {} SLB, 0 in quarantine",
         count("vpcs"),
         count("vms"),
         count("slbs")
@@ -164,10 +165,7 @@ fn sessions(scene: &mut Scene) -> Result<Said, Failure> {
             Err(error) => Err(error.to_string()),
         }
     })?;
-    Ok(Said::only(format!(
-        "{} (IPv4 and IPv6 on each)",
-        words.join("; ")
-    )))
+    Ok(Said::only(format!("{} (IPv4 and IPv6)", words.join("; "))))
 }
 
 fn before(scene: &mut Scene) -> Result<Said, Failure> {
@@ -176,11 +174,10 @@ fn before(scene: &mut Scene) -> Result<Said, Failure> {
 }
 
 fn link(scene: &mut Scene) -> Result<Said, Failure> {
-    let said = scene.gateway.ccn(["link", "web", "--classic", "office"])?;
-    Ok(Said::only(format!(
-        "$ ccn link web --classic office\n{}",
-        said.trim()
-    )))
+    let order = ["link", "web", "--classic", "office"];
+    let said = scene.gateway.ccn(order)?;
+    let quote = said.lines().map(str::to_owned);
+    Ok(Said::quoting(format!("$ ccn {}", order.join(" ")), quote))
 }
 
 /// The subnets of the linked VPC.
@@ -202,11 +199,13 @@ fn seen(router: &dyn Router) -> Result<Said, Failure> {
         }
     }
     let quote = router.show_route(subnets[0])?;
+    // What BIRD and GoBGP print above the routes themselves.
+    let headings = ["Table ", "Network "];
     let lines = quote
         .answer
         .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with("Table "))
-        .map(str::to_owned);
+        .filter(|line| !line.is_empty() && !headings.iter().any(|h| line.trim().starts_with(h)))
+        .map(|line| line.replace('\t', "        "));
     Ok(Said::quoting(format!("$ {}", quote.command), lines))
 }
 
@@ -240,7 +239,7 @@ fn learned(scene: &mut Scene) -> Result<Said, Failure> {
             .ok_or_else(|| format!("{routes:?}"))
     })?;
     Ok(Said::only(format!(
-        "$ ccn routes: {office} via {}; in the kernel with {hops} next hops (ECMP)",
+        "$ ccn routes: {office} via {}; kernel: ECMP over {hops}",
         wanted.join(" and ")
     )))
 }
@@ -272,29 +271,27 @@ fn pings(scene: &mut Scene, family: Family) -> Result<Said, Failure> {
             return Err(format!("{from} to {to}: {}", echo.said).into());
         }
         words.push(format!(
-            "{} -> {} {target}: {} of {} answered",
+            "{} -> {target}: {} of {} answered",
             short(from),
-            short(to),
             echo.received,
             echo.sent
         ));
     }
-    Ok(Said::only(words.join("\n")))
+    Ok(Said::only(words.join("; ")))
 }
 
 fn pages(scene: &mut Scene) -> Result<Said, Failure> {
     let mut words = Vec::new();
     for (from, to) in [(OFFICE_HOST, WEB), (WEB, OFFICE_HOST)] {
         let at = SocketAddr::new(address(scene, to, Family::Ipv4Unicast)?, HTTP);
-        let page = format!("I am {}", short(to));
+        let page = short(to).to_owned();
         let server = http::Server::start(&*scene.region.namespace(to)?, at, &page)?;
         let got = http::fetch(&*scene.region.namespace(from)?, server.address(), REPLY)?;
         if got.status != 200 || got.body != page || server.requests() != 1 {
             return Err(format!("{from} got {got:?} from {to}").into());
         }
         words.push(format!(
-            "{} gets http://{}/ : {} {:?}",
-            short(from),
+            "http://{} says {} {:?}",
             at.ip(),
             got.status,
             got.body
@@ -303,7 +300,7 @@ fn pages(scene: &mut Scene) -> Result<Said, Failure> {
     Ok(Said::only(words.join("; ")))
 }
 
-fn twin(scene: &mut Scene) -> Result<Said, Failure> {
+fn isolation(scene: &mut Scene) -> Result<Said, Failure> {
     let to = SocketAddr::new(address(scene, WEB, Family::Ipv4Unicast)?, NUMBERED);
     let receiver = Receiver::open(&*scene.region.namespace(WEB)?, to)?;
     let other = Receiver::open(&*scene.region.namespace(TWIN)?, to)?;
@@ -322,7 +319,7 @@ fn twin(scene: &mut Scene) -> Result<Said, Failure> {
         );
     }
     Ok(Said::only(format!(
-        "{MANY} UDP packets to {}: web-1 of VPC web got {}; web-1 of web-test, same address in CCSI test, got {stray}",
+        "{MANY} UDP packets to {}: prod's web-1 got {}, test's web-1 got {stray}",
         to.ip(),
         report.arrived
     )))
@@ -346,10 +343,14 @@ fn closed(scene: &mut Scene) -> Result<Said, Failure> {
         if receiver.total() != 0 || report.refused != 0 {
             return Err(format!("{from} to {to}, though {why}: {report}").into());
         }
-        let name = |name: &str| name.replace('@', " of ");
-        words.push(format!("{} -> {}: 0 of {FEW}", name(from), name(to)));
+        let name = |name: &'static str| match name.split_once('@') {
+            Some((_, vpc)) => vpc,
+            None => name.trim_end_matches("-host"),
+        };
+        words.push(format!("{} -> {}", name(from), name(to)));
     }
-    Ok(Said::only(words.join("; ")))
+    let pairs = words.join(", ");
+    Ok(Said::only(format!("0 of {FEW} arrive: {pairs}")))
 }
 
 fn explain(scene: &mut Scene) -> Result<Said, Failure> {
@@ -360,7 +361,11 @@ fn explain(scene: &mut Scene) -> Result<Said, Failure> {
         return Err(format!("not what happens: {trace}").into());
     }
     let said = scene.gateway.ccn(["explain", &from, &to])?;
-    let lines = said.lines().map(str::to_owned);
+    // A screen is small: what the other lines say anyway is left out.
+    let lines = said
+        .lines()
+        .filter(|line| !line.starts_with("ingress ") && !line.starts_with("vm "))
+        .map(str::to_owned);
     Ok(Said::quoting(format!("$ ccn explain {from} {to}"), lines))
 }
 
@@ -382,14 +387,18 @@ fn counters(scene: &mut Scene) -> Result<Said, Failure> {
         return Err(format!("they do not add up: {counters}").into());
     }
     Ok(Said::only(format!(
-        "$ ccn plane counters: to VPCs {to}, from VPCs {from}; dropped no-link {no_link}, not-linked-source {source}"
+        "packets to VPCs {to}, from VPCs {from}; dropped no-link {no_link}, not-linked-source {source}"
     )))
 }
 
 fn unlink(scene: &mut Scene) -> Result<Said, Failure> {
     let said = scene.gateway.ccn(["unlink", "web"])?;
+    Ok(Said::only(format!("$ ccn unlink web: {}", said.trim())))
+}
+
+fn withdrawn(scene: &mut Scene) -> Result<Said, Failure> {
     let subnets = subnets()?;
-    let mut words = vec![format!("$ ccn unlink web\n{}", said.trim())];
+    let mut words = Vec::new();
     for router in scene.routers() {
         for subnet in subnets {
             router.await_no_route(subnet, SOON)?;
@@ -397,7 +406,7 @@ fn unlink(scene: &mut Scene) -> Result<Said, Failure> {
         let quote = router.show_route(subnets[0])?;
         words.push(format!("{}: {}", router.config().name, quote.answer.trim()));
     }
-    Ok(Said::only(words.join("\n")))
+    Ok(Said::only(words.join("; ")))
 }
 
 fn after(scene: &mut Scene) -> Result<Said, Failure> {
