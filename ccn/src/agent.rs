@@ -78,12 +78,12 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     })
     .await?;
 
-    let controller = tokio::spawn(controller.run());
+    let mut controller = tokio::spawn(controller.run());
     let admin = tokio::spawn(api::serve(socket, agent.clone()));
     let monitor = tokio::spawn(watch_kernel(monitor, Suspicion::new(&config.plane), agent));
     let ended = async {
         tokio::select! {
-            result = controller => match result {
+            result = &mut controller => match result {
                 Ok(Err(error)) => AgentError::Store(error),
                 _ => AgentError::Ended("the controller"),
             },
@@ -102,6 +102,13 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     };
     notify(&[sd_notify::NotifyState::Stopping]);
     info!("stopping; forwarding stays in the kernel");
+    // What the routers said goes with their sessions; the kernel is to keep it, so the controller
+    // must not hear of that any more.
+    if !controller.is_finished() {
+        controller.abort();
+        // Cancelled, which is no news.
+        let _ = controller.await;
+    }
     // No Cease: routers that agreed to graceful restart keep our routes until we are back.
     speaker.stop(Stop::KeepForwarding).await;
     if let Err(error) = std::fs::remove_file(&config.admin_socket) {

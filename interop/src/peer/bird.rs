@@ -214,6 +214,8 @@ impl Router for Bird {
 fn configuration(site: &Site) -> String {
     let config = &site.config;
     let mut text = format!("log stderr all;\nrouter id {};\n", config.router_id);
+    // It computes these times anew at each question, so their milliseconds differ from one to the next.
+    text.push_str("timeformat protocol \"%T\";\n");
     text.push_str("protocol device { scan time 2; }\n");
     for (channel, name) in [("ipv4", "kernel4"), ("ipv6", "kernel6")] {
         let _ = writeln!(

@@ -305,11 +305,35 @@ fn join_vty_group(copy: &Path) -> io::Result<()> {
 fn configuration(site: &Site) -> String {
     let config = &site.config;
     let mut text = format!(
-        "frr defaults datacenter\nhostname {}\nlog timestamp precision 3\n\
-         router bgp {}\n bgp router-id {}\n \
+        "frr defaults datacenter\nhostname {}\nlog timestamp precision 3\n",
+        config.name
+    );
+    // Whatever the transport: its own address as next hop, and nothing but what it originates. First,
+    // because a route-map that comes after its use takes effect after five seconds.
+    text.push_str("bgp as-path access-list ours permit ^$\n");
+    let next_hops = [
+        (
+            Family::Ipv4Unicast,
+            format!("ip next-hop {}", config.address),
+        ),
+        (
+            Family::Ipv6Unicast,
+            format!("ipv6 next-hop global {}", config.address6),
+        ),
+    ];
+    for (family, next_hop) in next_hops {
+        let _ = writeln!(
+            text,
+            "route-map {} permit 10\n match as-path ours\n set {next_hop}\nexit",
+            route_map(family)
+        );
+    }
+    let _ = write!(
+        text,
+        "router bgp {}\n bgp router-id {}\n \
          no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n \
          no bgp network import-check\n bgp bestpath as-path multipath-relax\n",
-        config.name, config.asn, config.router_id
+        config.asn, config.router_id
     );
     if let Some(seconds) = config.neighbours.iter().find_map(|n| n.graceful_restart) {
         let _ = writeln!(text, " bgp graceful-restart");
@@ -343,25 +367,6 @@ fn configuration(site: &Site) -> String {
         text.push_str(" exit-address-family\n");
     }
     text.push_str("exit\n");
-    // Whatever the transport: its own address as next hop, and nothing but what it originates.
-    text.push_str("bgp as-path access-list ours permit ^$\n");
-    let next_hops = [
-        (
-            Family::Ipv4Unicast,
-            format!("ip next-hop {}", config.address),
-        ),
-        (
-            Family::Ipv6Unicast,
-            format!("ipv6 next-hop global {}", config.address6),
-        ),
-    ];
-    for (family, next_hop) in next_hops {
-        let _ = writeln!(
-            text,
-            "route-map {} permit 10\n match as-path ours\n set {next_hop}\nexit",
-            route_map(family)
-        );
-    }
     text
 }
 

@@ -89,15 +89,17 @@ fn point_at(here: &mut Encounter, router: Mac, gateway: Mac) -> Result<(), Failu
 
 /// One session comes up, works, and lasts.
 fn one_remains(here: &mut Encounter) -> Result<(), Failure> {
-    let before = here.await_sessions()?;
+    here.await_sessions()?;
+    let before = here.connection()?;
     here.link()?;
     here.expect_announced()?;
     here.expect_learned()?;
     let started = Instant::now();
     while started.elapsed() < WATCHED {
-        assert_eq!(here.session()?, before);
+        assert_eq!(here.connection()?, before);
         assert_eq!(here.peer(0)?["sessions"], 1);
     }
+    eprintln!("router_connected {}", here.router_connected()?);
     for node in ["gw", ROUTER] {
         here.await_connections(node, "ESTAB", 1)?;
     }

@@ -23,7 +23,7 @@ pub(super) const SOON: Duration = Duration::from_secs(30);
 /// The number of the first router on the IDC LAN.
 pub(super) const FIRST: u8 = 2;
 /// The route protocol number of the agent.
-const OURS: u8 = 77;
+pub(super) const OURS: u8 = 77;
 const VPC: &str = "web";
 
 /// The terms of the sessions.
@@ -389,14 +389,21 @@ impl Encounter {
             .collect())
     }
 
-    /// Whether the one connection there is was opened by the router, and not by the gateway.
-    pub(super) fn router_connected(&self) -> Result<bool, Failure> {
+    /// The gateway's and the router's end of the one established connection. As long as it is the
+    /// same, so is the session.
+    pub(super) fn connection(&self) -> Result<[String; 2], Failure> {
         let connections = self.connections("gw")?;
         let mut established = connections.iter().filter(|[state, ..]| state == "ESTAB");
         match (established.next(), established.next()) {
-            (Some([_, local, _]), None) => Ok(local.ends_with(":179")),
+            (Some([_, local, remote]), None) => Ok([local.clone(), remote.clone()]),
             _ => Err(format!("not one connection: {connections:?}").into()),
         }
+    }
+
+    /// Whether the one connection was opened by the router, and not by the gateway.
+    pub(super) fn router_connected(&self) -> Result<bool, Failure> {
+        let [local, _] = self.connection()?;
+        Ok(local.ends_with(":179"))
     }
 
     /// The interface to capture the sessions on, in the gateway.

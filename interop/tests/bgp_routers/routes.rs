@@ -21,14 +21,15 @@ with_each_router![
 /// Link and unlink are seen at the router, in both families, and disturb nothing.
 fn announce_and_withdraw(lab: &Lab, daemon: Daemon) -> Outcome {
     let mut here = Encounter::begin(lab, &[daemon], Terms::default())?;
-    let before = here.await_sessions()?;
+    here.await_sessions()?;
+    let before = here.connection()?;
     for _ in 0..2 {
         here.link()?;
         here.expect_announced()?;
         here.unlink()?;
         here.expect_not_announced()?;
     }
-    assert_eq!(here.session()?, before);
+    assert_eq!(here.connection()?, before);
     assert_eq!(here.peer(0)?["sessions"], 1);
     Ok(())
 }

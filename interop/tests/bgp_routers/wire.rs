@@ -50,6 +50,11 @@ fn dissected(lab: &Lab, daemon: Daemon) -> Outcome {
     here.await_sessions()?;
     here.link()?;
     here.expect_announced()?;
+    if std::env::var("DBG").is_ok() {
+        here.expect_learned()?;
+        capture.stop().write(std::path::Path::new("/tmp/h7.pcap"))?;
+        return Ok(());
+    }
 
     let told = |here: &Encounter| {
         Ok::<_, super::encounter::Failure>(here.peer(0)?["messages_out"].as_u64())
