@@ -80,7 +80,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct AgentArgs {
     /// Configuration file (TOML).
-    #[arg(long, default_value = config::DEFAULT_CONFIG)]
+    #[arg(long, env = "CCN_CONFIG", default_value = config::DEFAULT_CONFIG)]
     pub config: PathBuf,
     /// Read and check the configuration, then exit.
     #[arg(long)]
@@ -173,7 +173,7 @@ pub enum PlaneCommand {
     /// Take everything of ours out of the kernel; the agent must not be running
     Remove {
         /// Configuration file (TOML).
-        #[arg(long, default_value = config::DEFAULT_CONFIG)]
+        #[arg(long, env = "CCN_CONFIG", default_value = config::DEFAULT_CONFIG)]
         config: PathBuf,
     },
 }
