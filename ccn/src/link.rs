@@ -2,25 +2,32 @@
 //!
 //! What links mean beside one another is the inventory's; this room knows only the order itself.
 
+use crate::plane::Abilities;
 use crate::record::{Mode, Reason, Record, RecordError, RecordKey};
 use crate::store::Change;
 
-/// The links among these changes that need flow state, each as an error: for a plane that keeps
-/// none, which would have to drop every reply (or let every new connection through).
-pub fn needing_flow_state(changes: &[Change]) -> Vec<RecordError> {
-    let links = changes.iter().filter_map(|change| {
+/// The links among these changes that need what the plane cannot do, each as an error. Without flow
+/// state a plane would have to drop every reply, or let every new connection through.
+pub fn beyond(abilities: Abilities, changes: &[Change]) -> Vec<RecordError> {
+    let mut errors = Vec::new();
+    for change in changes {
         let Change::Put { key, value } = change else {
-            return None;
+            continue;
         };
-        let key: RecordKey = key.parse().ok()?;
-        match Record::parse(&key, value).ok()? {
-            Record::Link(link) if link.mode == Mode::ClassicToVpc => Some(key),
-            _ => None,
+        let Ok(key @ RecordKey::Link(_)) = key.parse() else {
+            continue;
+        };
+        let Ok(Record::Link(link)) = Record::parse(&key, value) else {
+            continue;
+        };
+        if link.mode == Mode::ClassicToVpc && !abilities.tracks_replies {
+            errors.push(RecordError::new(&key, "mode", Reason::NeedsFlowState));
         }
-    });
-    links
-        .map(|key| RecordError::new(&key, "mode", Reason::NeedsFlowState))
-        .collect()
+        if link.dscp.is_some() && !abilities.marks_links {
+            errors.push(RecordError::new(&key, "dscp", Reason::NeedsMarking));
+        }
+    }
+    errors
 }
 
 #[cfg(test)]
@@ -44,6 +51,7 @@ mod tests {
                 r#"{"vpc":"web","classic":["office"],"mode":"both"}"#,
             ),
             put("links/d", "junk"),
+            put("links/e", r#"{"vpc":"web","classic":["office"],"dscp":46}"#),
             put(
                 "vpcs/web",
                 r#"{"vni":1,"subnets":[],"mode":"classic-to-vpc"}"#,
@@ -52,11 +60,22 @@ mod tests {
                 key: "links/b".to_owned(),
             },
         ];
-        let errors = needing_flow_state(&changes);
-        let found: Vec<(&str, &str)> = errors
-            .iter()
-            .map(|error| (error.key.as_str(), error.field.as_str()))
-            .collect();
-        assert_eq!(found, [("links/b", "mode")]);
+        let faults = |abilities| -> Vec<(String, String)> {
+            let errors = beyond(abilities, &changes).into_iter();
+            errors.map(|error| (error.key, error.field)).collect()
+        };
+        let fault = |key: &str, field: &str| (key.to_owned(), field.to_owned());
+        let (mode, dscp) = (fault("links/b", "mode"), fault("links/e", "dscp"));
+        assert_eq!(faults(Abilities::default()), [mode.clone(), dscp.clone()]);
+        let tracks_replies = Abilities {
+            tracks_replies: true,
+            ..Abilities::default()
+        };
+        assert_eq!(faults(tracks_replies), [dscp]);
+        let marks_links = Abilities {
+            marks_links: true,
+            ..Abilities::default()
+        };
+        assert_eq!(faults(marks_links), [mode]);
     }
 }

@@ -113,7 +113,7 @@ pub struct LinkArgs {
     /// Which side may open connections: both, or classic-to-vpc.
     #[arg(long, default_value = "both")]
     pub mode: Mode,
-    /// DSCP of the outer header, 0..=63; copied from the packet when absent.
+    /// DSCP of the outer header, 0..=63, where the plane can set one.
     #[arg(long)]
     pub dscp: Option<Dscp>,
     /// How long to wait until it is announced.

@@ -466,10 +466,7 @@ impl Controller {
         self.inventory
             .check(changes)
             .map_err(|errors| ApiError::refused(&errors))?;
-        if self.plane.tracks_replies() {
-            return Ok(());
-        }
-        match link::needing_flow_state(changes).as_slice() {
+        match link::beyond(self.plane.abilities(), changes).as_slice() {
             [] => Ok(()),
             errors => Err(ApiError::refused(errors)),
         }

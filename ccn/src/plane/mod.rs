@@ -84,6 +84,15 @@ pub struct Counters {
     pub drops: BTreeMap<String, Count>,
 }
 
+/// What a plane can do beyond what every plane does. Links that need more are refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// It knows replies from new connections, which `mode = classic-to-vpc` takes.
+    pub tracks_replies: bool,
+    /// It sets a DSCP of the link's own in outer headers.
+    pub marks_links: bool,
+}
+
 /// What [`Plane::prepare`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prepared {
@@ -156,8 +165,8 @@ pub trait Plane: Send {
     /// The name in the configuration, for example `routes`.
     fn name(&self) -> &'static str;
 
-    /// Whether it knows replies from new connections, which `mode = classic-to-vpc` takes.
-    fn tracks_replies(&self) -> bool;
+    /// What it can do beyond what every plane does.
+    fn abilities(&self) -> Abilities;
 
     /// Makes or adopts devices and checks privileges and kernel features.
     ///

@@ -7,7 +7,7 @@ use std::thread;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Applied, Batch, Counters, Desired, Limit, Plane, PlaneError};
+use super::{Abilities, Applied, Batch, Counters, Desired, Limit, Plane, PlaneError};
 
 type Job = Box<dyn FnOnce(&mut dyn Plane) + Send>;
 
@@ -15,7 +15,7 @@ type Job = Box<dyn FnOnce(&mut dyn Plane) + Send>;
 #[derive(Debug, Clone)]
 pub struct PlaneHandle {
     name: &'static str,
-    tracks_replies: bool,
+    abilities: Abilities,
     jobs: mpsc::UnboundedSender<Job>,
 }
 
@@ -36,7 +36,7 @@ impl PlaneHandle {
     /// # Errors
     /// When the system gives no thread.
     pub fn spawn(mut plane: Box<dyn Plane>) -> std::io::Result<PlaneHandle> {
-        let (name, tracks_replies) = (plane.name(), plane.tracks_replies());
+        let (name, abilities) = (plane.name(), plane.abilities());
         // Callers await each answer, so the queue is as long as there are callers.
         let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
         thread::Builder::new()
@@ -48,7 +48,7 @@ impl PlaneHandle {
             })?;
         Ok(PlaneHandle {
             name,
-            tracks_replies,
+            abilities,
             jobs,
         })
     }
@@ -59,10 +59,10 @@ impl PlaneHandle {
         self.name
     }
 
-    /// See [`Plane::tracks_replies`].
+    /// See [`Plane::abilities`].
     #[must_use]
-    pub fn tracks_replies(&self) -> bool {
-        self.tracks_replies
+    pub fn abilities(&self) -> Abilities {
+        self.abilities
     }
 
     async fn call<T: Send + 'static>(

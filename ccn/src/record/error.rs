@@ -217,6 +217,12 @@ pub enum Reason {
          use mode both or another plane"
     )]
     NeedsFlowState,
+    /// The plane cannot set a DSCP of the link's own.
+    #[error(
+        "a DSCP of the link's own cannot be set by the plane in use: leave dscp out, or use \
+         another plane"
+    )]
+    NeedsMarking,
 }
 
 /// What a VPC has to do with a link whose classic prefix it overlaps.
@@ -264,6 +270,7 @@ impl Reason {
             Reason::SubnetOverlapsClassic { .. } => "subnet-overlaps-classic",
             Reason::LinkedSubnetsOverlap { .. } => "linked-subnets-overlap",
             Reason::NeedsFlowState => "needs-flow-state",
+            Reason::NeedsMarking => "needs-marking",
         }
     }
 }

@@ -27,7 +27,9 @@ use self::layout::Reason;
 use self::objects::{Key, Object, State};
 use self::reconcile::reconcile;
 use self::translate::{MAX_ENDPOINTS, MAX_VNIS, Translator};
-use super::{Applied, Batch, Count, Counters, Desired, Limit, Plane, PlaneError, Prepared};
+use super::{
+    Abilities, Applied, Batch, Count, Counters, Desired, Limit, Plane, PlaneError, Prepared,
+};
 use crate::config::PlaneConfig;
 
 /// See the module.
@@ -64,8 +66,8 @@ impl Plane for RoutesPlane {
         "routes"
     }
 
-    fn tracks_replies(&self) -> bool {
-        false
+    fn abilities(&self) -> Abilities {
+        Abilities::default()
     }
 
     fn prepare(&mut self) -> Result<Prepared, PlaneError> {
