@@ -12,17 +12,14 @@ use crate::enter::Lab;
 
 /// What the nodes are, in the order of a packet's way; hypervisors and instances follow.
 const NODES: [(&str, &str); 5] = [
-    (
-        "gw",
-        "the gateway; try: ccn status, ccn link web --classic office",
-    ),
-    ("bird", "IDC router; try: birdc show protocols"),
-    ("gobgp", "IDC router; try: gobgp neighbor"),
+    ("gw", "gateway: ccn links; ccn link web --classic office"),
+    ("bird", "IDC router: birdc show protocols"),
+    ("gobgp", "IDC router: gobgp neighbor"),
     (
         "office-host",
-        "classic host; after a link, try: ping 10.1.0.11",
+        "classic host: ping 10.1.0.11, once web is linked",
     ),
-    ("lab-host", "classic host of a network that is not linked"),
+    ("lab-host", "classic host, of a network that is not linked"),
 ];
 
 /// Writes the script that leads into the lab, and says how it is used.
@@ -35,22 +32,22 @@ pub(super) fn invite(lab: &Lab, scene: &Scene) -> Result<Vec<String>, Failure> {
     fs::write(&script, way_in(target)?)?;
     accustom(scene)?;
     let script = script.display();
-    let sudo = match runs_as_root()? {
-        true => "sudo ",
+    let who = match runs_as_root()? {
+        true => ", as root",
         false => "",
     };
     let mut lines = vec![format!(
-        "\nThe lab stays up until Ctrl-C. From another terminal, a shell in any node of it:"
+        "\nThe lab stays up until Ctrl-C. A shell in any node of it, from another terminal{who}:"
     )];
     for (node, what) in NODES {
-        lines.push(format!("  {sudo}sh {script} {node:<12} # {what}"));
+        lines.push(format!("  sh {script} {node:<12} # {what}"));
     }
     let mut others: Vec<String> = fs::read_dir("/run/netns")?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| NODES.iter().all(|(node, _)| node != name))
         .collect();
     others.sort();
-    lines.push(format!("and likewise: {}", others.join("  ")));
+    lines.push(format!("and likewise: {}", others.join(" ")));
     Ok(lines)
 }
 

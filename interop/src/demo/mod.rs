@@ -95,8 +95,9 @@ fn outside(ended: &Ended, narrator: &Narrator) -> std::io::Result<u8> {
     match ended.status.code() {
         Some(code @ 0..=1) => Ok(code as u8),
         _ if ended.interrupted => {
-            let code = refused("interrupted; everything is cleaned up", narrator);
-            code.map(|_| INTERRUPTED)
+            narrator.leave_line()?;
+            refused("interrupted; everything is cleaned up", narrator)?;
+            Ok(INTERRUPTED)
         }
         _ => refused(&format!("the demo broke off ({})", ended.status), narrator),
     }

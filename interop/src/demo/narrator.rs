@@ -10,7 +10,7 @@ use super::Outcome;
 use super::steps::Said;
 
 /// Where the text of a step begins, in columns.
-const INDENT: usize = 21;
+const INDENT: usize = 22;
 /// The terminal's width that the text is broken to, in columns.
 const WIDTH: usize = 100;
 
@@ -72,7 +72,7 @@ impl Narrator {
             false => ("FAIL", Colour::Bad),
         };
         let mark = self.coloured(mark, colour);
-        let name = self.coloured(&format!("{name:<10}"), Colour::Strong);
+        let name = self.coloured(&format!("{name:<9}"), Colour::Strong);
         let took = format!("{:4.1} s", took.as_secs_f64());
         let mut text = String::new();
         if self.live {
@@ -81,7 +81,7 @@ impl Narrator {
         }
         let mut first = true;
         for line in said.text.lines() {
-            for part in broken(line) {
+            for part in broken(line, INDENT) {
                 if first {
                     text.push_str(&format!("{mark} {took} {name} {part}\n"));
                 } else {
@@ -100,7 +100,7 @@ impl Narrator {
     /// A step was not tried.
     pub(super) fn skipped(&self, name: &str) -> io::Result<()> {
         let mark = self.coloured("  --", Colour::Faint);
-        self.write(&format!("{mark}        {name:<10} skipped\n"))
+        self.write(&format!("{mark}        {name:<9} skipped\n"))
     }
 
     /// The demo is over.
@@ -117,9 +117,18 @@ impl Narrator {
         self.write(&format!("{}\n", self.coloured(&text, colour)))
     }
 
-    /// Further lines, as they are.
+    /// Further lines.
     pub(super) fn lines(&self, lines: &[String]) -> io::Result<()> {
-        self.write(&(lines.join("\n") + "\n"))
+        let broken: Vec<String> = lines.iter().flat_map(|line| broken(line, 0)).collect();
+        self.write(&(broken.join("\n") + "\n"))
+    }
+
+    /// The step that was going on will not end: what follows begins on a line of its own.
+    pub(super) fn leave_line(&self) -> io::Result<()> {
+        match self.live {
+            true => self.write("\n"),
+            false => Ok(()),
+        }
     }
 
     /// Something went wrong outside of a step.
@@ -165,13 +174,13 @@ impl Narrator {
     }
 }
 
-/// A line broken at blanks so that it fits beside a step's name.
-fn broken(line: &str) -> Vec<String> {
+/// A line broken at blanks so that it fits into the width, with `indent` columns taken already.
+fn broken(line: &str, indent: usize) -> Vec<String> {
     let mut parts = vec![String::new()];
     for word in line.split(' ') {
         let last = parts.len() - 1;
         let part = &mut parts[last];
-        if !part.is_empty() && INDENT + part.len() + 1 + word.len() > WIDTH {
+        if !part.is_empty() && indent + part.len() + 1 + word.len() > WIDTH {
             parts.push(word.to_owned());
             continue;
         }
@@ -190,12 +199,12 @@ mod tests {
     #[test]
     fn lines_are_broken_at_blanks_and_nothing_is_lost() {
         let long = "word ".repeat(40);
-        let parts = broken(long.trim());
+        let parts = broken(long.trim(), INDENT);
         assert!(parts.len() > 1);
         assert!(parts.iter().all(|part| INDENT + part.len() <= WIDTH));
         assert_eq!(parts.join(" "), long.trim());
-        assert_eq!(broken("short"), ["short"]);
+        assert_eq!(broken("short", INDENT), ["short"]);
         let endless = "x".repeat(200);
-        assert_eq!(broken(&endless), [endless]);
+        assert_eq!(broken(&endless, INDENT), [endless]);
     }
 }

@@ -112,7 +112,7 @@ fn set(stage: &mut Option<Scene>) -> Result<&mut Scene, Failure> {
 fn lab(lab: &Lab, stage: &mut Option<Scene>) -> Result<Said, Failure> {
     let scene = stage.insert(Scene::build(lab)?);
     let text = format!(
-        "{} namespaces: {}, {}, a ccn gateway, 2 hosts, {} VMs and SLBs",
+        "{} namespaces: {}, {}, gateway, 2 hosts, {} VMs and SLBs",
         scene.nodes,
         version("bird", "BIRD")?,
         version("gobgpd", "GoBGP")?,
@@ -170,7 +170,7 @@ fn sessions(scene: &mut Scene) -> Result<Said, Failure> {
 
 fn before(scene: &mut Scene) -> Result<Said, Failure> {
     let said = silent(scene)?;
-    Ok(Said::only(format!("nothing is linked: {said}")))
+    Ok(Said::only(format!("not linked: {said}")))
 }
 
 fn link(scene: &mut Scene) -> Result<Said, Failure> {
@@ -271,13 +271,13 @@ fn pings(scene: &mut Scene, family: Family) -> Result<Said, Failure> {
             return Err(format!("{from} to {to}: {}", echo.said).into());
         }
         words.push(format!(
-            "{} -> {target}: {} of {} answered",
+            "{} -> {target}: {} of {}",
             short(from),
             echo.received,
             echo.sent
         ));
     }
-    Ok(Said::only(words.join("; ")))
+    Ok(Said::only(words.join("; ") + " answered"))
 }
 
 fn pages(scene: &mut Scene) -> Result<Said, Failure> {
@@ -387,7 +387,7 @@ fn counters(scene: &mut Scene) -> Result<Said, Failure> {
         return Err(format!("they do not add up: {counters}").into());
     }
     Ok(Said::only(format!(
-        "packets to VPCs {to}, from VPCs {from}; dropped no-link {no_link}, not-linked-source {source}"
+        "{to} packets to VPCs, {from} from; dropped no-link {no_link}, not-linked-source {source}"
     )))
 }
 
