@@ -57,6 +57,13 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn decode(what: &str, detail: String) -> Error {
+        Error::Decode {
+            what: what.to_owned(),
+            detail,
+        }
+    }
+
     /// The kernel's error number, where the kernel refused a request.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {

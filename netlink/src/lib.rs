@@ -7,6 +7,7 @@
 //! `Resync`, never a shorter list. This crate knows nothing of VPCs or BGP.
 
 mod address;
+mod answer;
 mod error;
 mod frame;
 mod link;

@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::error::Error;
 use crate::frame::{NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, frames};
-use crate::socket::{enlarge_receive_buffer, parse, receive};
+use crate::socket::{drain, enlarge_receive_buffer, parse, receive};
 use crate::{Address, Link, Namespace, Neighbour, Route, Rule, route_message};
 
 /// What to be told of.
@@ -133,17 +133,26 @@ impl Monitor {
                     source,
                 })?;
             let datagram = &mut self.datagram;
-            let outcome = guard.try_io(|fd| match receive(fd.get_ref(), datagram) {
+            let outcome = guard.try_io(|fd| match receive(fd.get_ref(), datagram, 0) {
                 Err(Error::Socket { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => {
                     Err(source)
                 }
                 other => Ok(other),
             });
             match outcome {
-                Err(_) => continue,
+                // Not readable after all.
+                Err(_) => {}
                 Ok(Ok(Ok(()))) => read(&self.datagram, &mut self.ready),
                 Ok(Ok(Err(error @ Error::Socket { .. }))) => return Err(error),
-                Ok(Ok(Err(error))) => self.ready.push_back(Event::Resync(error.to_string())),
+                Ok(Ok(Err(error))) => {
+                    // What is dropped until the queue is empty is part of the loss, so it is told
+                    // after that.
+                    let ready = &mut self.ready;
+                    drain(self.socket.get_ref(), &mut self.datagram, |bytes| {
+                        read(bytes, ready)
+                    })?;
+                    self.ready.push_back(Event::Resync(error.to_string()));
+                }
                 Ok(Err(source)) => {
                     return Err(Error::Socket {
                         action: "receive",

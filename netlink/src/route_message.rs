@@ -379,3 +379,6 @@ fn ip(addr: RouteAddress) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

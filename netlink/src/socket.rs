@@ -6,7 +6,6 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use ipnet::IpNet;
 use netlink_packet_core::ParseableParametrized;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
@@ -18,11 +17,9 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
+use crate::answer::{Acknowledgement, Listing};
 use crate::error::{BatchError, Error, Failure};
-use crate::frame::{
-    Frame, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
-    NLMSG_OVERRUN, Verdict, frames,
-};
+use crate::frame::{Frame, NLM_F_ACK, NLM_F_DUMP};
 use crate::request::write_message;
 use crate::{
     Address, Family, ForwardingEntry, Link, Namespace, Neighbour, NewLink, Request, Route,
@@ -80,6 +77,18 @@ impl Socket {
             raw,
             sequence: 0,
             datagram: Vec::with_capacity(DATAGRAM),
+        })
+    }
+
+    /// Sets the size of the receive buffer in bytes (4 MiB where the system allows). The answers to
+    /// one batch must fit, at about 1 KiB for each of up to 128 refused requests.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn set_receive_buffer(&mut self, bytes: usize) -> Result<(), Error> {
+        setsockopt(&self.raw.as_fd(), sockopt::RcvBuf, &bytes).map_err(|errno| Error::Socket {
+            action: "size the receive buffer",
+            source: errno.into(),
         })
     }
 
@@ -176,34 +185,24 @@ impl Socket {
             at += crate::frame::align(length);
         }
         self.send(buffer)?;
-        let last = self.sequence;
+        let mut answer = Acknowledgement::of(first, chunk.len());
         loop {
             self.receive()?;
-            for frame in frames(&self.datagram) {
-                let frame = frame.map_err(|detail| decode("an acknowledgement", detail))?;
-                let position = frame.sequence.wrapping_sub(first) as usize;
-                match frame.kind {
-                    NLMSG_OVERRUN => return Err(Error::Overrun),
-                    // What is not an answer to this chunk is left over from a call that failed.
-                    NLMSG_ERROR if position < chunk.len() => {
-                        let verdict = Verdict::of_error(&frame);
-                        if let Some(errno) = verdict.errno {
-                            let index = chunk[position];
-                            failures.push(Failure {
-                                index,
-                                request: requests[index].to_string(),
-                                errno,
-                                text: verdict.text,
-                            });
-                        }
-                        if frame.sequence == last {
-                            return Ok(());
-                        }
-                    }
-                    _ => {}
-                }
+            if answer.feed(&self.datagram)? {
+                break;
             }
         }
+        failures.extend(answer.refusals.into_iter().map(|refusal| {
+            let index = chunk[refusal.position];
+            let request = requests[index].to_string();
+            Failure {
+                index,
+                request,
+                errno: refusal.errno,
+                text: refusal.text,
+            }
+        }));
+        Ok(())
     }
 
     /// All links.
@@ -248,7 +247,7 @@ impl Socket {
         let name = link.name().to_owned();
         self.request(Request::add_link(link))?;
         self.link(&name)?
-            .ok_or_else(|| decode("a new link", format!("{name} is not there")))
+            .ok_or_else(|| Error::decode("a new link", format!("{name} is not there")))
     }
 
     /// Addresses of all links.
@@ -345,34 +344,6 @@ impl Socket {
         })
     }
 
-    /// The route that a packet to `destination`, sent by this host, would take.
-    ///
-    /// # Errors
-    /// As [`Socket::links`], or when there is none (`ENETUNREACH`).
-    pub fn route_to(&mut self, destination: IpNet) -> Result<Option<Route>, Error> {
-        let mut message =
-            route_message::dump_message(Family::of(destination.addr()), &RouteFilter::default());
-        message.header.destination_prefix_length = destination.max_prefix_len();
-        message
-            .attributes
-            .push(netlink_packet_route::route::RouteAttribute::Destination(
-                destination.addr().into(),
-            ));
-        let ask = RouteNetlinkMessage::GetRoute(message);
-        let (routes, _) = self.read("a route", &ask, NLM_F_ACK, |message| match message {
-            RouteNetlinkMessage::NewRoute(mut message) => {
-                // The answer is a clone made for this destination.
-                message
-                    .header
-                    .flags
-                    .remove(netlink_packet_route::route::RouteFlags::Cloned);
-                route_message::from_message(message)
-            }
-            _ => None,
-        })?;
-        Ok(routes.into_iter().next())
-    }
-
     fn dump<T>(
         &mut self,
         what: &str,
@@ -405,38 +376,22 @@ impl Socket {
         let mut buffer = Vec::new();
         write_message(&mut buffer, ask, flags, sequence);
         self.send(&buffer)?;
-        let mut found = Vec::new();
-        let mut consistent = true;
+        let mut listing = Listing::of(sequence);
         loop {
             self.receive()?;
-            for frame in frames(&self.datagram) {
-                let frame = frame.map_err(|detail| decode(what, detail))?;
-                if frame.kind == NLMSG_OVERRUN {
-                    return Err(Error::Overrun);
-                }
-                if frame.sequence != sequence {
-                    continue;
-                }
-                consistent &= frame.flags & NLM_F_DUMP_INTR == 0;
-                let verdict = match frame.kind {
-                    NLMSG_NOOP => continue,
-                    NLMSG_DONE => Verdict::of_done(&frame),
-                    NLMSG_ERROR => Verdict::of_error(&frame),
-                    _ => {
-                        found.extend(take(parse(what, &frame)?));
-                        continue;
-                    }
-                };
-                return match verdict.errno {
-                    None => Ok((found, consistent)),
-                    Some(errno) => Err(Error::Refused(Failure {
-                        index: 0,
-                        request: format!("read {what}"),
-                        errno,
-                        text: verdict.text,
-                    })),
-                };
-            }
+            let read = |frame: &Frame<'_>| Ok(take(parse(what, frame)?));
+            let Some(verdict) = listing.feed(&self.datagram, read)? else {
+                continue;
+            };
+            return match verdict.errno {
+                None => Ok((listing.found, listing.consistent)),
+                Some(errno) => Err(Error::Refused(Failure {
+                    index: 0,
+                    request: format!("read {what}"),
+                    errno,
+                    text: verdict.text,
+                })),
+            };
         }
     }
 
@@ -459,19 +414,30 @@ impl Socket {
     }
 
     fn receive(&mut self) -> Result<(), Error> {
-        receive(&self.raw, &mut self.datagram)
+        let outcome = receive(&self.raw, &mut self.datagram, 0);
+        if let Err(Error::Overrun) = &outcome {
+            // The kernel answers nothing more until what it has answered is read.
+            drain(&self.raw, &mut self.datagram, |_| ())?;
+        }
+        outcome
     }
 }
 
-/// Reads one datagram into `buffer`, whose capacity is its limit.
-pub(crate) fn receive(raw: &RawSocket, buffer: &mut Vec<u8>) -> Result<(), Error> {
+/// Reads one datagram into `buffer`. `flags` are those of `recv(2)`.
+pub(crate) fn receive(
+    raw: &RawSocket,
+    buffer: &mut Vec<u8>,
+    flags: nix::libc::c_int,
+) -> Result<(), Error> {
     loop {
         buffer.clear();
         buffer.reserve(DATAGRAM);
-        match raw.recv_from(buffer, nix::libc::MSG_TRUNC) {
+        match raw.recv_from(buffer, nix::libc::MSG_TRUNC | flags) {
             Ok((length, _)) if length > buffer.len() => {
-                let detail = format!("a message of {length} bytes");
-                return Err(decode("an answer", detail));
+                return Err(Error::decode(
+                    "an answer",
+                    format!("a message of {length} bytes"),
+                ));
             }
             // Other processes may write to our socket; only the kernel is port 0.
             Ok((_, sender)) if sender.port_number() != 0 => {}
@@ -490,17 +456,29 @@ pub(crate) fn receive(raw: &RawSocket, buffer: &mut Vec<u8>) -> Result<(), Error
     }
 }
 
+/// Reads all that is queued. After an overrun the kernel drops everything, and says nothing more of
+/// it, until the queue is empty: only what comes after this is whole again.
+pub(crate) fn drain(
+    raw: &RawSocket,
+    buffer: &mut Vec<u8>,
+    mut take: impl FnMut(&[u8]),
+) -> Result<(), Error> {
+    loop {
+        match receive(raw, buffer, nix::libc::MSG_DONTWAIT) {
+            Ok(()) => take(buffer),
+            Err(Error::Overrun | Error::Decode { .. }) => {}
+            Err(Error::Socket { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Reads the message inside a frame.
 pub(crate) fn parse(what: &str, frame: &Frame<'_>) -> Result<RouteNetlinkMessage, Error> {
     RouteNetlinkMessage::parse_with_param(frame.payload, frame.kind)
-        .map_err(|error| decode(what, error.to_string()))
-}
-
-pub(crate) fn decode(what: &str, detail: String) -> Error {
-    Error::Decode {
-        what: what.to_owned(),
-        detail,
-    }
+        .map_err(|error| Error::decode(what, error.to_string()))
 }
 
 /// Asks for a larger receive buffer than the system's limit, or else for as much as it gives.
