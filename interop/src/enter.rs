@@ -271,6 +271,11 @@ impl Entry {
     /// Runs the inner program to its end. The scratch directory is kept unless it ended well.
     fn run_inner(&self) -> Result<Ended, EnterError> {
         let prepare = |what: &'static str| move |source| EnterError::Prepare { what, source };
+        // Before anything is there to be left behind; the child gets a clean mask itself.
+        let goodbyes = match self.output {
+            Output::Shared => Some(Goodbyes::listen().map_err(prepare("watch for signals"))?),
+            Output::Captured => None,
+        };
         // The inner program sees others in their place, so the scratch directory must not be there.
         let temporary = std::env::temp_dir();
         let hidden = PRIVATE.iter().any(|private| temporary.starts_with(private));
@@ -292,11 +297,6 @@ impl Entry {
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped());
         }
-        // Before the child is there, so that no signal falls between; it gets a clean mask itself.
-        let goodbyes = match self.output {
-            Output::Shared => Some(Goodbyes::listen().map_err(prepare("watch for signals"))?),
-            Output::Captured => None,
-        };
         let parent = Pid::this();
         // SAFETY: the closure runs between fork and exec and makes two system calls only; it
         // neither allocates nor takes a lock.
