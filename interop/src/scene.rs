@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ccn::region::{self, RegionError};
+use ccn::store::embedded::EmbeddedStore;
+use ccn::store::{Change, Precondition, Store, StoreError};
 use ipnet::IpNet;
 use netlink::RouteFilter;
 use serde_json::Value;
@@ -48,6 +50,12 @@ pub enum SceneError {
     /// The gateway.
     #[error("the gateway")]
     Gateway(#[from] GatewayError),
+    /// The store's file.
+    #[error("the store")]
+    Store(#[from] StoreError),
+    /// The system gave no runtime.
+    #[error("a runtime")]
+    Runtime(#[source] std::io::Error),
     /// A network that is none.
     #[error("not a network: {0}")]
     Net(#[from] ipnet::AddrParseError),
@@ -68,7 +76,8 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// The whole region with `routers` BIRDs (1 to 3), started, sessions up.
+    /// The whole region with `routers` BIRDs (1 to 3), started, sessions up, what they announce in
+    /// the gateway's kernel.
     ///
     /// # Errors
     /// A step fails or takes too long.
@@ -114,7 +123,7 @@ impl Scene {
             router.start()?;
         }
         let gateway = start_gateway(lab, &mut region, &birds, change)?;
-        let scene = Self {
+        let mut scene = Self {
             region,
             gateway,
             routers: birds,
@@ -122,6 +131,8 @@ impl Scene {
         for router in &scene.routers {
             router.await_established(crate::topology::plan::GATEWAY4.into(), SOON)?;
         }
+        scene.await_path(&[], &nets(&OFFICE)?)?;
+        scene.await_path(&[], &nets(&LAB)?)?;
         Ok(scene)
     }
 
@@ -227,6 +238,30 @@ pub fn fixture() -> PathBuf {
 /// One is none.
 pub fn nets(texts: &[&str]) -> Result<Vec<IpNet>, SceneError> {
     texts.iter().map(|text| Ok(text.parse()?)).collect()
+}
+
+/// Changes records in the file of a store that no agent holds: a value puts, none deletes. Nothing
+/// looks at the values, so this is also how a bad record comes in behind an agent's back.
+///
+/// # Errors
+/// The store is held by somebody, or refuses.
+pub fn change_store(path: &Path, changes: &[(&str, Option<&str>)]) -> Result<(), SceneError> {
+    let changes = changes.iter().map(|(key, value)| {
+        let key = (*key).to_owned();
+        match value {
+            Some(value) => Change::Put {
+                key,
+                value: value.as_bytes().to_vec().into(),
+            },
+            None => Change::Delete { key },
+        }
+    });
+    let changes = changes.collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.map_err(SceneError::Runtime)?;
+    let store = EmbeddedStore::open(path)?;
+    runtime.block_on(store.commit(changes, Precondition::Any))?;
+    Ok(())
 }
 
 fn start_gateway(

@@ -11,7 +11,7 @@ const LOCAL: u32 = 255;
 /// What a node's kernel holds that forwards or steers packets, each as a line, sorted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelState {
-    /// Links: name, kind, MAC, MTU, whether up, alias.
+    /// Links: name, kind, MAC (not of bridges), MTU, whether up, alias.
     pub links: Vec<String>,
     /// Routes of all tables but those of the kernel's own.
     pub routes: Vec<String>,
@@ -34,26 +34,36 @@ impl KernelState {
 
     fn dump(socket: &mut netlink::Socket) -> Result<Self, netlink::Error> {
         let links = socket.links()?;
+        // A device that was made anew has another index: tell it by its name.
+        let named = |line: String| {
+            links.iter().fold(line, |line, link| {
+                line.replace(
+                    &format!("ifindex: {},", link.index),
+                    &format!("dev: {},", link.name),
+                )
+            })
+        };
         let mut neighbours = Vec::new();
         for link in &links {
             let here = socket.neighbours(link.index)?;
-            let permanent = here.iter().filter(|n| n.permanent);
-            neighbours.extend(permanent.map(|n| format!("{}: {n:?}", link.name)));
+            let permanent = here.iter().filter(|neighbour| neighbour.permanent);
+            neighbours.extend(permanent.map(|neighbour| named(format!("{neighbour:?}"))));
         }
-        let links = links.iter().map(|link| {
-            let alias = link.alias.as_deref().unwrap_or_default();
-            let (kind, mac) = (link.kind.as_deref().unwrap_or_default(), link.mac);
-            format!(
-                "{} {kind} {mac:?} mtu {} up {} {alias}",
-                link.name, link.mtu, link.up
-            )
-        });
         let routes = socket.routes(&RouteFilter::default())?;
         let routes = routes.iter().filter(|route| route.table != LOCAL);
         let rules = socket.rules(None)?;
         Ok(Self {
-            links: sorted(links),
-            routes: sorted(routes.map(|route| format!("{route:?}"))),
+            links: sorted(links.iter().map(|link| {
+                let alias = link.alias.as_deref().unwrap_or_default();
+                let kind = link.kind.as_deref().unwrap_or_default();
+                // The kernel draws a bridge's MAC.
+                let mac = link.mac.filter(|_| kind != "bridge");
+                format!(
+                    "{} {kind} {mac:?} mtu {} up {} {alias}",
+                    link.name, link.mtu, link.up
+                )
+            })),
+            routes: sorted(routes.map(|route| named(format!("{route:?}")))),
             rules: sorted(rules.iter().map(|rule| format!("{rule:?}"))),
             neighbours: sorted(neighbours),
         })

@@ -1,0 +1,165 @@
+//! The agent ends, in every way, and comes back: no packet is lost and nothing in the kernel moves.
+
+use interop::enter::{self, Lab, Outcome};
+use interop::gateway::{Gateway, GatewayError};
+use interop::peer::family_of;
+use interop::scene::{OFFICE, OWN_PROTOCOL, Scene, WEB, change_store};
+use interop::topology::plan;
+use interop::wait::eventually;
+use ipnet::IpNet;
+use netlink::RouteFilter;
+use serde_json::Value;
+
+use super::{Failure, SOON, Traffic};
+
+#[test]
+fn kill_minus_nine_loses_no_packet_and_moves_nothing() {
+    enter::test(|lab| ends_and_comes_back(lab, Gateway::kill));
+}
+
+#[test]
+fn stop_and_start_loses_no_packet_and_moves_nothing() {
+    enter::test(|lab| ends_and_comes_back(lab, Gateway::stop));
+}
+
+fn ends_and_comes_back(lab: &Lab, end: fn(&mut Gateway) -> Result<(), GatewayError>) -> Outcome {
+    let mut scene = Scene::start(lab, 1)?;
+    scene.link("web", "office", &OFFICE)?;
+    let before = scene.kernel()?;
+    let traffic = Traffic::start(&scene)?;
+    // The second time shows that a restart leaves nothing behind that the next one stumbles over.
+    for round in 1..=2 {
+        traffic.go_on(250)?;
+        end(&mut scene.gateway)?;
+        await_routes(&scene, true)?;
+        traffic.go_on(250)?;
+        assert_eq!(
+            before.difference(&scene.kernel()?),
+            "",
+            "while the agent is away"
+        );
+
+        scene.gateway.start()?;
+        let status = await_back(&scene)?;
+        println!("round {round}: back with {}", status["plane"]);
+        assert_eq!(status["plane"]["last_resync_operations"], 0, "{status}");
+        assert_eq!(
+            status["plane"]["operations"], 0,
+            "nothing was written at all: {status}"
+        );
+        assert_eq!(before.difference(&scene.kernel()?), "", "after the restart");
+        traffic.go_on(250)?;
+    }
+    traffic.was_perfect();
+    let drops = scene.drops()?;
+    assert!(drops.values().all(|dropped| *dropped == 0), "{drops:?}");
+    Ok(())
+}
+
+/// Waits until the router has every subnet of the VPC, kept as stale or fresh.
+fn await_routes(scene: &Scene, stale: bool) -> Result<(), Failure> {
+    for subnet in WEB {
+        let subnet: IpNet = subnet.parse()?;
+        for router in &scene.routers {
+            let what = format!("{subnet} at {}, stale: {stale}", router.config().name);
+            eventually(what, SOON, || match router.routes(family_of(subnet)) {
+                Ok(routes)
+                    if routes
+                        .iter()
+                        .any(|r| r.prefix == subnet && r.stale == stale) =>
+                {
+                    Ok(())
+                }
+                Ok(routes) => Err(format!("{routes:?}")),
+                Err(error) => Err(error.to_string()),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until a restarted agent is where it was: sessions up, routes fresh, all tables heard.
+fn await_back(scene: &Scene) -> Result<Value, Failure> {
+    for router in &scene.routers {
+        router.await_established(plan::GATEWAY4.into(), SOON)?;
+    }
+    await_routes(scene, false)?;
+    eventually("the agent has heard the routers", SOON, || {
+        match scene.gateway.json(["routes"]) {
+            Ok(routes) => {
+                let learned = |net: &&str| {
+                    let all = routes.as_array().into_iter().flatten();
+                    all.filter(|r| r["direction"] == "learned")
+                        .any(|r| r["prefix"] == **net)
+                };
+                match OFFICE.iter().all(|net| learned(&net)) {
+                    true => Ok(()),
+                    false => Err(routes.to_string()),
+                }
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    })?;
+    Ok(scene.gateway.await_settled(SOON)?)
+}
+
+#[test]
+fn what_changed_while_it_was_away_is_all_that_a_restart_applies() {
+    enter::test(|lab| {
+        let mut scene = Scene::start(lab, 1)?;
+        scene.link("web", "office", &OFFICE)?;
+        let traffic = Traffic::start(&scene)?;
+        traffic.go_on(100)?;
+        let before = scene.kernel()?;
+        scene.gateway.stop()?;
+        change_store(
+            &scene.gateway.config.store.path,
+            &[
+                // A VM on another host, one more, and one gone; each has an address a family.
+                (
+                    "vms/web/web-2",
+                    Some(
+                        r#"{"addrs":["10.1.0.12","fd00:1::12"],"mac":"02:00:00:01:00:12","vtep":"172.16.0.13"}"#,
+                    ),
+                ),
+                (
+                    "vms/web/web-3",
+                    Some(
+                        r#"{"addrs":["10.1.0.13","fd00:1::13"],"mac":"02:00:00:01:00:13","vtep":"172.16.0.11"}"#,
+                    ),
+                ),
+                ("vms/db/db-1", None),
+            ],
+        )?;
+        scene.gateway.start()?;
+        let status = await_back(&scene)?;
+        let difference = before.difference(&scene.kernel()?);
+        println!("{}\n{difference}", status["plane"]);
+        // Two routes replaced; two routes and a neighbour new; two routes and a neighbour gone.
+        assert_eq!(status["plane"]["operations"], 8, "{status}");
+        let gone = difference
+            .lines()
+            .filter(|line| line.starts_with('-'))
+            .count();
+        let new = difference
+            .lines()
+            .filter(|line| line.starts_with('+'))
+            .count();
+        assert_eq!((gone, new), (5, 5), "{difference}");
+        traffic.go_on(100)?;
+        traffic.was_perfect();
+        let routes = scene.region.gateway().netlink().routes(&RouteFilter {
+            protocol: Some(OWN_PROTOCOL),
+            ..RouteFilter::default()
+        })?;
+        let to = |prefix: &str| {
+            routes
+                .iter()
+                .filter(|r| r.prefix.to_string() == prefix)
+                .count()
+        };
+        // 10.1.1.21 is still there in the other CCSI.
+        assert_eq!((to("10.1.0.13/32"), to("10.1.1.21/32")), (1, 1));
+        Ok(())
+    });
+}
