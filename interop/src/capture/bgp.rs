@@ -1,5 +1,5 @@
-//! The BGP messages in captured frames, found by their marker. No more is read of them than a type
-//! and, of a NOTIFICATION, what it says: the dissecting is for `tshark`.
+//! The BGP messages in captured frames, found by their marker. No more is read of them than their
+//! type: the dissecting is for `tshark`.
 
 use std::net::IpAddr;
 
@@ -10,11 +10,25 @@ use super::packet::{Content, Frame};
 const MARKER: [u8; 16] = [0xff; 16];
 /// Marker, length and type, in octets.
 const HEADER: usize = 19;
-const NOTIFICATION: u8 = 3;
+/// The type of an UPDATE.
+pub const UPDATE: u8 = 2;
+/// The type of a NOTIFICATION.
+pub const NOTIFICATION: u8 = 3;
 
-/// The NOTIFICATIONs among the frames, in order: who sent it, error code and subcode. One that TCP
-/// sent again is there again.
-pub fn notifications(frames: &Frames) -> Vec<(IpAddr, u8, u8)> {
+/// A message as it was seen on the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Who sent it.
+    pub from: IpAddr,
+    /// Its type (RFC 4271 section 4.1).
+    pub kind: u8,
+    /// What follows the header.
+    pub body: Vec<u8>,
+}
+
+/// The messages in the frames, in order. One that TCP sent again is there again; one that is spread
+/// over several segments is not there.
+pub fn messages(frames: &Frames) -> Vec<Message> {
     let mut found = Vec::new();
     for captured in &frames.raw {
         let Ok(Frame {
@@ -24,17 +38,27 @@ pub fn notifications(frames: &Frames) -> Vec<(IpAddr, u8, u8)> {
         else {
             continue;
         };
-        for message in messages(&captured.bytes) {
-            if let [NOTIFICATION, code, subcode, ..] = message[HEADER - 1..] {
-                found.push((ip.source, code, subcode));
-            }
-        }
+        found.extend(split(&captured.bytes).into_iter().map(|message| Message {
+            from: ip.source,
+            kind: message[HEADER - 1],
+            body: message[HEADER..].to_vec(),
+        }));
     }
     found
 }
 
+/// The NOTIFICATIONs among the [`messages`]: who sent it, error code and subcode.
+pub fn notifications(frames: &Frames) -> Vec<(IpAddr, u8, u8)> {
+    let all = messages(frames).into_iter();
+    all.filter_map(|message| match (message.kind, &message.body[..]) {
+        (NOTIFICATION, [code, subcode, ..]) => Some((message.from, *code, *subcode)),
+        _ => None,
+    })
+    .collect()
+}
+
 /// The messages that begin in these octets and end in them.
-fn messages(octets: &[u8]) -> Vec<&[u8]> {
+fn split(octets: &[u8]) -> Vec<&[u8]> {
     let mut found = Vec::new();
     let mut rest = octets;
     while let Some(start) = rest.windows(MARKER.len()).position(|w| w == MARKER) {
@@ -73,8 +97,8 @@ mod tests {
             &MARKER[..3],
         ]
         .concat();
-        assert_eq!(messages(&octets), [&keepalive[..], &notification[..]]);
+        assert_eq!(split(&octets), [&keepalive[..], &notification[..]]);
         let cut_off = &keepalive[..HEADER - 1];
-        assert_eq!(messages(cut_off).len(), 0);
+        assert_eq!(split(cut_off).len(), 0);
     }
 }

@@ -3,8 +3,11 @@
 //! To make it certain, nothing gets through until both have sent a SYN; then both programs are
 //! held while their kernels complete both handshakes, and let go together.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use interop::capture::Capture;
+use interop::capture::bgp::notifications;
 use interop::enter::{Lab, Outcome};
 use interop::peer::Daemon;
 use interop::topology::{IDC, plan};
@@ -23,20 +26,34 @@ const WATCHED: Duration = Duration::from_secs(2);
 
 /// The router has the higher BGP identifier: its connection is kept.
 fn lower_identifier(lab: &Lab, daemon: Daemon) -> Outcome {
-    let mut here = collide(lab, daemon, plan::GATEWAY4)?;
-    one_remains(&mut here)?;
-    Ok(())
+    collide(lab, daemon, plan::GATEWAY4, true)
 }
 
 /// We have the higher BGP identifier: our connection is kept.
 fn higher_identifier(lab: &Lab, daemon: Daemon) -> Outcome {
-    let mut here = collide(lab, daemon, plan::idc4(200))?;
+    collide(lab, daemon, plan::idc4(200), false)
+}
+
+fn collide(lab: &Lab, daemon: Daemon, router_id: Ipv4Addr, routers_is_kept: bool) -> Outcome {
+    let (mut here, capture) = connect_both(lab, daemon, router_id)?;
     one_remains(&mut here)?;
+    // GoBGP has no collision detection: it closes what comes while it waits for an OPEN, and a later
+    // attempt, without collision, brings the session.
+    if daemon != Daemon::Gobgp {
+        assert_eq!(here.router_connected()?, routers_is_kept);
+        let told = notifications(&capture.stop());
+        let collision = |(_, code, subcode): &(_, u8, u8)| (*code, *subcode) == (6, 7);
+        assert!(told.iter().any(collision), "code and subcode: {told:?}");
+    }
     Ok(())
 }
 
 /// Ends with both sides having two connections to tell between.
-fn collide(lab: &Lab, daemon: Daemon, router_id: std::net::Ipv4Addr) -> Result<Encounter, Failure> {
+fn connect_both(
+    lab: &Lab,
+    daemon: Daemon,
+    router_id: Ipv4Addr,
+) -> Result<(Encounter, Capture), Failure> {
     let terms = Terms {
         // One attempt only: the SYN is sent again by the kernel.
         peer: |peer| peer.connect_retry = 60.0,
@@ -51,6 +68,7 @@ fn collide(lab: &Lab, daemon: Daemon, router_id: std::net::Ipv4Addr) -> Result<E
     let [Some(gateway), Some(router)] = macs else {
         return Err("a veth without a MAC".into());
     };
+    let capture = here.capture()?;
     point_at(&mut here, NOWHERE, NOWHERE)?;
     here.start()?;
     here.await_connections("gw", "SYN-SENT", 1)?;
@@ -70,7 +88,7 @@ fn collide(lab: &Lab, daemon: Daemon, router_id: std::net::Ipv4Addr) -> Result<E
     }
     here.gateway.agent()?.signal(Signal::SIGCONT)?;
     here.router().thaw()?;
-    Ok(here)
+    Ok((here, capture))
 }
 
 /// Sets the MACs that the gateway takes for the router's, and the router for the gateway's.
@@ -99,7 +117,6 @@ fn one_remains(here: &mut Encounter) -> Result<(), Failure> {
         assert_eq!(here.connection()?, before);
         assert_eq!(here.peer(0)?["sessions"], 1);
     }
-    eprintln!("router_connected {}", here.router_connected()?);
     for node in ["gw", ROUTER] {
         here.await_connections(node, "ESTAB", 1)?;
     }

@@ -1,41 +1,14 @@
 //! Everything that we say in the life of a session, as Wireshark's dissector reads it.
 
-use std::collections::BTreeMap;
-
-use interop::capture::tshark;
+use interop::capture::bgp::{Message, UPDATE, messages};
+use interop::capture::{Capture, tshark};
 use interop::enter::{Lab, Outcome};
 use interop::peer::Daemon;
 use interop::topology::plan;
 
-use super::encounter::{Encounter, Terms, becomes, is_established};
+use super::encounter::{Encounter, Failure, Terms, becomes, is_established};
 
 with_each_router![dissected];
-
-/// What is read of our frames.
-const FIELDS: [&str; 22] = [
-    "bgp.type",
-    "bgp.open.version",
-    "bgp.open.myas",
-    "bgp.open.holdtime",
-    "bgp.open.identifier",
-    "bgp.cap.type",
-    "bgp.cap.mp.afi",
-    "bgp.cap.mp.safi",
-    "bgp.cap.4as",
-    "bgp.cap.gr.timers.restart_time",
-    "bgp.update.path_attribute.type_code",
-    "bgp.update.path_attribute.origin",
-    "bgp.update.path_attribute.as_path_segment.as4",
-    "bgp.update.path_attribute.next_hop",
-    "bgp.update.path_attribute.mp_reach_nlri.afi",
-    "bgp.update.path_attribute.mp_reach_nlri.next_hop.ipv6",
-    "bgp.update.path_attribute.mp_unreach_nlri.afi",
-    "bgp.nlri_prefix",
-    "bgp.withdrawn_prefix",
-    "bgp.mp_reach_nlri_ipv6_prefix",
-    "bgp.mp_unreach_nlri_ipv6_prefix",
-    "bgp.notify.major_error",
-];
 
 /// A session with all we can say: OPEN, KEEPALIVE, End-of-RIB, announcements, the answer to a
 /// ROUTE-REFRESH, withdrawals, NOTIFICATION.
@@ -50,27 +23,19 @@ fn dissected(lab: &Lab, daemon: Daemon) -> Outcome {
     here.await_sessions()?;
     here.link()?;
     here.expect_announced()?;
-    if std::env::var("DBG").is_ok() {
-        here.expect_learned()?;
-        capture.stop().write(std::path::Path::new("/tmp/h7.pcap"))?;
-        return Ok(());
-    }
 
-    let told = |here: &Encounter| {
-        Ok::<_, super::encounter::Failure>(here.peer(0)?["messages_out"].as_u64())
-    };
-    let before = told(&here)?;
+    // GoBGP's command line has no way to send a ROUTE-REFRESH.
     let gateway = here.gateway_address().to_string();
-    let refresh: &[&str] = match daemon {
-        Daemon::Bird => &["reload", "in", "peer_gw"],
-        Daemon::Gobgp => &["neighbor", &gateway, "softresetin"],
-        Daemon::Frr => &["clear", "bgp", &gateway, "soft", "in"],
+    let refresh: Option<&[&str]> = match daemon {
+        Daemon::Bird => Some(&["reload", "in", "peer_gw"]),
+        Daemon::Frr => Some(&["clear", "bgp", &gateway, "soft", "in"]),
+        Daemon::Gobgp => None,
     };
-    here.router().cli(refresh)?;
-    becomes("we have said more", || {
-        let now = told(&here)?;
-        Ok((now < before.map(|count| count + 2)).then(|| format!("{now:?} messages")))
-    })?;
+    if let Some(words) = refresh {
+        await_updates(&capture, 4)?;
+        here.router().cli(words)?;
+        await_updates(&capture, 6)?;
+    }
     here.unlink()?;
     here.expect_not_announced()?;
     here.router().freeze()?;
@@ -82,14 +47,80 @@ fn dissected(lab: &Lab, daemon: Daemon) -> Outcome {
     frames.write(&pcap)?;
     let ours = format!("bgp && ip.src == {}", plan::GATEWAY4);
     assert_eq!(tshark::complaints(&pcap, &ours)?, []);
-    let rows = tshark::fields(&pcap, &ours, &FIELDS)?;
-    let mut seen: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for row in &rows {
-        for (name, values) in FIELDS.iter().zip(row) {
-            let values = values.split(',').filter(|value| !value.is_empty());
-            seen.entry(name).or_default().extend(values);
-        }
+    let told = if refresh.is_some() { 2 } else { 1 };
+    let expected: [(&str, Vec<&str>); _] = [
+        ("bgp.open.version", vec!["4"]),
+        ("bgp.open.myas", vec!["65001"]),
+        ("bgp.open.holdtime", vec!["3"]),
+        ("bgp.open.identifier", vec!["10.99.0.1"]),
+        // Multiprotocol twice, route refresh, graceful restart, 4-octet AS.
+        ("bgp.cap.type", vec!["1", "1", "2", "64", "65"]),
+        ("bgp.cap.mp.afi", vec!["1", "2"]),
+        ("bgp.cap.mp.safi", vec!["1", "1"]),
+        ("bgp.cap.4as", vec!["65001"]),
+        ("bgp.cap.gr.timers.restart_time", vec!["120"]),
+        ("bgp.nlri_prefix", vec!["192.168.10.0"; told]),
+        ("bgp.mp_reach_nlri_ipv6_prefix", vec!["fd10:10::"; told]),
+        ("bgp.withdrawn_prefix", vec!["192.168.10.0"]),
+        ("bgp.mp_unreach_nlri_ipv6_prefix", vec!["fd10:10::"]),
+        ("bgp.update.path_attribute.origin", vec!["0"; 2 * told]),
+        (
+            "bgp.update.path_attribute.as_path_segment.type",
+            vec!["2"; 2 * told],
+        ),
+        (
+            "bgp.update.path_attribute.as_path_segment.as4",
+            vec!["65001"; 2 * told],
+        ),
+        (
+            "bgp.update.path_attribute.next_hop",
+            vec!["10.99.0.1"; told],
+        ),
+        (
+            "bgp.update.path_attribute.mp_reach_nlri.afi",
+            vec!["2"; told],
+        ),
+        (
+            "bgp.update.path_attribute.mp_reach_nlri.next_hop.ipv6",
+            vec!["fd99::1"; told],
+        ),
+        // One of them is End-of-RIB.
+        (
+            "bgp.update.path_attribute.mp_unreach_nlri.afi",
+            vec!["2"; 2],
+        ),
+        ("bgp.notify.major_error", vec!["4"]),
+    ];
+    let names: Vec<&str> = expected
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(["bgp.type"])
+        .collect();
+    let rows = tshark::fields(&pcap, &ours, &names)?;
+    let values = |column: usize| -> Vec<&str> {
+        let of_frames = rows.iter().map(|row| row[column].as_str());
+        of_frames
+            .flat_map(|values| values.split(','))
+            .filter(|value| !value.is_empty())
+            .collect()
+    };
+    for (column, (name, expected)) in expected.iter().enumerate() {
+        assert_eq!(values(column), *expected, "{name} in {rows:#?}");
     }
-    eprintln!("{seen:#?}");
+    // End-of-RIB and withdrawals are two each, like each telling.
+    let mut types = values(names.len() - 1);
+    types.retain(|kind| *kind != "4");
+    let updates = vec!["2"; 4 + 2 * told];
+    assert_eq!(types, [&["1"], &updates[..], &["3"]].concat());
     Ok(())
+}
+
+/// Waits until this many UPDATEs of ours were seen.
+fn await_updates(capture: &Capture, count: usize) -> Result<(), Failure> {
+    Ok(becomes(format!("{count} UPDATEs of ours"), || {
+        let messages = messages(&capture.so_far());
+        let ours = |message: &&Message| message.kind == UPDATE && message.from == plan::GATEWAY4;
+        let seen = messages.iter().filter(ours).count();
+        Ok((seen < count).then(|| format!("{seen}: {messages:?}")))
+    })?)
 }
