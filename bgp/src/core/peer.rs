@@ -327,6 +327,8 @@ impl Peer {
     /// RFC 4271 section 6.8, for the connection on which an OPEN has just arrived. The winner
     /// follows from identifiers and from who opened it, so both sides come to the same result. As
     /// long as the winner has not been heard, a loser that was may live: the winner may be dead.
+    /// (If the loser gets established on one side just before the winner is heard on the other,
+    /// both are lost. The RFC accepts that, and so do we: the next attempt is a second away.)
     fn resolve_collision(
         &mut self,
         which: Which,
