@@ -11,10 +11,10 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::config::{ConfigError, PeerName, SpeakerConfig};
-use crate::event::{Advertised, Announcement, Event, Path, PeerStatus, RouteChange};
+use crate::config::{ConfigError, SpeakerConfig};
+use crate::event::Announcement;
 use crate::fsm::negotiate::Local;
-use crate::fsm::{self, Jitter, State};
+use crate::fsm::{self, Jitter};
 use crate::rib::attributes::{Interner, RouteAttributes};
 use crate::rib::select::{PeerIndex, Source};
 use crate::rib::table::{Change, Table};
@@ -26,6 +26,7 @@ mod journal;
 mod peer;
 mod session;
 mod status;
+mod view;
 
 pub use connection::ConnectionId;
 pub use session::Flush;
@@ -358,86 +359,6 @@ impl Core {
         }
     }
 
-    /// What has happened since the last call, in order. A prefix that changed several times
-    /// appears once, as it is now.
-    pub fn take_events(&mut self) -> Vec<Event> {
-        let mut journal = self.journal.take();
-        let events = journal.drain(..).map(|entry| match entry {
-            journal::Entry::Event(event) => event,
-            journal::Entry::Prefix(prefix) => Event::Route(self.route(prefix)),
-        });
-        events.collect()
-    }
-
-    /// Whether [`Core::take_events`] will be called; if not, events are not kept.
-    pub fn observe(&mut self, observed: bool) {
-        self.journal.observe(observed);
-    }
-
-    /// The current state as events, [`Event::Synced`] last.
-    pub fn current_state(&self) -> Vec<Event> {
-        let peers = self.peers.iter().map(Peer::state_event);
-        let routes = self.routes().into_iter().map(Event::Route);
-        let ends = self.peers.iter().flat_map(Peer::end_of_rib_events);
-        peers
-            .chain(routes)
-            .chain(ends)
-            .chain([Event::Synced])
-            .collect()
-    }
-
-    /// The state of every peer, in the order of the configuration.
-    pub fn peers(&self, now: Instant) -> Vec<PeerStatus> {
-        self.peers
-            .iter()
-            .map(|peer| peer.status(&self.rib.table, self.rib.deferred, now))
-            .collect()
-    }
-
-    /// Every prefix with learned paths in use.
-    pub fn routes(&self) -> Vec<RouteChange> {
-        let prefixes = self.rib.table.prefixes();
-        prefixes
-            .map(|prefix| self.route(prefix))
-            .filter(|route| !route.paths.is_empty())
-            .collect()
-    }
-
-    /// What each peer with an established session has been told.
-    pub fn advertised(&self) -> Advertised {
-        self.peers.iter().filter_map(Peer::advertised).collect()
-    }
-
-    /// Accepted routes of one peer, and the prefixes of its refused ones.
-    pub fn received_from(&self, name: &str) -> Vec<(Prefix, Option<RouteAttributes>)> {
-        let Some(peer) = self.peers.iter().find(|peer| peer.config.name == *name) else {
-            return Vec::new();
-        };
-        let source = Source::Peer(peer.index);
-        let accepted = Family::ALL.into_iter().flat_map(|family| {
-            let routes = self.rib.table.prefixes_from(family, source);
-            routes.map(|(prefix, attributes)| (prefix, Some((**attributes).clone())))
-        });
-        let refused = peer.refusals().map(|prefix| (prefix, None));
-        let mut routes: Vec<_> = accepted.chain(refused).collect();
-        routes.sort_by_key(|(prefix, _)| *prefix);
-        routes
-    }
-
-    /// How many connections came from nowhere that is configured, or for a peer that is
-    /// administratively down.
-    pub fn refused_connections(&self) -> u64 {
-        self.refused
-    }
-
-    /// The state of a session.
-    pub fn state(&self, name: &str) -> Option<State> {
-        self.peers
-            .iter()
-            .find(|peer| peer.config.name == *name)
-            .map(Peer::state)
-    }
-
     /// What has to leave before every peer knows what it is to know now.
     pub fn flush(&self) -> Flush {
         let waiting = self
@@ -462,30 +383,6 @@ impl Core {
                 .get_mut(waiting.connection.peer_index())
                 .is_some_and(|peer| !peer.is_flushed(waiting, deferred, &mut unacknowledged))
         });
-    }
-
-    /// The peer a connection belongs to.
-    pub fn peer_name(&self, connection: ConnectionId) -> Option<&PeerName> {
-        self.peers
-            .get(connection.peer_index())
-            .map(|peer| &peer.config.name)
-    }
-
-    fn route(&self, prefix: Prefix) -> RouteChange {
-        let paths = self.rib.table.used(&prefix).iter().filter_map(|path| {
-            let Source::Peer(peer) = path.source else {
-                return None;
-            };
-            Some(Path {
-                peer: self.peers.get(peer.0 as usize)?.config.name.clone(),
-                next_hop: path.attributes.next_hop.addr(),
-                attributes: path.attributes.clone(),
-            })
-        });
-        RouteChange {
-            prefix,
-            paths: paths.collect(),
-        }
     }
 
     fn step_peer(&mut self, index: usize, event: fsm::Event) {

@@ -1,6 +1,39 @@
 //! A BGP-4 speaker: a sans-IO protocol core and a thin tokio shell around it.
 //!
 //! Knows nothing of VPCs, kernels or routing tables outside BGP.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use bgp::{Announcement, Event, ExportPolicy, ImportPolicy, PeerConfig, Speaker, SpeakerConfig, Stop};
+//!
+//! let router = PeerConfig {
+//!     import: ImportPolicy::All,
+//!     export: ExportPolicy::Local,
+//!     ..PeerConfig::new("idc1".parse()?, "10.99.0.2".parse()?, 65002)
+//! };
+//! let speaker = Speaker::start(SpeakerConfig {
+//!     asn: 65001,
+//!     router_id: "10.99.0.1".parse()?,
+//!     listen: vec!["10.99.0.1:179".parse()?],
+//!     multipath: Default::default(),
+//!     graceful_restart: None,
+//!     peers: vec![router],
+//! })?;
+//! speaker.announce(vec![Announcement::new("10.1.0.0/16".parse()?)]).await?;
+//! let mut subscription = speaker.subscribe();
+//! while let Some(event) = subscription.next().await {
+//!     if let Event::Route(route) = event {
+//!         tracing::info!(prefix = %route.prefix, paths = route.paths.len(), "learned");
+//!     }
+//! }
+//! speaker.stop(Stop::Cease(None)).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! From the ground up: [`wire`] (octets and messages), [`policy`], [`config`], [`fsm`] (one
+//! connection), [`rib`] (the tables), [`core`] (all of it, still without sockets or clock), and
+//! [`speaker`] (the tokio shell).
 
 pub mod config;
 pub mod core;

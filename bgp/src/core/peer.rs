@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use tracing::{debug, info, warn};
 
 use super::connection::{Connection, ConnectionId};
 use super::session::Session;
@@ -38,6 +39,7 @@ pub(super) struct Peer {
     pub(super) since: Instant,
     pub(super) sessions: u64,
     pub(super) last_error: Option<Failure>,
+    logged: Option<String>,
     actions: Vec<Action>,
 }
 
@@ -117,6 +119,7 @@ impl Peer {
             since: now,
             sessions: 0,
             last_error: None,
+            logged: None,
             actions: Vec::new(),
         }
     }
@@ -514,11 +517,31 @@ impl Peer {
             }
             self.reported = state;
         }
+        self.log(state, failure.as_deref());
         let mut event = self.state_event();
         if let Event::PeerState { error, .. } = &mut event {
             *error = failure;
         }
         Some(event)
+    }
+
+    /// A peer that stays away fails every few seconds in the same way: that is said once.
+    fn log(&mut self, state: State, failure: Option<&str>) {
+        let peer = &self.config.name;
+        match failure {
+            Some(error) if self.logged.as_deref() == Some(error) => {
+                debug!(%peer, %state, error, "still no session");
+            }
+            Some(error) => {
+                warn!(%peer, %state, error, "no session");
+                self.logged = Some(error.to_owned());
+            }
+            None if state == State::Established => {
+                info!(%peer, "session established");
+                self.logged = None;
+            }
+            None => debug!(%peer, %state, "session"),
+        }
     }
 
     /// The state as an event.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{GracefulRestart, Multipath, PeerConfig};
+use crate::event::{Event, RouteChange};
+use crate::fsm::State;
 use crate::policy::{ExportPolicy, ImportPolicy};
 use crate::wire::{
     AfiSafi, AsPath, Attributes, Capability, Community, MpReach, Open, Origin, RouteRefresh,

@@ -93,6 +93,8 @@ impl ExportContext {
 
 /// Changes taken up at once: so many are grouped by attributes.
 const WINDOW: usize = 8192;
+/// Different attributes taken up at once: each is a message at least, of up to 4096 octets.
+const GROUPS: usize = 2048;
 
 /// The sending side of one session: what the peer knows, and what it does not know yet.
 #[derive(Debug, Default)]
@@ -194,7 +196,7 @@ impl AdjRibOut {
             .count()
     }
 
-    /// Whether a call of [`AdjRibOut::write`] would write something.
+    /// Whether there is something to write: a change, or an End-of-RIB.
     pub fn has_work(&self) -> bool {
         !self.waiting.is_empty() || self.end_of_rib.iter().any(Option::is_some)
     }
@@ -231,6 +233,7 @@ impl AdjRibOut {
         let mut batch = Batch::default();
         let mut taken = 0;
         while taken < WINDOW
+            && batch.groups.len() < GROUPS
             && let Some((number, prefix)) = self.queue.pop_front()
         {
             if !is_waiting(&self.waiting, number, &prefix) {
