@@ -120,9 +120,7 @@ pub enum EnterError {
     #[error("cannot run `unshare` (package util-linux)")]
     Unshare(#[source] io::Error),
     /// The kernel or the distribution refuses to make the namespaces.
-    #[error(
-        "cannot make the lab's namespaces as uid {uid}: {reason}; run it as root (`sudo`) instead"
-    )]
+    #[error("cannot make the lab's namespaces as uid {uid}: {reason}")]
     Refused {
         /// The real uid that tried.
         uid: u32,
@@ -562,6 +560,9 @@ fn has_subordinate_ids() -> bool {
         && granted("/etc/subgid")
 }
 
+/// What an ordinary user can do about it.
+const AS_ROOT: &str = "run it as root (`sudo`) instead";
+
 /// The setting of this machine that keeps an unprivileged user from making namespaces.
 fn restriction() -> String {
     let setting = |path: &str| {
@@ -580,14 +581,14 @@ fn restriction() -> String {
     ];
     for (path, value) in restrictions {
         if !root && setting(path).as_deref() == Some(value) {
-            return format!("unprivileged user namespaces are off ({path} is {value})");
+            return format!("unprivileged user namespaces are off ({path} is {value}); {AS_ROOT}");
         }
     }
     if root {
-        "this root may not make namespaces (CAP_SYS_ADMIN is missing, as in a plain container); \
-         unshare's own words are above"
+        "unshare's own words are above; this root seems to lack CAP_SYS_ADMIN, as in a plain \
+         container: add it (docker run --cap-add SYS_ADMIN), or run on the host"
             .to_owned()
     } else {
-        "unshare's own words are above".to_owned()
+        format!("unshare's own words are above; {AS_ROOT}")
     }
 }

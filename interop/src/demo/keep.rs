@@ -33,11 +33,11 @@ pub(super) fn invite(lab: &Lab, scene: &Scene) -> Result<Vec<String>, Failure> {
     accustom(scene)?;
     let script = script.display();
     let who = match runs_as_root()? {
-        true => ", as root",
-        false => "",
+        true => "root",
+        false => "the same user",
     };
     let mut lines = vec![format!(
-        "\nThe lab stays up until Ctrl-C. A shell in any node of it, from another terminal{who}:"
+        "\nThe lab stays up until Ctrl-C. A shell in any node, from another terminal, as {who}:"
     )];
     for (node, what) in NODES {
         lines.push(format!("  sh {script} {node:<12} # {what}"));

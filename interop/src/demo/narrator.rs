@@ -176,19 +176,17 @@ impl Narrator {
 
 /// A line broken at blanks so that it fits into the width, with `indent` columns taken already.
 fn broken(line: &str, indent: usize) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    for word in line.split(' ') {
-        let last = parts.len() - 1;
-        let part = &mut parts[last];
-        if !part.is_empty() && indent + part.len() + 1 + word.len() > WIDTH {
-            parts.push(word.to_owned());
-            continue;
-        }
-        if !part.is_empty() {
+    let mut parts = Vec::new();
+    let mut part = String::new();
+    for (index, word) in line.split(' ').enumerate() {
+        if !part.trim().is_empty() && indent + part.len() + 1 + word.len() > WIDTH {
+            parts.push(std::mem::take(&mut part));
+        } else if index > 0 {
             part.push(' ');
         }
         part.push_str(word);
     }
+    parts.push(part);
     parts
 }
 
@@ -204,6 +202,7 @@ mod tests {
         assert!(parts.iter().all(|part| INDENT + part.len() <= WIDTH));
         assert_eq!(parts.join(" "), long.trim());
         assert_eq!(broken("short", INDENT), ["short"]);
+        assert_eq!(broken("  two  gaps", INDENT), ["  two  gaps"]);
         let endless = "x".repeat(200);
         assert_eq!(broken(&endless, INDENT), [endless]);
     }
