@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,7 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
         None,
     )?;
     let socket = api::socket::bind(&config.admin_socket)?;
+    let _unbind = Unbind(&config.admin_socket);
     let store = Arc::new(EmbeddedStore::open(&config.store.path)?);
     let plane = PlaneHandle::spawn(choose_plane(&config.plane))?;
     let adopted = plane.prepare().await?.adopted;
@@ -111,10 +113,18 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     }
     // No Cease: routers that agreed to graceful restart keep our routes until we are back.
     speaker.stop(Stop::KeepForwarding).await;
-    if let Err(error) = std::fs::remove_file(&config.admin_socket) {
-        warn!(%error, "cannot remove the admin socket");
-    }
     outcome
+}
+
+/// Takes the admin socket out of the file system when the agent ends, also when it could not start.
+struct Unbind<'a>(&'a Path);
+
+impl Drop for Unbind<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(self.0) {
+            warn!(%error, "cannot remove the admin socket");
+        }
+    }
 }
 
 /// Takes everything of the plane out of the kernel. For when no agent runs.
@@ -124,11 +134,9 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
 pub fn remove_plane(config: &Config) -> Result<(), AgentError> {
     // Held until we are done: no agent starts meanwhile.
     let _socket = api::socket::bind(&config.admin_socket)?;
-    let removed = choose_plane(&config.plane)
-        .remove()
-        .map_err(OrderError::Plane);
-    std::fs::remove_file(&config.admin_socket)?;
-    Ok(removed?)
+    let _unbind = Unbind(&config.admin_socket);
+    let removed = choose_plane(&config.plane).remove();
+    Ok(removed.map_err(OrderError::Plane)?)
 }
 
 fn choose_plane(config: &PlaneConfig) -> Box<dyn crate::plane::Plane> {
