@@ -64,7 +64,7 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     )?;
     let socket = api::socket::bind(&config.admin_socket)?;
     let _unbind = Unbind(&config.admin_socket);
-    let store = Arc::new(EmbeddedStore::open(&config.store.path)?);
+    let store = Arc::new(open_store(&config.store.path)?);
     let plane = PlaneHandle::spawn(choose_plane(&config.plane))?;
     let adopted = plane.prepare().await?.adopted;
     info!(plane = plane.name(), adopted, "the plane is ready");
@@ -137,6 +137,18 @@ pub fn remove_plane(config: &Config) -> Result<(), AgentError> {
     let _unbind = Unbind(&config.admin_socket);
     let removed = choose_plane(&config.plane).remove();
     Ok(removed.map_err(OrderError::Plane)?)
+}
+
+/// Opens the store, in a folder that is made when this gateway starts for the first time.
+fn open_store(path: &Path) -> Result<EmbeddedStore, StoreError> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| StoreError::Io {
+            path: path.to_owned(),
+            action: "its folder cannot be made",
+            detail: error.to_string(),
+        })?;
+    }
+    EmbeddedStore::open(path)
 }
 
 fn choose_plane(config: &PlaneConfig) -> Box<dyn crate::plane::Plane> {
