@@ -165,6 +165,19 @@ impl Launch {
         self
     }
 
+    /// Run by another program, which gets `args` and then this command line: `setpriv`, `unshare`.
+    pub fn by<A: AsRef<OsStr>>(
+        mut self,
+        program: impl AsRef<OsStr>,
+        args: impl IntoIterator<Item = A>,
+    ) -> Self {
+        let own = std::mem::replace(&mut self.program, program.as_ref().to_owned());
+        let args = args.into_iter().map(|arg| arg.as_ref().to_owned());
+        let rest = std::mem::take(&mut self.args);
+        self.args = args.chain([own]).chain(rest).collect();
+        self
+    }
+
     /// Run in the network namespace of this descriptor rather than in the lab's outermost.
     pub fn in_namespace(mut self, namespace: impl AsFd) -> Self {
         self.namespace = Some(namespace.as_fd().try_clone_to_owned());

@@ -31,8 +31,16 @@ pub(crate) fn ensure(
         .links()
         .map_err(|error| failed("read the links", error))?;
     let named = |name: &str| links.iter().find(|link| link.name == name);
-    let mut changes = sysctl::host()?;
-
+    // All that can be refused by looking is refused before anything is changed.
+    if let Some(link) = named(&config.device) {
+        adoptable_vxlan(link, config)?;
+    }
+    for link in Reason::ALL
+        .iter()
+        .filter_map(|reason| named(reason.device()))
+    {
+        adoptable_drop(link)?;
+    }
     let mut idc = Vec::new();
     let addresses = socket
         .addresses()
@@ -42,7 +50,6 @@ pub(crate) fn ensure(
             name: name.clone(),
             field: "plane.idc_interfaces",
         })?;
-        changes += sysctl::idc(name)?;
         let subnets = addresses
             .iter()
             .filter(|a| a.ifindex == link.index)
@@ -64,6 +71,10 @@ pub(crate) fn ensure(
         });
     }
 
+    let mut changes = sysctl::host()?;
+    for name in &config.idc_interfaces {
+        changes += sysctl::idc(name)?;
+    }
     let mut drop_index = BTreeMap::new();
     for reason in Reason::ALL {
         let (link, changed) = drop_device(socket, named(reason.device()), reason)?;
@@ -83,6 +94,31 @@ pub(crate) fn ensure(
     Ok((host, changes))
 }
 
+/// Whether a device with the name of ours is the one that we made.
+fn adoptable_vxlan(link: &Link, config: &PlaneConfig) -> Result<(), PlaneError> {
+    if !link.vxlan.is_some_and(|vxlan| vxlan.external) {
+        return Err(foreign(link, "no external VXLAN device"));
+    }
+    // A run that died between making and marking it left it down and otherwise as we make it.
+    let half_made = link.alias.is_none() && !link.up && link.mac == Some(Mac(config.mac.bytes()));
+    if link.alias.as_deref() == Some(ALIAS) || half_made {
+        return Ok(());
+    }
+    Err(foreign(link, "an external VXLAN device of another owner"))
+}
+
+/// The same for a device that counts drops.
+fn adoptable_drop(link: &Link) -> Result<(), PlaneError> {
+    if link.kind.as_deref() != Some("bridge") {
+        return Err(foreign(link, "no bridge"));
+    }
+    let half_made = link.alias.is_none() && !link.up;
+    if link.alias.as_deref() == Some(ALIAS) || half_made {
+        return Ok(());
+    }
+    Err(foreign(link, "a bridge of another owner"))
+}
+
 fn vxlan_device(
     socket: &mut Socket,
     existing: Option<&Link>,
@@ -93,15 +129,7 @@ fn vxlan_device(
     let mut changes = 0;
     let mut existing = existing.cloned();
     if let Some(link) = &existing {
-        let external = link.vxlan.filter(|vxlan| vxlan.external);
-        // A run that died between making and marking it left it down and otherwise as we make it.
-        let half_made = link.alias.is_none() && !link.up && link.mac == Some(mac);
-        match external {
-            Some(_) if link.alias.as_deref() == Some(ALIAS) || half_made => {}
-            Some(_) => return Err(foreign(link, "an external VXLAN device of another owner")),
-            None => return Err(foreign(link, "no external VXLAN device")),
-        }
-        if external.is_some_and(|vxlan| vxlan.port != config.port) {
+        if link.vxlan.is_some_and(|vxlan| vxlan.port != config.port) {
             // The port of a device cannot be changed.
             change(socket, Request::delete_link(link.index))?;
             changes += 1;
@@ -149,16 +177,7 @@ fn drop_device(
     let name = reason.device();
     let mut changes = 0;
     let link = match existing {
-        Some(link) => {
-            let half_made = link.alias.is_none() && !link.up;
-            if link.kind.as_deref() != Some("bridge") {
-                return Err(foreign(link, "no bridge"));
-            }
-            if link.alias.as_deref() != Some(ALIAS) && !half_made {
-                return Err(foreign(link, "a bridge of another owner"));
-            }
-            link.clone()
-        }
+        Some(link) => link.clone(),
         None => {
             changes += 1;
             create(socket, NewLink::bridge(name).mtu(DROP_MTU), "bridges")?
