@@ -128,13 +128,13 @@ fn vxlan_device(
     let mac = Mac(config.mac.bytes());
     let mut changes = 0;
     let mut existing = existing.cloned();
-    if let Some(link) = &existing {
-        if link.vxlan.is_some_and(|vxlan| vxlan.port != config.port) {
-            // The port of a device cannot be changed.
-            change(socket, Request::delete_link(link.index))?;
-            changes += 1;
-            existing = None;
-        }
+    if let Some(link) = &existing
+        && link.vxlan.is_some_and(|vxlan| vxlan.port != config.port)
+    {
+        // The port of a device cannot be changed.
+        change(socket, Request::delete_link(link.index))?;
+        changes += 1;
+        existing = None;
     }
     let link = match existing {
         Some(link) => link,
