@@ -1,6 +1,11 @@
 //! The forwarding contract (DESIGN section 5) on the real agent, kernel and routers: every claim is
 //! a count of packets.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "a test says what it saw; the harness shows it when it fails"
+)]
+
 mod between_vpcs;
 mod classic;
 mod drops;

@@ -1,6 +1,11 @@
 //! What is refused: each with an error that names the field and the reason and a right exit code,
 //! and nothing changed by it.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "a test says what it saw; the harness shows it when it fails"
+)]
+
 mod agents;
 mod configuration;
 mod orders;
