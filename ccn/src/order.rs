@@ -15,8 +15,11 @@ use crate::plane::entry::{EntryKey, EntryValue};
 use crate::plane::{Applied, Batch, LearnedNextHops};
 use crate::record::LinkId;
 
+mod backing;
 #[cfg(test)]
 mod tests;
+
+use backing::{Backing, Forwarding, Phase, subnet_of};
 
 /// How long the plane is left alone after it failed; doubled for each failure in a row.
 const RESYNC_FIRST: Duration = Duration::from_millis(200);
@@ -55,26 +58,6 @@ pub enum LinkPhase {
     Removing,
     /// The plane could not take it.
     Failed(String),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Phase {
-    /// Planned, not acknowledged.
-    Wanted,
-    /// Acknowledged.
-    Applied,
-    /// Refused, with the reason.
-    Failed(String),
-    /// No longer planned; stays until this withdrawal is done.
-    Held(WithdrawalId),
-    /// No longer planned; its removal is on the way.
-    Removing,
-}
-
-#[derive(Debug)]
-struct Tracked {
-    value: EntryValue,
-    phase: Phase,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,9 +107,7 @@ pub struct Order {
     /// Generation that the plane acknowledged last.
     acknowledged: u64,
     /// Sources and permits: what an announcement rests on.
-    tracked: BTreeMap<EntryKey, Tracked>,
-    by_subnet: BTreeMap<Prefix, BTreeSet<EntryKey>>,
-    by_link: BTreeMap<LinkId, BTreeSet<EntryKey>>,
+    backing: Backing,
     /// Endpoints that go only when a withdrawal is done.
     held_endpoints: BTreeMap<EntryKey, (EntryValue, WithdrawalId)>,
     /// Prefixes that shall be announced, with the links that want it.
@@ -154,9 +135,7 @@ impl Order {
             drain,
             planned: 0,
             acknowledged: 0,
-            tracked: BTreeMap::new(),
-            by_subnet: BTreeMap::new(),
-            by_link: BTreeMap::new(),
+            backing: Backing::default(),
             held_endpoints: BTreeMap::new(),
             wanted: BTreeMap::new(),
             announcements: BTreeMap::new(),
@@ -181,23 +160,7 @@ impl Order {
             self.pending.removals.remove(&key);
             if let Some(subnet) = subnet_of(&key) {
                 self.suspects.insert(subnet);
-                self.by_subnet
-                    .entry(subnet)
-                    .or_default()
-                    .insert(key.clone());
-                if let EntryKey::Permit { link, .. } = &key {
-                    self.by_link
-                        .entry(link.clone())
-                        .or_default()
-                        .insert(key.clone());
-                }
-                self.tracked.insert(
-                    key.clone(),
-                    Tracked {
-                        value: value.clone(),
-                        phase: Phase::Wanted,
-                    },
-                );
+                self.backing.want(&key, subnet, value.clone());
             }
             self.pending.upserts.insert(key, value);
         }
@@ -272,13 +235,11 @@ impl Order {
         // What was free to go, or soon would be, and has not gone yet protects something again.
         let held: Vec<EntryKey> = prefixes
             .iter()
-            .filter_map(|prefix| self.by_subnet.get(prefix))
-            .flatten()
-            .filter(|key| {
-                let phase = self.tracked.get(key).map(|t| &t.phase);
-                self.pending.removals.contains(key) || matches!(phase, Some(Phase::Held(_)))
+            .flat_map(|prefix| self.backing.of_subnet(prefix))
+            .filter(|(key, phase)| {
+                self.pending.removals.contains(key) || matches!(phase, Phase::Held(_))
             })
-            .cloned()
+            .map(|(key, _)| key.clone())
             .collect();
         for key in &held {
             self.pending.removals.remove(key);
@@ -312,12 +273,9 @@ impl Order {
                     .get(&id)?
                     .iter()
                     .filter(|prefix| prefix.contains_addr(*addr))
-                    .filter_map(|prefix| self.by_subnet.get(prefix))
-                    .flatten()
-                    .filter_map(|key| self.tracked.get(key))
-                    .any(|tracked| {
-                        matches!(&tracked.value, EntryValue::Permit { scope: s, .. } if s == scope)
-                    })
+                    .flat_map(|prefix| self.backing.of_subnet(prefix))
+                    .filter_map(|(key, _)| self.backing.value(key))
+                    .any(|value| matches!(value, EntryValue::Permit { scope: s, .. } if s == scope))
                     .then_some(id)
             }
         }
@@ -344,8 +302,8 @@ impl Order {
             InFlight::Everything => {
                 let mut upserts = BTreeSet::new();
                 let mut removals = BTreeSet::new();
-                for (key, tracked) in &self.tracked {
-                    match tracked.phase {
+                for (key, phase) in self.backing.phases() {
+                    match phase {
                         Phase::Wanted | Phase::Applied | Phase::Failed(_) => {
                             upserts.insert(key.clone());
                         }
@@ -366,9 +324,8 @@ impl Order {
                 Some(reason) => Phase::Failed(reason.clone()),
                 None => Phase::Applied,
             };
-            if let Some(tracked) = self.tracked.get(key)
-                && !matches!(tracked.phase, Phase::Held(_) | Phase::Removing)
-            {
+            let planned = self.backing.phase(key);
+            if planned.is_some_and(|now| !matches!(now, Phase::Held(_) | Phase::Removing)) {
                 self.set_phase(key, phase);
             }
         }
@@ -377,11 +334,7 @@ impl Order {
             if self.pending.removals.contains(key) {
                 continue;
             }
-            if self
-                .tracked
-                .get(key)
-                .is_some_and(|t| t.phase == Phase::Removing)
-            {
+            if self.backing.phase(key) == Some(&Phase::Removing) {
                 // What the kernel still has is not gone, whatever is planned.
                 if applied.failures.contains_key(key) {
                     stuck = true;
@@ -439,7 +392,7 @@ impl Order {
         let ready: BTreeSet<Prefix> = std::mem::take(&mut self.suspects)
             .into_iter()
             .filter(|prefix| self.announcements.get(prefix) == Some(&Announcement::Waiting))
-            .filter(|prefix| matches!(self.announceable(prefix), Ok(true)))
+            .filter(|prefix| self.forwarding(prefix) == Forwarding::Verified)
             .collect();
         if !ready.is_empty() {
             for prefix in &ready {
@@ -490,15 +443,9 @@ impl Order {
 
     /// Entries that are no longer planned and must stay in the plane all the same.
     pub fn held(&self) -> impl Iterator<Item = (&EntryKey, &EntryValue)> {
-        self.tracked
-            .iter()
-            .filter(|(_, t)| matches!(t.phase, Phase::Held(_)))
-            .map(|(key, t)| (key, &t.value))
-            .chain(
-                self.held_endpoints
-                    .iter()
-                    .map(|(key, (value, _))| (key, value)),
-            )
+        let endpoints = self.held_endpoints.iter();
+        let endpoints = endpoints.map(|(key, (value, _))| (key, value));
+        self.backing.held().chain(endpoints)
     }
 
     /// The generation that the plane has acknowledged.
@@ -532,17 +479,20 @@ impl Order {
         self.wanted.get(prefix).into_iter().flatten()
     }
 
+    /// Every link of which something is left, with its permits, also when its record is gone.
+    pub fn permits(
+        &self,
+    ) -> impl Iterator<Item = (&LinkId, impl Iterator<Item = (&EntryKey, &EntryValue)>)> {
+        self.backing.permits()
+    }
+
     /// How far a link has come; `None` when nothing of it is left.
     #[must_use]
     pub fn link(&self, link: &LinkId) -> Option<LinkPhase> {
-        let keys = self.by_link.get(link)?;
-        let mut phases = keys
-            .iter()
-            .filter_map(|key| Some((key, &self.tracked.get(key)?.phase)));
         let mut announced = true;
         let mut removing = true;
         let mut pending = false;
-        for (key, phase) in phases.by_ref() {
+        for (key, phase) in self.backing.of_link(link)? {
             match phase {
                 Phase::Failed(reason) => return Some(LinkPhase::Failed(reason.clone())),
                 Phase::Held(_) | Phase::Removing => continue,
@@ -554,7 +504,7 @@ impl Order {
                 continue;
             };
             announced &= self.announcements.get(&subnet) == Some(&Announcement::Announced);
-            if let Some(Phase::Failed(reason)) = self.source_phase(key) {
+            if let Some(Phase::Failed(reason)) = self.backing.source_phase(key) {
                 return Some(LinkPhase::Failed(reason.clone()));
             }
         }
@@ -585,11 +535,7 @@ impl Order {
             .map(|w| w.held)
             .unwrap_or_default();
         for key in held {
-            if self
-                .tracked
-                .get(&key)
-                .is_some_and(|t| t.phase == Phase::Held(id))
-            {
+            if self.backing.phase(&key) == Some(&Phase::Held(id)) {
                 self.set_phase(&key, Phase::Removing);
                 self.pending.removals.insert(key);
             } else if self
@@ -624,101 +570,31 @@ impl Order {
         self.suspects
             .iter()
             .filter(|prefix| self.announcements.get(prefix) == Some(&Announcement::Announced))
-            .filter(|prefix| self.announceable(prefix).is_err())
+            .filter(|prefix| self.forwarding(prefix) == Forwarding::Refused)
             .copied()
             .collect()
     }
 
-    /// `Ok(true)`: its forwarding is verified. `Ok(false)`: not known yet. `Err`: it is refused.
-    fn announceable(&self, prefix: &Prefix) -> Result<bool, Refused> {
-        let Some(links) = self.wanted.get(prefix) else {
-            return Ok(false);
-        };
-        let Some(keys) = self.by_subnet.get(prefix) else {
-            return Err(Refused);
-        };
-        let mut undecided = false;
-        for wanted in links {
-            let mut verified = 0;
-            let mut missing = 0;
-            let permits = keys
-                .iter()
-                .filter(|key| matches!(key, EntryKey::Permit { link, .. } if link == wanted));
-            for key in permits {
-                for phase in [
-                    self.tracked.get(key).map(|t| &t.phase),
-                    self.source_phase(key),
-                ] {
-                    match phase {
-                        Some(Phase::Applied) => verified += 1,
-                        Some(Phase::Wanted) => {
-                            missing += 1;
-                            undecided = true;
-                        }
-                        Some(Phase::Failed(_)) | None => missing += 1,
-                        // Leftovers of the link's former shape say nothing about it.
-                        Some(Phase::Held(_) | Phase::Removing) => {}
-                    }
-                }
-            }
-            // Two for each permit: itself and the source it rests on.
-            if verified >= 2 && missing == 0 {
-                return Ok(true);
+    /// The forwarding of a prefix by the best of the links that want it announced.
+    fn forwarding(&self, prefix: &Prefix) -> Forwarding {
+        let mut best = Forwarding::Refused;
+        for link in self.links_of(prefix) {
+            match self.backing.forwarding(prefix, link) {
+                Forwarding::Verified => return Forwarding::Verified,
+                Forwarding::Undecided => best = Forwarding::Undecided,
+                Forwarding::Refused => {}
             }
         }
-        if undecided { Ok(false) } else { Err(Refused) }
-    }
-
-    /// The phase of the source entry that a permit rests on.
-    fn source_phase(&self, permit: &EntryKey) -> Option<&Phase> {
-        let EntryKey::Permit { vni, subnet, .. } = permit else {
-            return None;
-        };
-        let source = EntryKey::Source {
-            vni: *vni,
-            subnet: *subnet,
-        };
-        self.tracked.get(&source).map(|t| &t.phase)
+        best
     }
 
     fn set_phase(&mut self, key: &EntryKey, phase: Phase) {
-        if let Some(subnet) = subnet_of(key) {
-            self.suspects.insert(subnet);
-        }
-        if let Some(tracked) = self.tracked.get_mut(key) {
-            tracked.phase = phase;
-        }
+        self.suspects.extend(subnet_of(key));
+        self.backing.set_phase(key, phase);
     }
 
     fn forget(&mut self, key: &EntryKey) {
-        self.tracked.remove(key);
-        if let Some(subnet) = subnet_of(key) {
-            self.suspects.insert(subnet);
-            if let Some(keys) = self.by_subnet.get_mut(&subnet) {
-                keys.remove(key);
-                if keys.is_empty() {
-                    self.by_subnet.remove(&subnet);
-                }
-            }
-        }
-        if let EntryKey::Permit { link, .. } = key
-            && let Some(keys) = self.by_link.get_mut(link)
-        {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.by_link.remove(link);
-            }
-        }
-    }
-}
-
-/// A prefix whose forwarding the plane refused.
-struct Refused;
-
-/// The subnet that an entry backs the announcement of.
-fn subnet_of(key: &EntryKey) -> Option<Prefix> {
-    match key {
-        EntryKey::Source { subnet, .. } | EntryKey::Permit { subnet, .. } => Some(*subnet),
-        EntryKey::Endpoint { .. } => None,
+        self.suspects.extend(subnet_of(key));
+        self.backing.forget(key);
     }
 }
