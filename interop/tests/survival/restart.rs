@@ -92,7 +92,7 @@ fn await_back(scene: &Scene) -> Result<Value, Failure> {
                     all.filter(|r| r["direction"] == "learned")
                         .any(|r| r["prefix"] == **net)
                 };
-                match OFFICE.iter().all(|net| learned(&net)) {
+                match OFFICE.iter().all(learned) {
                     true => Ok(()),
                     false => Err(routes.to_string()),
                 }
