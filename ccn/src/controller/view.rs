@@ -1,6 +1,6 @@
 //! The controller's state as questions see it: borrowed for one answer, never changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -14,9 +14,10 @@ use crate::api::{
 use crate::explain::{self, Explanation};
 use crate::inventory::Inventory;
 use crate::order::{LinkPhase, Order};
+use crate::plane::entry::{EntryKey, EntryValue};
 use crate::plane::model::Model;
 use crate::plane::{Counters, LearnedNextHops};
-use crate::record::{Link, LinkId, RecordKey, Vni, VpcId};
+use crate::record::{ClassicRef, Dscp, Link, LinkId, RecordKey, Vni, VpcId};
 
 /// What the controller knows at this moment.
 pub struct View<'a> {
@@ -66,13 +67,59 @@ impl View<'_> {
             .collect()
     }
 
-    /// Every link, good or quarantined.
+    /// Every link: good, quarantined, or unlinked and not removed yet.
     #[must_use]
     pub fn links(&self) -> Vec<LinkView> {
-        self.inventory
+        let stored = self
+            .inventory
             .link_records()
-            .map(|(id, link)| self.link_view(id, link))
-            .collect()
+            .map(|(id, link)| self.link_view(id, link));
+        let mut links: Vec<LinkView> = stored.chain(self.links_being_removed()).collect();
+        links.sort_by(|one, other| one.link.cmp(&other.link));
+        links
+    }
+
+    /// The links whose record is gone and whose forwarding is not, as far as the latter tells of
+    /// them.
+    fn links_being_removed(&self) -> impl Iterator<Item = LinkView> {
+        let gone = |id: &LinkId| !self.is_stored(&RecordKey::Link(id.clone()));
+        let links = self.order.permits().filter(move |(id, _)| gone(id));
+        links.filter_map(|(id, permits)| {
+            let (mut classic, mut subnets) = (BTreeSet::new(), BTreeSet::new());
+            let mut owner = None;
+            for permit in permits {
+                if let (
+                    EntryKey::Permit {
+                        vni,
+                        subnet,
+                        classic: prefix,
+                        ..
+                    },
+                    EntryValue::Permit { mode, dscp, .. },
+                ) = permit
+                {
+                    classic.insert(ClassicRef::Prefix(*prefix));
+                    subnets.insert(*subnet);
+                    owner = self
+                        .inventory
+                        .vpc_with_vni(*vni)
+                        .map(|vpc| (vpc, *mode, *dscp));
+                }
+            }
+            let (vpc, mode, dscp) = owner?;
+            let link = Link {
+                vpc: vpc.clone(),
+                classic: classic.into_iter().collect(),
+                group: self.facts.group.clone(),
+                mode,
+                dscp: dscp.and_then(|dscp| Dscp::try_from(u64::from(dscp)).ok()),
+                extra: serde_json::Map::new(),
+            };
+            let mut view = self.link_view(id, &link);
+            view.subnets = subnets.into_iter().collect();
+            view.announced.clear();
+            Some(view)
+        })
     }
 
     fn link_view(&self, id: &LinkId, link: &Link) -> LinkView {

@@ -172,6 +172,16 @@ fn an_order_that_takes_longer_than_it_may_goes_on() {
         let links = || -> Result<Value, Failure> { Ok(scene.gateway.json(["links"])?) };
         let removing = links()?;
         println!("meanwhile: {removing}");
+        let fields = ["link", "vpc", "classic", "state"].map(|field| removing[0][field].clone());
+        assert_eq!(
+            fields,
+            [
+                json!("db"),
+                json!("db"),
+                json!(["10.80.2.0/24"]),
+                json!("removing")
+            ]
+        );
         eventually("the link goes", SOON, || {
             match scene.gateway.json(["status"]) {
                 Ok(status) if status["links"]["total"] == 0 && status["settled"] == true => Ok(()),
