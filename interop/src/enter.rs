@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, Uid, User};
 
@@ -33,7 +33,7 @@ const PASSED: &str = ".passed";
 const PROCESS: &str = ".pid";
 /// The signals by which people and service managers end a program that shares their terminal.
 const GOODBYES: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
-/// How long the inner program, which gets the terminal's signals too, has to end by itself.
+/// How long the inner program has to end by itself when it is told to.
 const GRACE: Duration = Duration::from_secs(1);
 /// Directories that the lab has to itself, in memory: FRR's daemons leave files in the second.
 const PRIVATE: [&str; 2] = ["/run", "/var/tmp"];
@@ -364,6 +364,7 @@ impl Entry {
     ) -> io::Result<Watched> {
         let started = Instant::now();
         let mut asked: Option<Instant> = None;
+        let mut inner = None;
         let mut told = goodbyes.is_none();
         loop {
             if let Some(status) = child.try_wait()? {
@@ -382,12 +383,19 @@ impl Entry {
             }
             if asked.is_none() && goodbyes.map(Goodbyes::heard).transpose()? == Some(true) {
                 asked = Some(Instant::now());
+                if let Some(inner) = inner {
+                    // It has ended in this moment if this fails.
+                    let _ = kill(inner, Signal::SIGTERM);
+                }
             }
             if asked.is_some_and(|asked| asked.elapsed() >= GRACE) {
                 child.kill()?;
             }
             if !told && scratch.join(BEGAN).exists() {
-                tell_process(child.id(), scratch)?;
+                inner = inner_process(child.id());
+                if let Some(inner) = inner {
+                    fs::write(scratch.join(PROCESS), inner.to_string())?;
+                }
                 told = true;
             }
             std::thread::sleep(WATCH);
@@ -429,14 +437,12 @@ impl Drop for Goodbyes {
     }
 }
 
-/// Tells the inner program its process id outside: the only child that `unshare` has by then.
-fn tell_process(unshare: u32, scratch: &Path) -> io::Result<()> {
-    let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children"));
-    // A kernel without this file: the lab works, and nobody can be told the way into it.
-    match children.as_deref().map(str::split_whitespace) {
-        Ok(mut ids) => fs::write(scratch.join(PROCESS), ids.next().unwrap_or_default()),
-        Err(_) => Ok(()),
-    }
+/// The inner program as the host sees it, once it has begun: the only child that `unshare` has.
+/// Unknown to kernels that do not list children: the lab works without.
+fn inner_process(unshare: u32) -> Option<Pid> {
+    let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).ok()?;
+    let first = children.split_whitespace().next()?;
+    first.parse().ok().map(Pid::from_raw)
 }
 
 /// The body of a lab test. Called as the whole content of a `#[test]` function: outside it runs

@@ -1,19 +1,35 @@
 //! The demo as a program: what it prints for other programs, and how it ends.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use interop::wait::eventually;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 /// The demo with these arguments, its scratch directories in a place of their own.
 fn demo(scratch: &tempfile::TempDir, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_interop"));
+    command.arg("demo").args(args);
+    prepare(command, scratch)
+}
+
+/// The same as a user who is nobody in particular: without root, capabilities or subordinate ids,
+/// whoever runs this test.
+fn ordinary_demo(scratch: &tempfile::TempDir, args: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
     command
+        .args(["--user", "--map-user=54321", "--map-group=54321", "--"])
+        .arg(env!("CARGO_BIN_EXE_interop"))
         .arg("demo")
-        .args(args)
-        .env("TMPDIR", scratch.path())
-        .stdin(Stdio::null());
+        .args(args);
+    prepare(command, scratch)
+}
+
+fn prepare(mut command: Command, scratch: &tempfile::TempDir) -> Command {
+    command.env("TMPDIR", scratch.path()).stdin(Stdio::null());
     command
 }
 
@@ -24,7 +40,19 @@ fn left_over(scratch: &tempfile::TempDir) -> usize {
 #[test]
 fn every_step_is_shown_and_json_is_one_object() {
     let scratch = tempfile::tempdir().expect("a directory");
-    let output = demo(&scratch, &["--json"]).output().expect("it runs");
+    expect_every_step(demo(&scratch, &["--json"]));
+    assert_eq!(left_over(&scratch), 0);
+}
+
+#[test]
+fn an_ordinary_user_is_shown_every_step_too() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    expect_every_step(ordinary_demo(&scratch, &["--json"]));
+    assert_eq!(left_over(&scratch), 0);
+}
+
+fn expect_every_step(mut demo: Command) {
+    let output = demo.output().expect("it runs");
     let narration = String::from_utf8_lossy(&output.stderr);
     let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
     assert!(output.status.success(), "{report:#}\n{narration}");
@@ -68,7 +96,6 @@ fn every_step_is_shown_and_json_is_one_object() {
         .filter(|l| l.chars().count() > 100)
         .collect();
     assert!(long.is_empty(), "{long:#?}");
-    assert_eq!(left_over(&scratch), 0);
 }
 
 #[test]
@@ -107,12 +134,44 @@ fn an_interrupted_demo_leaves_nothing() {
             other => Err(other),
         },
     );
-    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it runs");
+    let pid = Pid::from_raw(child.id().cast_signed());
+    kill(pid, Signal::SIGTERM).expect("it runs");
     let output = child.wait_with_output().expect("it ends");
     began.expect("it begins");
     assert_eq!(output.status.code(), Some(130));
     let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
     assert_eq!(report["ok"], false, "{report:#}");
+    assert_eq!(left_over(&scratch), 0);
+}
+
+#[test]
+fn a_lab_that_is_kept_can_be_entered_and_ends_when_told() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let mut child = demo(&scratch, &["--keep"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let stdout = child.stdout.take().expect("a pipe");
+    let mut told = BufReader::new(stdout).lines().map_while(Result::ok);
+    // `sh /tmp/ccn-lab-XXXXXX/in gw   # ...`
+    let way_in = told.find_map(|line| {
+        let (command, _) = line.split_once(" gw ")?;
+        Some(command.trim().strip_prefix("sh ")?.to_owned())
+    });
+    let asked = way_in.map(|script| {
+        let mut ask = Command::new("sh");
+        ask.arg(script).args(["gw", "ccn", "status", "--json"]);
+        ask.stdin(Stdio::null()).output().expect("sh runs")
+    });
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).expect("it runs");
+    let status = child.wait().expect("it ends");
+    let asked = asked.expect("it says how to look around");
+    let answer: Value = serde_json::from_slice(&asked.stdout).expect("JSON");
+    assert_eq!(answer["peers"]["established"], 2, "{answer:#}");
+    assert_eq!(
+        status.code(),
+        Some(0),
+        "every step was shown, and Ctrl-C is its end"
+    );
     assert_eq!(left_over(&scratch), 0);
 }
