@@ -67,15 +67,19 @@ impl Traffic {
 
     /// Waits until each sends `count` packets more.
     fn go_on(&self, count: u64) -> Result<(), Failure> {
-        for stream in &self.0 {
-            let start = stream.flow.sent();
-            eventually("traffic goes on", SOON, || {
-                match stream.flow.sent() - start {
-                    sent if sent >= count => Ok(()),
-                    sent => Err(sent),
-                }
-            })?;
-        }
+        let start = self.sent();
+        eventually("traffic goes on", SOON, || {
+            let grown: Vec<u64> = self
+                .sent()
+                .iter()
+                .zip(&start)
+                .map(|(now, then)| now - then)
+                .collect();
+            match grown.iter().all(|grown| *grown >= count) {
+                true => Ok(()),
+                false => Err(format!("{grown:?} packets more")),
+            }
+        })?;
         Ok(())
     }
 
