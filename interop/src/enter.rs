@@ -5,6 +5,8 @@
 //! the kernel ends every daemon it started and frees every network namespace. Nothing here touches
 //! the host's network, and two labs side by side share nothing but `/tmp`.
 
+pub mod goodbye;
+
 use std::any::type_name;
 use std::error::Error;
 use std::ffi::OsString;
@@ -18,11 +20,11 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, User};
 
 use crate::wait::{TimedOut, eventually};
+use goodbye::Goodbyes;
 
 /// Names the scratch directory to the inner program. Trusted only by process 1.
 const SCRATCH: &str = "CCN_LAB";
@@ -31,8 +33,6 @@ const BEGAN: &str = ".began";
 const PASSED: &str = ".passed";
 /// File in the scratch directory by which the outer program tells the inner its process id outside.
 const PROCESS: &str = ".pid";
-/// The signals by which people and service managers end a program that shares their terminal.
-const GOODBYES: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 /// How long the inner program has to end by itself when it is told to.
 const GRACE: Duration = Duration::from_secs(1);
 /// Directories that the lab has to itself, in memory: FRR's daemons leave files in the second.
@@ -408,33 +408,6 @@ enum Watched {
     Ended(ExitStatus),
     Interrupted(ExitStatus),
     Hung,
-}
-
-/// The signals that end a program, held back and read one by one; dropping it lets them through.
-struct Goodbyes {
-    signals: SigSet,
-    file: SignalFd,
-}
-
-impl Goodbyes {
-    fn listen() -> io::Result<Self> {
-        let signals: SigSet = GOODBYES.into_iter().collect();
-        signals.thread_block()?;
-        let file = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self { signals, file })
-    }
-
-    /// Whether one has come since the last question.
-    fn heard(&self) -> io::Result<bool> {
-        Ok(self.file.read_signal()?.is_some())
-    }
-}
-
-impl Drop for Goodbyes {
-    fn drop(&mut self) {
-        // It can only fail for a set that is none.
-        let _ = self.signals.thread_unblock();
-    }
 }
 
 /// The inner program as the host sees it, once it has begun: the only child that `unshare` has.

@@ -17,9 +17,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 
+use crate::enter::goodbye::end_on_goodbye;
 use crate::enter::{Chain, Ended, Entry, Lab, Side};
 use narrator::Narrator;
 pub use scene::Scene;
@@ -105,7 +105,8 @@ fn outside(ended: &Ended, narrator: &Narrator) -> std::io::Result<u8> {
 
 fn inside(lab: &Lab, options: Options, narrator: &Narrator) -> std::io::Result<u8> {
     let verdict = Arc::new(AtomicU8::new(INTERRUPTED));
-    end_on_goodbye(&verdict)?;
+    let told = Arc::clone(&verdict);
+    end_on_goodbye(move || told.load(Ordering::Relaxed))?;
     narrator.heading()?;
     let started = Instant::now();
     let mut stage = None;
@@ -178,23 +179,6 @@ fn report(narrator: &Narrator, steps: &[Outcome]) -> std::io::Result<()> {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Ends this process, and with it the lab, on Ctrl-C, SIGTERM and SIGHUP. Must be called before
-/// other threads are started: they inherit that the signals are held back.
-fn end_on_goodbye(verdict: &Arc<AtomicU8>) -> std::io::Result<()> {
-    let goodbyes = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
-    let goodbyes: SigSet = goodbyes.into_iter().collect();
-    goodbyes.thread_block()?;
-    let verdict = Arc::clone(verdict);
-    std::thread::Builder::new()
-        .name("goodbye".to_owned())
-        .spawn(move || {
-            // It can only fail for an invalid set; ending is right then, too.
-            let _ = goodbyes.wait();
-            std::process::exit(verdict.load(Ordering::Relaxed).into())
-        })
-        .map(drop)
 }
 
 /// An error of any part of the lab.
