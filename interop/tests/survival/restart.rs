@@ -1,5 +1,9 @@
 //! The agent ends, in every way, and comes back: no packet is lost and nothing in the kernel moves.
 
+use std::ffi::OsStr;
+use std::net::IpAddr;
+use std::time::Instant;
+
 use interop::enter::{self, Lab, Outcome};
 use interop::gateway::{Gateway, GatewayError};
 use interop::peer::family_of;
@@ -7,8 +11,10 @@ use interop::scene::{OFFICE, OWN_PROTOCOL, Scene, WEB, change_store};
 use interop::topology::plan;
 use interop::wait::eventually;
 use ipnet::IpNet;
-use netlink::RouteFilter;
-use serde_json::Value;
+use netlink::{Encap, RouteFilter, Socket};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
 
 use super::{Failure, SOON, Traffic};
 
@@ -160,6 +166,119 @@ fn what_changed_while_it_was_away_is_all_that_a_restart_applies() {
         };
         // 10.1.1.21 is still there in the other CCSI.
         assert_eq!((to("10.1.0.13/32"), to("10.1.1.21/32")), (1, 1));
+        Ok(())
+    });
+}
+
+/// The record of a VM of VPC `big`, as a line to import, on a host that differs from round to round.
+fn big_vm(number: u16, round: u8) -> String {
+    let [high, low] = number.to_be_bytes();
+    let record = json!({
+        "addrs": [format!("10.64.{high}.{low}"), format!("fd00:64::{number:x}")],
+        "mac": format!("02:00:00:64:{high:02x}:{low:02x}"),
+        "vtep": format!("172.16.0.{}", 100 + round),
+    });
+    json!({ "key": format!("vms/big/{number}"), "value": record }).to_string()
+}
+
+/// How many of our routes lead to a VTEP.
+fn routes_to(socket: &mut Socket, vtep: IpAddr) -> Result<usize, netlink::Error> {
+    let routes = socket.routes(&RouteFilter {
+        protocol: Some(OWN_PROTOCOL),
+        ..RouteFilter::default()
+    })?;
+    let hops = routes.iter().flat_map(|route| &route.next_hops);
+    let there = |encap: Encap| encap.destination == vtep;
+    Ok(hops.filter(|hop| hop.encap.is_some_and(there)).count())
+}
+
+#[test]
+fn killed_in_the_middle_of_changes_it_ends_where_a_fresh_start_does() {
+    const VMS: u16 = 1000;
+    const ROUNDS: u8 = 6;
+    enter::test(|lab| {
+        let mut scene = Scene::start(lab, 1)?;
+        scene.link("web", "office", &OFFICE)?;
+        let vpc = json!({ "vni": 5001, "subnets": ["10.64.0.0/16", "fd00:64::/64"] });
+        scene.gateway.put("vpcs/big", &vpc)?;
+        scene.gateway.ccn(["link", "big", "--classic", "lab"])?;
+        let traffic = Traffic::start(&scene)?;
+        let file = lab.run().join("big.jsonl");
+        let mut socket = Socket::open_in(&*scene.region.namespace("gw")?)?;
+        let mut moved = Vec::new();
+        for round in 0..ROUNDS {
+            let lines: Vec<String> = (1..=VMS).map(|vm| big_vm(vm, round)).collect();
+            std::fs::write(&file, lines.join("\n"))?;
+            let agent = Pid::from_raw(scene.gateway.agent()?.id().cast_signed());
+            let vtep: IpAddr = plan::vtep(100 + round).into();
+            let gateway = &scene.gateway;
+            std::thread::scope(|scope| {
+                let import = scope.spawn(|| gateway.finish(["import".as_ref(), file.as_os_str()]));
+                // The first has moved, the last probably not: now.
+                let started = Instant::now();
+                while started.elapsed() < SOON {
+                    match routes_to(&mut socket, vtep) {
+                        Ok(0) => {}
+                        // The table changed under the dump: it has begun.
+                        Ok(_) | Err(_) => break,
+                    }
+                }
+                kill(agent, Signal::SIGKILL)?;
+                // It was answered or not, as it came to be.
+                import.join().map_err(|_| "the import panicked")??;
+                Ok::<_, Failure>(())
+            })?;
+            scene.gateway.kill()?;
+            moved.push(routes_to(&mut socket, vtep)?);
+            scene.gateway.start()?;
+            scene.gateway.await_settled(SOON)?;
+            let all = 2 * usize::from(VMS);
+            assert_eq!(
+                routes_to(&mut socket, vtep)?,
+                all,
+                "round {round}: {moved:?}"
+            );
+        }
+        println!(
+            "of {} routes, moved when the agent was killed: {moved:?}",
+            2 * VMS
+        );
+        await_back(&scene)?;
+        traffic.go_on(50)?;
+        traffic.was_perfect();
+        let survived = scene.kernel()?;
+
+        // From scratch, the same records make the same state.
+        scene.gateway.stop()?;
+        let config = scene
+            .gateway
+            .config
+            .admin_socket
+            .with_file_name("agent.toml");
+        let remove = ["plane", "remove", "--config"].map(OsStr::new);
+        scene
+            .gateway
+            .ccn(remove.iter().copied().chain([config.as_os_str()]))?;
+        let removed = scene.kernel()?;
+        let ours = format!("protocol: {OWN_PROTOCOL}");
+        let left = removed
+            .routes
+            .iter()
+            .chain(&removed.rules)
+            .filter(|line| line.contains(&ours));
+        assert_eq!(left.count(), 0, "{removed:?}");
+        assert!(
+            !removed.links.iter().any(|link| link.contains("ccn")),
+            "{:?}",
+            removed.links
+        );
+        scene.gateway.start()?;
+        await_back(&scene)?;
+        eventually("the same state as before", SOON, || match scene.kernel() {
+            Ok(now) if now == survived => Ok(()),
+            Ok(now) => Err(survived.difference(&now)),
+            Err(error) => Err(error.to_string()),
+        })?;
         Ok(())
     });
 }
