@@ -97,7 +97,6 @@ fn the_first_link_by_hand_works_as_the_readme_prints_it() {
         assert!(orders.len() >= 5, "{orders:?}");
         for words in &orders {
             let said = ccn(words).output(SOON)?;
-            println!("$ {}\n{said}", words.join(" "));
             assert!(!said.is_empty(), "{words:?} says something");
             if words[1] == "explain" {
                 assert!(said.contains("encapsulate"), "{said}");
