@@ -48,10 +48,7 @@ pub struct Scene {
 
 /// What [`missing_packages`] found, in words.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "these Debian packages are missing: {0}; install them with `sudo apt-get install \
-     --no-install-recommends {0}`, or run interop/install, which does not start their services"
-)]
+#[error("these Debian packages are missing: {0}; run interop/install, which starts no services")]
 struct Missing(String);
 
 impl Scene {
