@@ -27,7 +27,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// The port that what should arrive is sent to.
 const PORT: u16 = 7000;
 /// How long a count may take to become what it should be.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 /// VNIs of the other CCSI, which has the same CIDRs and addresses.
 const OTHER_VNIS: [u32; 2] = [2001, 2002];
 /// The VMs of the other CCSI.

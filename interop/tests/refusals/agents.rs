@@ -120,6 +120,24 @@ fn a_missing_privilege_is_named() {
 }
 
 #[test]
+fn a_kernel_without_a_feature_is_told_which() {
+    enter::test(|lab| {
+        let (mut region, gateway) = idle(lab)?;
+        let before = KernelState::read(region.gateway())?;
+        // As a kernel without IPv6 looks to the agent: its own view of /proc/sys, and nobody else's.
+        let without = "mount -t tmpfs none /proc/sys/net/ipv6 && exec \"$@\"";
+        let launch = gateway
+            .launch_agent()?
+            .by("unshare", ["--mount", "sh", "-c", without, "sh"]);
+        let names = &["the kernel lacks IPv6", "/proc/sys/net/ipv6/conf"];
+        Refusal { code: 1, names }.is("no IPv6", &launch.finish(SOON)?);
+        let difference = before.difference(&KernelState::read(region.gateway())?);
+        assert_eq!(difference, "", "a start that fails leaves nothing behind");
+        Ok(())
+    });
+}
+
+#[test]
 fn what_is_not_as_configured_is_named_and_left_alone() {
     enter::test(|lab| {
         let (mut region, mut gateway) = idle(lab)?;

@@ -24,7 +24,7 @@ use serde_json::Value;
 type Failure = Box<dyn Error + Send + Sync>;
 
 /// How long a refusal may take.
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(30);
 
 /// A gateway with the small region, `web` linked with `office`, and no router.
 fn linked(lab: &Lab) -> Result<Scene, Failure> {

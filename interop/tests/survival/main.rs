@@ -21,7 +21,7 @@ use interop::wait::eventually;
 type Failure = Box<dyn Error + Send + Sync>;
 
 /// How long a condition may take to come true.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(30);
 /// The port that traffic goes to.
 const PORT: u16 = 7000;
 

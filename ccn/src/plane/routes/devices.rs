@@ -32,6 +32,7 @@ pub(crate) fn ensure(
         .map_err(|error| failed("read the links", error))?;
     let named = |name: &str| links.iter().find(|link| link.name == name);
     // All that can be refused by looking is refused before anything is changed.
+    sysctl::check()?;
     if let Some(link) = named(&config.device) {
         adoptable_vxlan(link, config)?;
     }

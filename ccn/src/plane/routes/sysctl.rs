@@ -41,6 +41,18 @@ const BY_FLOW: &[&str] = &[
     "ipv6/fib_multipath_hash_policy",
 ];
 
+/// Refuses a kernel that has not got what the settings are of.
+pub(crate) fn check() -> Result<(), PlaneError> {
+    let path = Path::new(ROOT).join("ipv6/conf");
+    if path.is_dir() {
+        return Ok(());
+    }
+    Err(PlaneError::Feature {
+        feature: "IPv6",
+        detail: format!("there is no {}", path.display()),
+    })
+}
+
 /// Applies the settings of the VXLAN device; answers how many differed.
 pub(crate) fn vxlan(name: &str) -> Result<usize, PlaneError> {
     Ok(apply(name, VXLAN)? + forward_ipv6(name)?)
