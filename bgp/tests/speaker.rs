@@ -447,6 +447,46 @@ async fn a_raw_peer_that_goes_silent_is_told_why_it_is_dropped() {
     failed(&speaker, "nothing was heard from the peer for 3 s").await;
 }
 
+/// One thread runs everything of the speaker, and it is kept busy beyond the hold time.
+#[tokio::test(flavor = "current_thread")]
+async fn a_peer_that_was_heard_is_not_silent_however_busy_we_are() {
+    use std::io::Write;
+
+    let (a, b) = (address(14, 1), address(14, 2));
+    let passive = PeerConfig {
+        passive: true,
+        ..peer("b", b, a, 65002)
+    };
+    let speaker = Speaker::start(config(65001, a, vec![passive])).unwrap();
+    let mut stream = connect(b, a).await;
+    send(&mut stream, open(65002, b)).await;
+    send(&mut stream, Message::Keepalive).await;
+    established(&speaker).await;
+    let keepalive = Message::Keepalive
+        .to_bytes(&WireOptions::default())
+        .unwrap();
+    let mut stream = stream.into_std().unwrap();
+    stream.set_nonblocking(false).unwrap();
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let peer = std::thread::spawn({
+        let done = done.clone();
+        move || {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                // Fails when the speaker gives up on us, which is asserted below.
+                let _ = stream.write_all(&keepalive);
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
+    });
+    for _ in 0..2 {
+        std::thread::sleep(Duration::from_millis(3500));
+        let status = established(&speaker).await;
+        assert_eq!((status.sessions, status.last_error), (1, None));
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    peer.join().unwrap();
+}
+
 #[tokio::test]
 async fn stopping_to_keep_forwarding_sends_no_notification() {
     let (a, b) = (address(9, 1), address(9, 2));

@@ -70,9 +70,9 @@ pub(super) fn explain(cause: &Cause, peer: &PeerConfig, local_asn: u32) -> Strin
         Cause::ConnectionLost(State::Established, why) => {
             format!("the connection was lost: {why}")
         }
-        Cause::ConnectionLost(State::OpenSent | State::OpenConfirm, why) => format!(
-            "the peer closed the connection before the session was up: {why}; check that it has \
-             our address as a neighbor, with AS {local_asn}"
+        Cause::ConnectionLost(State::OpenSent | State::OpenConfirm, _) => format!(
+            "the peer closed the connection before the session was up: it does not have our \
+             address as a neighbor with AS {local_asn}, or it pauses after an earlier failure"
         ),
         Cause::ConnectionLost(_, why) => format!("the connection was lost: {why}"),
         Cause::HoldTimerExpired(State::Established, time) => format!(
@@ -211,7 +211,7 @@ mod tests {
             ),
             (
                 Cause::ConnectionLost(State::OpenSent, "reset".into()),
-                "our address as a neighbor, with AS 65001",
+                "our address as a neighbor with AS 65001",
             ),
             (
                 Cause::HoldTimerExpired(State::Established, Duration::from_secs(9)),

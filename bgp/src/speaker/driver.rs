@@ -16,6 +16,10 @@ use crate::transport::{Arrival, Transport};
 
 /// Arrivals taken in one go.
 const BATCH: usize = 16;
+/// A timer seen so long after it ran out means that we, or the whole machine, were busy.
+const LATE: Duration = Duration::from_millis(50);
+/// How long readers then get to hand over what came in meanwhile.
+const CATCH_UP: Duration = Duration::from_millis(20);
 /// How often outstanding octets are looked at while somebody waits for them: the kernel does not
 /// tell when they are acknowledged.
 const FLUSH_POLL: Duration = Duration::from_millis(1);
@@ -73,7 +77,7 @@ impl Driver {
             if let Some((how, reply)) = stop {
                 return self.finish(&how, reply).await;
             }
-            self.timers();
+            self.timers().await;
         }
     }
 
@@ -92,17 +96,26 @@ impl Driver {
         }
     }
 
-    fn timers(&mut self) {
+    /// Lets timers run out. Whoever has been heard by now is not silent: what has arrived is taken
+    /// first, and if we were kept from running, so were our readers, which get a moment.
+    async fn timers(&mut self) {
+        let Some(deadline) = self.core.next_timeout() else {
+            return;
+        };
         let now = Instant::now();
-        if self
-            .core
-            .next_timeout()
-            .is_some_and(|deadline| deadline <= now)
-        {
-            // Whoever has been heard by now is not silent.
-            self.more_arrivals();
-            self.core.timeout(now);
+        if deadline > now {
+            return;
         }
+        if now - deadline > LATE {
+            let until = tokio::time::Instant::now() + CATCH_UP;
+            while let Ok(Some(arrival)) = tokio::time::timeout_at(until, self.arrivals.recv()).await
+            {
+                self.arrival(arrival);
+            }
+        } else {
+            self.more_arrivals();
+        }
+        self.core.timeout(now);
     }
 
     fn arrival(&mut self, arrival: Arrival) {
