@@ -10,6 +10,8 @@ use super::packet::{Content, Frame};
 const MARKER: [u8; 16] = [0xff; 16];
 /// Marker, length and type, in octets.
 const HEADER: usize = 19;
+/// The type of an OPEN.
+pub const OPEN: u8 = 1;
 /// The type of an UPDATE.
 pub const UPDATE: u8 = 2;
 /// The type of a NOTIFICATION.

@@ -252,6 +252,7 @@ fn neighbour_configuration(text: &mut String, site: &Site, neighbour: &Neighbour
         port,
         asn,
         hold_time,
+        connect_retry,
         ..
     } = neighbour;
     let local = site.transport_address(neighbour);
@@ -259,8 +260,10 @@ fn neighbour_configuration(text: &mut String, site: &Site, neighbour: &Neighbour
     let _ = writeln!(text, "  local {local} as {};", site.config.asn);
     let _ = writeln!(text, "  neighbor {address} port {port} as {asn};");
     let _ = writeln!(text, "  hold time {hold_time};");
-    // Debian's defaults wait up to minutes after an error: right in the field, tedious in a lab.
-    text.push_str("  connect delay time 1; connect retry time 2; error wait time 1, 2;\n");
+    let _ = writeln!(
+        text,
+        "  connect delay time 1; connect retry time {connect_retry}; error wait time 1, 2;"
+    );
     if neighbour.passive {
         text.push_str("  passive on;\n");
     }

@@ -384,6 +384,7 @@ fn neighbour_configuration(text: &mut String, site: &Site, neighbour: &Neighbour
         port,
         asn,
         hold_time,
+        connect_retry,
         ..
     } = neighbour;
     let local = site.transport_address(neighbour);
@@ -395,7 +396,7 @@ fn neighbour_configuration(text: &mut String, site: &Site, neighbour: &Neighbour
     line(format!("port {port}"));
     line(format!("update-source {local}"));
     line(format!("timers {} {hold_time}", hold_time / 3));
-    line("timers connect 1".to_owned());
+    line(format!("timers connect {connect_retry}"));
     line("advertisement-interval 0".to_owned());
     if neighbour.passive {
         line("passive".to_owned());

@@ -258,6 +258,7 @@ fn neighbour_configuration(text: &mut String, site: &Site, neighbour: &Neighbour
         asn,
         hold_time,
         passive,
+        connect_retry,
         ..
     } = neighbour;
     let local = site.transport_address(neighbour);
@@ -268,7 +269,7 @@ fn neighbour_configuration(text: &mut String, site: &Site, neighbour: &Neighbour
          [neighbors.transport.config]\n    local-address = \"{local}\"\n    \
          remote-port = {port}\n    passive-mode = {passive}\n  \
          [neighbors.timers.config]\n    hold-time = {hold_time}\n    \
-         keepalive-interval = {}\n    connect-retry = 1\n    idle-hold-time-after-reset = 1",
+         keepalive-interval = {}\n    connect-retry = {connect_retry}\n    idle-hold-time-after-reset = 1",
         hold_time / 3
     );
     if let Some(seconds) = neighbour.graceful_restart {

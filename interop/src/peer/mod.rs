@@ -72,13 +72,16 @@ pub struct NeighbourConfig {
     pub passive: bool,
     /// Hold time offered, seconds: 0, or 3 and more.
     pub hold_time: u16,
+    /// Seconds between two attempts to connect. The routers' own defaults wait up to minutes: right in
+    /// the field, tedious in a lab.
+    pub connect_retry: u16,
     /// Offer graceful restart (RFC 4724), with this restart time, seconds (at most 4095): so the
     /// router also keeps the neighbour's routes while that restarts.
     pub graceful_restart: Option<u16>,
 }
 
 impl NeighbourConfig {
-    /// Both families, hold time 9 s, active, port 179, graceful restart within 120 s.
+    /// Both families, hold time 9 s, active every second, port 179, graceful restart within 120 s.
     pub fn new(name: &str, address: IpAddr, asn: u32) -> Self {
         Self {
             name: name.to_owned(),
@@ -88,6 +91,7 @@ impl NeighbourConfig {
             families: Family::ALL.to_vec(),
             passive: false,
             hold_time: 9,
+            connect_retry: 1,
             graceful_restart: Some(120),
         }
     }
