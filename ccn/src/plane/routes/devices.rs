@@ -315,3 +315,42 @@ pub(crate) fn failed(action: &str, error: Error) -> PlaneError {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use netlink::Failure;
+
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_refuses_is_told_as_privilege_feature_or_in_its_own_words() {
+        let feature = "the kernel lacks VXLAN devices in external mode: \
+                       add vxlan ccn0: Operation not supported on transport endpoint \
+                       (Unknown device type)";
+        let privilege = "missing privilege CAP_NET_ADMIN: create vxlan ccn0 was refused; \
+                         run as root or grant CAP_NET_ADMIN";
+        let table = [
+            (Errno::EOPNOTSUPP, feature),
+            (Errno::EPERM, privilege),
+            (Errno::EACCES, privilege),
+            (
+                Errno::EEXIST,
+                "create vxlan ccn0: add vxlan ccn0: File exists (Unknown device type)",
+            ),
+        ];
+        for (errno, expected) in table {
+            let refused = Error::Refused(Failure {
+                index: 0,
+                request: "add vxlan ccn0".to_owned(),
+                errno,
+                text: Some("Unknown device type".to_owned()),
+            });
+            let told = lacks(
+                "VXLAN devices in external mode",
+                "create vxlan ccn0",
+                refused,
+            );
+            assert_eq!(told.to_string(), expected, "{errno}");
+        }
+    }
+}
