@@ -137,8 +137,10 @@ mod tests {
         let kept: Prefix = "10.80.1.0/24".parse().unwrap();
         let gone: Prefix = "10.80.2.0/24".parse().unwrap();
         let next_hops: LearnedNextHops = ["10.99.0.2".parse().unwrap()].into();
-        let mut learned = Learned::default();
-        learned.routes = [(kept, next_hops.clone()), (gone, next_hops)].into();
+        let mut learned = Learned {
+            routes: [(kept, next_hops.clone()), (gone, next_hops)].into(),
+            ..Learned::default()
+        };
         learned.resync();
         learned.untold.remove(&kept);
         assert_eq!(learned.synced(), [gone].into());
