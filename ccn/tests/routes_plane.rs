@@ -306,6 +306,40 @@ fn what_hands_deleted_comes_back_and_what_others_made_stays() {
 }
 
 #[test]
+fn deleted_devices_come_back_with_all_that_hung_on_them() {
+    in_namespace(|socket| {
+        let desired = region(200);
+        let mut plane = ready();
+        clean(&plane.resync(&desired).expect("programmed"));
+        // Lines of the dump name devices by index, which is new for a device that is.
+        let count = |plane: &mut RoutesPlane| plane.dump().expect("a dump").len();
+        let before = count(&mut plane);
+        for name in ["ccn0", "ccn-d-nolink"] {
+            let index = socket.link(name).expect("ask").expect("there").index;
+            socket
+                .request(Request::delete_link(index))
+                .expect("deleted");
+        }
+        assert!(
+            count(&mut plane) < before,
+            "the kernel took the routes with the devices"
+        );
+        assert!(clean(&plane.resync(&desired).expect("repaired")) > 200);
+        assert_eq!(count(&mut plane), before);
+        assert_eq!(clean(&plane.resync(&desired).expect("again")), 0);
+        // A device that was down for a moment has lost its IPv4 routes.
+        let index = socket.link("ccn0").expect("ask").expect("there").index;
+        for up in [false, true] {
+            socket
+                .request(Request::change_link(LinkChange::of(index).up(up)))
+                .expect("changed");
+        }
+        assert!(clean(&plane.resync(&desired).expect("repaired")) > 200);
+        assert_eq!(count(&mut plane), before);
+    });
+}
+
+#[test]
 fn a_refusal_of_the_kernel_is_put_down_to_the_entry() {
     in_namespace(|socket| {
         let desired = region(10);

@@ -3,6 +3,10 @@
 //! One external VXLAN device serves every VNI. A rule by tunnel id and source picks the table of a
 //! CCSI; a route per address encapsulates; what nothing matches is led into a device that counts it
 //! under its reason. It keeps its own objects as desired and never touches those of others.
+//!
+//! What rules and routes cannot do: keep flow state, copy DSCP to the outer header (ECN is copied),
+//! send ICMP errors to VMs whose addresses are also in another CCSI or whose VPC is not linked, and
+//! keep VMs from the gateway's own addresses, which the kernel looks up before any rule of ours.
 
 mod compose;
 mod devices;

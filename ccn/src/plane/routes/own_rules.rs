@@ -1,7 +1,8 @@
 //! Which subnets this host may send to on its own account, for ICMP errors to reach VMs.
 //!
 //! A packet of our own carries no VNI, so a linked subnet is reachable only while no other scope has
-//! an overlapping one: an error must never reach the VM of another CCSI.
+//! an overlapping one: an error must never reach the VM of another CCSI. A subnet that is not linked
+//! never is: its addresses are the tenant's choice, and may be those of hosts this one talks to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
