@@ -179,6 +179,12 @@ impl From<Update> for Message {
     }
 }
 
+impl From<Notification> for Message {
+    fn from(notification: Notification) -> Message {
+        Message::Notification(notification)
+    }
+}
+
 fn open(asn: u32, id: [u8; 4]) -> Message {
     let mut capabilities: Vec<_> = Family::ALL.map(Capability::multiprotocol).into();
     capabilities.push(Capability::RouteRefresh);
@@ -950,4 +956,52 @@ fn a_peer_that_connects_anew_is_believed() {
     assert_eq!(bench.refusal(first), (6, 7));
     bench.feed(third, Message::Keepalive);
     assert_eq!(bench.core.state("a"), Some(State::Established));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Whatever a peer sends, before or after its OPEN, another peer's session and routes stay.
+    #[test]
+    fn nothing_a_peer_sends_harms_another(
+        opened in proptest::bool::ANY,
+        kinds in proptest::collection::vec(0u8..7, 1..8),
+        garbage in proptest::collection::vec(proptest::num::u8::ANY, 0..64),
+        flips in proptest::collection::vec((0usize..400, proptest::num::u8::ANY), 0..4),
+    ) {
+        let mut bench = Bench::new(config(vec![peer("a", A, 65002), peer("b", B, 65003)]));
+        let b = bench.establish(B, 65003);
+        bench.feed(b, update(&[65003], "10.99.0.3", &["10.3.0.0/16"]));
+        let a = match opened {
+            true => bench.establish(A, 65002),
+            false => bench.accept(A).unwrap(),
+        };
+        let mut octets = BytesMut::new();
+        for kind in kinds {
+            let refresh = RouteRefresh { family: Family::Ipv4Unicast.into(), subtype: kind };
+            let message: Message = match kind {
+                0 => open(65002, A),
+                1 => Message::Keepalive,
+                2 => update(&[65002, 9], "10.99.0.2", &["10.2.0.0/16", "10.2.1.0/24"]).into(),
+                3 => update(&[65002], "fd99::2", &["fd02::/48"]).into(),
+                4 => Update::end_of_rib(Family::Ipv6Unicast).into(),
+                5 => Message::RouteRefresh(refresh),
+                _ => Notification::cease(Cease::HardReset).into(),
+            };
+            message.encode(&bench.options, &mut octets).unwrap();
+        }
+        octets.extend_from_slice(&garbage);
+        for (at, mask) in flips {
+            if let Some(octet) = octets.get_mut(at) {
+                *octet ^= mask;
+            }
+        }
+        for piece in octets.chunks(37) {
+            bench.feed_octets(a, piece);
+        }
+        bench.pass(Duration::from_secs(8));
+        proptest::prop_assert_eq!(bench.core.state("b"), Some(State::Established));
+        let kept = used(&bench.core).iter().any(|route| route == "10.3.0.0/16 b");
+        proptest::prop_assert!(kept);
+    }
 }
