@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bgp::Prefix;
-use serde::Serialize;
 
 use crate::plan::Delta;
 use crate::plane::entry::{EntryKey, EntryValue};
@@ -19,6 +18,7 @@ mod backing;
 #[cfg(test)]
 mod tests;
 
+pub use backing::LinkPhase;
 use backing::{Backing, Forwarding, Phase, subnet_of};
 
 /// How long the plane is left alone after it failed; doubled for each failure in a row.
@@ -42,22 +42,6 @@ pub enum Output {
     /// Withdraw these prefixes, wait (bounded) until the peers have it, then answer with
     /// [`Order::flushed`].
     Withdraw(WithdrawalId, BTreeSet<Prefix>),
-}
-
-/// How far a link has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", content = "reason", rename_all = "kebab-case")]
-pub enum LinkPhase {
-    /// Accepted, not in the kernel yet.
-    Pending,
-    /// In the kernel and read back; not announced (yet).
-    Programmed,
-    /// In the kernel, read back, and given to the speaker for every peer.
-    Announced,
-    /// Withdrawn; its forwarding stays until the peers have the withdrawal and traffic has stopped.
-    Removing,
-    /// The plane could not take it.
-    Failed(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -47,16 +47,12 @@ pub struct LinkView {
 impl LinkView {
     /// Writes down how far the link has come.
     pub fn set_phase(&mut self, phase: Option<LinkPhase>) {
-        let (state, reason) = match phase {
-            None => ("pending", None),
-            Some(LinkPhase::Pending) => ("pending", None),
-            Some(LinkPhase::Programmed) => ("programmed", None),
-            Some(LinkPhase::Announced) => ("announced", None),
-            Some(LinkPhase::Removing) => ("removing", None),
-            Some(LinkPhase::Failed(reason)) => ("failed", Some(reason)),
+        let phase = phase.unwrap_or(LinkPhase::Pending);
+        self.state = phase.to_string();
+        self.reason = match phase {
+            LinkPhase::Failed(reason) => Some(reason),
+            _ => None,
         };
-        self.state = state.to_owned();
-        self.reason = reason;
     }
 }
 

@@ -230,7 +230,7 @@ impl AgentHandle {
             let link = link.clone();
             self.ask(move |view| view.link_phase(&link)).await?
         };
-        let phase = phase.map_or_else(|| "gone".to_owned(), |phase| format!("{phase:?}"));
+        let phase = phase.map_or_else(|| "gone".to_owned(), |phase| phase.to_string());
         Err(ApiError::new(
             ErrorCode::Timeout,
             format!(

@@ -3,12 +3,40 @@
 //! It keeps score and finds by subnet and link; what follows from that is the order's business.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use bgp::Prefix;
 
 use super::WithdrawalId;
 use crate::plane::entry::{EntryKey, EntryValue};
 use crate::record::LinkId;
+
+/// How far a link has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkPhase {
+    /// Accepted, not in the kernel yet.
+    Pending,
+    /// In the kernel and read back; not announced (yet).
+    Programmed,
+    /// In the kernel, read back, and given to the speaker for every peer.
+    Announced,
+    /// Withdrawn; its forwarding stays until the peers have the withdrawal and traffic has stopped.
+    Removing,
+    /// The plane could not take it.
+    Failed(String),
+}
+
+impl fmt::Display for LinkPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LinkPhase::Pending => "pending",
+            LinkPhase::Programmed => "programmed",
+            LinkPhase::Announced => "announced",
+            LinkPhase::Removing => "removing",
+            LinkPhase::Failed(_) => "failed",
+        })
+    }
+}
 
 /// How far an entry has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
