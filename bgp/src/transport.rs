@@ -195,6 +195,14 @@ impl Transport {
         }
     }
 
+    /// Whether any connection has octets that no reader has taken yet.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.connections.values().any(|handle| match handle {
+            Handle::Open { stream, .. } => unread(stream).is_ok_and(|count| count > 0),
+            _ => false,
+        })
+    }
+
     /// Accepts nothing more, and waits until all connections that were closed are gone; bounded.
     pub(crate) async fn finish(mut self) {
         self.listeners.abort_all();
@@ -385,6 +393,21 @@ fn unacknowledged(stream: &TcpStream) -> io::Result<usize> {
     unsafe { outstanding(stream.as_raw_fd(), &mut count) }?;
     Ok(usize::try_from(count).unwrap_or(0))
 }
+
+fn unread(stream: &TcpStream) -> io::Result<usize> {
+    let mut count: nix::libc::c_int = 0;
+    // SAFETY: the descriptor is open as long as `stream` is borrowed, and SIOCINQ (the same number
+    // as FIONREAD) writes one int to where `count` lives.
+    unsafe { waiting(stream.as_raw_fd(), &mut count) }?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+nix::ioctl_read_bad!(
+    /// SIOCINQ of tcp(7): octets in the receive queue.
+    waiting,
+    nix::libc::FIONREAD,
+    nix::libc::c_int
+);
 
 nix::ioctl_read_bad!(
     /// SIOCOUTQ of tcp(7): octets in the send queue, sent or not, that are not acknowledged.
