@@ -130,8 +130,7 @@ impl Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        netlink::Mac(self.0).fmt(f)
     }
 }
 
@@ -145,24 +144,10 @@ impl FromStr for Mac {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let malformed = || ValueError(format!("\"{text}\" is no MAC: write it 02:00:00:00:00:01"));
-        let mut bytes = [0u8; 6];
-        let mut parts = text.split(':');
-        for byte in &mut bytes {
-            let part = parts
-                .next()
-                .filter(|part| part.len() == 2)
-                .ok_or_else(malformed)?;
-            // from_str_radix takes a sign, a MAC does not.
-            if !part.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return Err(malformed());
-            }
-            *byte = u8::from_str_radix(part, 16).map_err(|_| malformed())?;
-        }
-        if parts.next().is_some() {
-            return Err(malformed());
-        }
-        Mac::new(bytes)
+        let mac: netlink::Mac = text
+            .parse()
+            .map_err(|_| ValueError(format!("\"{text}\" is no MAC: write it 02:00:00:00:00:01")))?;
+        Mac::new(mac.0)
     }
 }
 
