@@ -51,6 +51,12 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+    /// The kernel has no nftables, or lacks a part of it that is needed.
+    #[error("the kernel has no nftables: {detail}")]
+    NoNftables {
+        /// What was asked, and the kernel's answer.
+        detail: String,
+    },
     /// A name that no link can have.
     #[error("`{0}` cannot be the name of a link (1 to 15 bytes, without `/`, `:` or spaces)")]
     LinkName(String),

@@ -1,10 +1,11 @@
 //! Typed, batched rtnetlink: links, addresses, routes, policy rules, neighbours, network
-//! namespaces and a monitor of changes.
+//! namespaces and a monitor of changes; and one nftables filter.
 //!
 //! A [`Socket`] sends [`Request`]s, alone or in batches that cost one acknowledgement, and dumps
 //! what the kernel holds, filtered by the kernel. A [`Monitor`] tells of changes. Nothing is lost in
 //! silence: an overrun receive buffer or a dump that changed under the reader is an error or a
-//! `Resync`, never a shorter list. This crate knows nothing of VPCs or BGP.
+//! `Resync`, never a shorter list. A [`Netfilter`] keeps the one filter that rtnetlink has no words
+//! for. This crate knows nothing of VPCs or BGP.
 
 mod address;
 mod answer;
@@ -16,6 +17,7 @@ mod monitor;
 mod namespace;
 mod neighbour;
 mod new_link;
+mod nftables;
 mod request;
 mod route;
 mod route_message;
@@ -31,6 +33,7 @@ pub use monitor::{Change, Event, Group, Monitor};
 pub use namespace::Namespace;
 pub use neighbour::{ForwardingEntry, Neighbour};
 pub use new_link::{LinkSpec, NewLink, Vxlan};
+pub use nftables::{InputFilter, InputFilterState, Netfilter};
 pub use nix::errno::Errno;
 pub use request::Request;
 pub use route::{Encap, Family, NextHop, Route, RouteFilter, RouteKind};

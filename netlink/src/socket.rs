@@ -34,9 +34,9 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// Asked of the kernel for the receive buffer; without privileges it gives less, which is enough.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 /// The kernel writes at most 32 KiB into one datagram, but for single messages larger than that.
-const DATAGRAM: usize = 256 * 1024;
+pub(crate) const DATAGRAM: usize = 256 * 1024;
 /// How often a dump is tried that changes while it is read.
-const DUMP_TRIES: u32 = 8;
+pub(crate) const DUMP_TRIES: u32 = 8;
 /// The kernel answers at once; a silence this long is an error, in seconds.
 const PATIENCE: i64 = 60;
 
@@ -54,25 +54,7 @@ impl Socket {
     /// # Errors
     /// When the system has no netlink sockets or refuses one.
     pub fn open() -> Result<Socket, Error> {
-        let fail = |action| move |source| Error::Socket { action, source };
-        let mut raw = RawSocket::new(NETLINK_ROUTE).map_err(fail("open"))?;
-        raw.bind_auto().map_err(fail("bind"))?;
-        raw.connect(&SocketAddr::new(0, 0))
-            .map_err(fail("connect"))?;
-        raw.set_ext_ack(true)
-            .map_err(fail("ask for extended acknowledgements"))?;
-        raw.set_cap_ack(true)
-            .map_err(fail("ask for short acknowledgements"))?;
-        raw.set_netlink_get_strict_chk(true)
-            .map_err(fail("ask for strict dumps"))?;
-        let fd = raw.as_fd();
-        enlarge_receive_buffer(fd, RECEIVE_BUFFER);
-        setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(PATIENCE, 0)).map_err(|errno| {
-            Error::Socket {
-                action: "set a timeout",
-                source: errno.into(),
-            }
-        })?;
+        let raw = connected(NETLINK_ROUTE)?;
         Ok(Socket {
             raw,
             sequence: 0,
@@ -184,7 +166,7 @@ impl Socket {
             }
             at += crate::frame::align(length);
         }
-        self.send(buffer)?;
+        send(&self.raw, buffer)?;
         let mut answer = Acknowledgement::of(first, chunk.len());
         loop {
             self.receive()?;
@@ -375,7 +357,7 @@ impl Socket {
         let sequence = self.sequence;
         let mut buffer = Vec::new();
         write_message(&mut buffer, ask, flags, sequence);
-        self.send(&buffer)?;
+        send(&self.raw, &buffer)?;
         let mut listing = Listing::of(sequence);
         loop {
             self.receive()?;
@@ -395,24 +377,6 @@ impl Socket {
         }
     }
 
-    fn send(&self, bytes: &[u8]) -> Result<(), Error> {
-        loop {
-            match self.raw.send(bytes, 0) {
-                Ok(_) => return Ok(()),
-                Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) if source.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
-                    return Err(Error::Overrun);
-                }
-                Err(source) => {
-                    return Err(Error::Socket {
-                        action: "send",
-                        source,
-                    });
-                }
-            }
-        }
-    }
-
     fn receive(&mut self) -> Result<(), Error> {
         let outcome = receive(&self.raw, &mut self.datagram, 0);
         if let Err(Error::Overrun) = &outcome {
@@ -420,6 +384,49 @@ impl Socket {
             drain(&self.raw, &mut self.datagram, |_| ())?;
         }
         outcome
+    }
+}
+
+/// A socket of a netlink protocol that speaks with the kernel alone.
+pub(crate) fn connected(protocol: isize) -> Result<RawSocket, Error> {
+    let fail = |action| move |source| Error::Socket { action, source };
+    let mut raw = RawSocket::new(protocol).map_err(fail("open"))?;
+    raw.bind_auto().map_err(fail("bind"))?;
+    raw.connect(&SocketAddr::new(0, 0))
+        .map_err(fail("connect"))?;
+    raw.set_ext_ack(true)
+        .map_err(fail("ask for extended acknowledgements"))?;
+    raw.set_cap_ack(true)
+        .map_err(fail("ask for short acknowledgements"))?;
+    raw.set_netlink_get_strict_chk(true)
+        .map_err(fail("ask for strict dumps"))?;
+    let fd = raw.as_fd();
+    enlarge_receive_buffer(fd, RECEIVE_BUFFER);
+    setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(PATIENCE, 0)).map_err(|errno| {
+        Error::Socket {
+            action: "set a timeout",
+            source: errno.into(),
+        }
+    })?;
+    Ok(raw)
+}
+
+/// Sends all of it in one system call.
+pub(crate) fn send(raw: &RawSocket, bytes: &[u8]) -> Result<(), Error> {
+    loop {
+        match raw.send(bytes, 0) {
+            Ok(_) => return Ok(()),
+            Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) if source.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
+                return Err(Error::Overrun);
+            }
+            Err(source) => {
+                return Err(Error::Socket {
+                    action: "send",
+                    source,
+                });
+            }
+        }
     }
 }
 
