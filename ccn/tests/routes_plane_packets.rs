@@ -13,8 +13,8 @@ use ccn::plane::routes::RoutesPlane;
 use ccn::plane::{Batch, Desired, Plane};
 use ccn::record::{Mac, Mode, Vni};
 use netlink::{
-    Address, ForwardingEntry, LinkChange, Namespace, Neighbour, NewLink, NextHop, Request, Route,
-    Socket,
+    Address, Family, ForwardingEntry, InputFilter, LinkChange, Namespace, Neighbour, Netfilter,
+    NewLink, NextHop, Request, Route, Rule, Socket,
 };
 
 const PORT: u16 = 4789;
@@ -196,6 +196,20 @@ const VM: [u8; 6] = [2, 1, 0, 0, 0, 5];
 const TWIN: [u8; 6] = [2, 2, 0, 0, 0, 5];
 const OTHER: [u8; 6] = [2, 3, 0, 0, 0, 5];
 
+fn config() -> PlaneConfig {
+    PlaneConfig {
+        kind: PlaneKind::Routes,
+        vtep: ip("172.16.0.1"),
+        idc_interfaces: vec!["idc0".to_owned()],
+        device: "ccn0".to_owned(),
+        mac: Mac::GATEWAY,
+        port: PORT,
+        mtu: 1450,
+        protocol: 77,
+        audit_interval: 0,
+    }
+}
+
 /// A gateway between an IDC router with hosts and three hypervisors. VNI 100 is linked; 101 is in the
 /// same CCSI; 200 is in another, with the same subnets and addresses as 100; 999 is nobody's.
 struct World {
@@ -251,18 +265,7 @@ impl World {
         one.vm(999, "172.16.1.2", OTHER, &[]);
         two.vm(200, "172.16.2.2", TWIN, &both);
         three.vm(101, "172.16.3.2", OTHER, &["10.101.0.5/32"]);
-        let config = PlaneConfig {
-            kind: PlaneKind::Routes,
-            vtep: ip("172.16.0.1"),
-            idc_interfaces: vec!["idc0".to_owned()],
-            device: "ccn0".to_owned(),
-            mac: Mac::GATEWAY,
-            port: PORT,
-            mtu: 1450,
-            protocol: 77,
-            audit_interval: 0,
-        };
-        let mut plane = RoutesPlane::new(&config);
+        let mut plane = RoutesPlane::new(&config());
         gateway
             .namespace
             .enter(|| plane.prepare().expect("prepared"))
@@ -277,7 +280,8 @@ impl World {
         }
     }
 
-    fn resync(&mut self, desired: &Desired) {
+    /// Answers how many operations it took.
+    fn resync(&mut self, desired: &Desired) -> usize {
         let World { gateway, plane, .. } = self;
         let applied = gateway
             .namespace
@@ -287,6 +291,7 @@ impl World {
             (applied.failures, applied.learned_failures),
             Default::default()
         );
+        applied.operations
     }
 
     fn apply(&mut self, batch: &Batch) {
@@ -476,4 +481,124 @@ fn a_vm_that_moves_is_followed_and_a_withdrawn_route_fails_closed() {
         ..Batch::default()
     });
     talk(&vm, &host);
+}
+
+/// What no VM can reach: the gateway's own addresses on the IDC's side, of tunnels, of the underlay.
+const OWN: [&str; 4] = ["10.255.0.1", "172.16.0.1", "172.16.2.1", "2001:db8:ff::1"];
+
+#[test]
+fn no_vm_reaches_the_gateway_itself_and_others_do() {
+    let mut world = World::new();
+    world.resync(&region());
+    // The hypervisor's own way to the tunnel's address is not the VM's.
+    let index = world.one.index("vm100");
+    let hop = NextHop {
+        onlink: true,
+        ..NextHop::via(ip("169.254.0.1"), index)
+    };
+    let route = Route {
+        table: 500,
+        ..Route::new("0.0.0.0/0".parse().expect("a net"), hop)
+    };
+    let rule = Rule {
+        from: Some("192.168.0.5/32".parse().expect("a net")),
+        ..Rule::lookup(Family::V4, 100, 500)
+    };
+    for request in [Request::add_route(route), Request::add_rule(rule)] {
+        world.one.netlink.request(request).expect("added");
+    }
+    let (vm, vm6) = (world.one.udp("192.168.0.5"), world.one.udp("fd00:1::5"));
+    for own in OWN {
+        let service = world.gateway.udp(own);
+        let at = SocketAddr::new(ip(own), 7000);
+        let vm = if at.is_ipv4() { &vm } else { &vm6 };
+        world.dropped("no-link", |_| {
+            vm.send_to(b"lost", at).expect("sent");
+        });
+        service.set_nonblocking(true).expect("non-blocking");
+        let got = service.recv_from(&mut [0; 64]).expect_err("nothing");
+        assert_eq!(got.kind(), std::io::ErrorKind::WouldBlock, "{own}");
+        service.set_nonblocking(false).expect("blocking");
+        // Routers and monitoring still reach the same addresses, and are reached from them.
+        let near = match own {
+            "172.16.0.1" | "172.16.2.1" => world.two.udp("172.16.2.2"),
+            "10.255.0.1" => world.idc.udp("10.255.0.2"),
+            _ => world.idc.udp("2001:db8:ff::2"),
+        };
+        talk(&near, &service);
+        talk(&service, &near);
+    }
+    let host = world.idc.udp("10.0.1.7");
+    talk(&host, &vm);
+    talk(&vm, &host);
+}
+
+#[test]
+fn errors_of_the_gateway_still_reach_vms() {
+    let mut world = World::new();
+    let mut desired = region();
+    // Only one CCSI may have the addresses that an error goes to.
+    desired.entries.retain(|key, _| match key {
+        EntryKey::Source { vni: of, .. } => *of != vni(200),
+        EntryKey::Endpoint { scope, .. } => *scope != ScopeId(vni(200)),
+        EntryKey::Permit { .. } => true,
+    });
+    world.resync(&desired);
+    let index = world.gateway.index("idc0");
+    let smaller = Request::change_link(LinkChange::of(index).mtu(1300));
+    world.gateway.netlink.request(smaller).expect("an MTU");
+    for (own, host) in [("192.168.0.5", "10.0.1.7"), ("fd00:1::5", "2001:db8:1::7")] {
+        let vm = world.one.udp(own);
+        vm.connect(SocketAddr::new(ip(host), 7000)).expect("a way");
+        vm.send(&[0; 1380]).expect("sent");
+        let error = vm.recv(&mut [0; 64]).expect_err("too big");
+        assert_eq!(error.raw_os_error(), Some(netlink::Errno::EMSGSIZE as i32));
+    }
+}
+
+#[test]
+fn the_filter_is_kept_comes_back_and_goes_with_the_plane() {
+    let mut world = World::new();
+    let mut netfilter = Netfilter::open_in(&world.gateway.namespace).expect("a socket");
+    let filter = |name: &str| InputFilter {
+        table: name.to_owned(),
+        interface: name.to_owned(),
+    };
+    let (ours, foreign) = (filter("ccn0"), filter("other0"));
+    netfilter.ensure(&foreign).expect("made");
+    world.resync(&region());
+    assert_eq!(world.resync(&region()), 0);
+    let vm = world.one.udp("192.168.0.5");
+    let lost = |vm: &UdpSocket| {
+        vm.send_to(b"lost", SocketAddr::new(ip("10.255.0.1"), 7000))
+            .expect("sent");
+    };
+    world.dropped("no-link", |_| lost(&vm));
+    // Another run of the agent finds it, with what it has counted.
+    let mut next = RoutesPlane::new(&config());
+    world
+        .gateway
+        .namespace
+        .enter(|| next.prepare().expect("prepared"))
+        .expect("enter");
+    world.plane = next;
+    assert_eq!(world.resync(&region()), 0);
+    let counted = world.plane.counters().expect("counters");
+    assert_eq!(counted.drops["no-link"].packets, 1);
+    let line = "filter inet ccn0 input iif ccn0 drop";
+    let dump = world.plane.dump().expect("a dump");
+    assert!(dump.iter().any(|shown| shown == line), "{dump:?}");
+
+    assert!(netfilter.delete("ccn0").expect("deleted"));
+    assert_eq!(world.resync(&region()), 1);
+    world.dropped("no-link", |_| lost(&vm));
+    assert!(netfilter.input_filter(&ours).expect("asked").is_some());
+
+    let World { gateway, plane, .. } = &mut world;
+    gateway
+        .namespace
+        .enter(|| plane.remove().expect("removed"))
+        .expect("enter");
+    assert_eq!(netfilter.input_filter(&ours).expect("asked"), None);
+    assert!(!netfilter.ensure(&foreign).expect("still there"));
 }

@@ -201,7 +201,8 @@ pub trait Plane: Send {
     /// When the kernel could not be asked.
     fn dump(&mut self) -> Result<Vec<String>, PlaneError>;
 
-    /// Takes everything of ours out of the kernel: rules, routes, neighbours, devices, in that order.
+    /// Takes everything of ours out of the kernel: rules, routes, neighbours, devices,
+    /// filters, in that order.
     ///
     /// # Errors
     /// When the kernel refused; calling again goes on.

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use netlink::{
-    Encap, Errno, Error, Family, Link, LinkChange, Mac, NewLink, NextHop, Request, Route, Rule,
-    Socket,
+    Encap, Errno, Error, Family, Link, LinkChange, Mac, Netfilter, NewLink, NextHop, Request,
+    Route, Rule, Socket,
 };
 
 use super::compose::{Host, IdcLink};
+use super::input;
 use super::layout::{ALIAS, DROP_MAC, PROBE_TABLE, Reason, priority};
 use super::sysctl;
 use crate::config::PlaneConfig;
@@ -21,10 +22,11 @@ const DROP_MTU: u32 = 65_535;
 /// Interface of the rule that probes the kernel; no packet ever comes in by it.
 const PROBE_INTERFACE: &str = "ccn-probe";
 
-/// Makes or corrects all devices and settings. Answers what translation needs to know of the host,
+/// Makes or corrects all devices and settings, and the filter before the device it is for. Answers what translation needs to know of the host,
 /// and how many things had to be changed.
 pub(crate) fn ensure(
     socket: &mut Socket,
+    netfilter: &mut Netfilter,
     config: &PlaneConfig,
 ) -> Result<(Host, usize), PlaneError> {
     let links = socket
@@ -72,7 +74,8 @@ pub(crate) fn ensure(
         });
     }
 
-    let mut changes = sysctl::host()?;
+    let mut changes = input::ensure(netfilter, &config.device)?;
+    changes += sysctl::host()?;
     for name in &config.idc_interfaces {
         changes += sysctl::idc(name)?;
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bgp::Prefix;
-use netlink::Socket;
+use netlink::{Netfilter, Socket};
 
 use super::devices;
 use super::kernel::{self, Part};
@@ -35,10 +35,11 @@ impl Held {
     /// Reads everything, and makes it as desired.
     pub(crate) fn resync(
         socket: &mut Socket,
+        netfilter: &mut Netfilter,
         config: &PlaneConfig,
         desired: &Desired,
     ) -> Result<(Held, Applied), PlaneError> {
-        let (host, changed) = devices::ensure(socket, config)?;
+        let (host, changed) = devices::ensure(socket, netfilter, config)?;
         let (protocol, ours) = (host.protocol, host.devices());
         let mut actual = kernel::read(socket, protocol, &ours, Part::All)?;
         let mut applied = Applied {

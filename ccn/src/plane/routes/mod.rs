@@ -1,16 +1,17 @@
-//! The `routes` plane: kernel routes with encapsulation, policy rules by tunnel id, nothing else.
+//! The `routes` plane: kernel routes with encapsulation, policy rules by tunnel id.
 //!
 //! One external VXLAN device serves every VNI. A rule by tunnel id and source picks the table of a
 //! CCSI; a route per address encapsulates; what nothing matches is led into a device that counts it
 //! under its reason. It keeps its own objects as desired and never touches those of others.
 //!
 //! What rules and routes cannot do: keep flow state, copy DSCP to the outer header (ECN is copied),
-//! send ICMP errors to VMs whose addresses are also in another CCSI or whose VPC is not linked, and
-//! keep VMs from the gateway's own addresses, which the kernel looks up before any rule of ours.
+//! send ICMP errors to VMs whose addresses are also in another CCSI or whose VPC is not linked. What
+//! they cannot either, keep VMs from the gateway's own addresses, one nftables filter does.
 
 mod compose;
 mod devices;
 mod held;
+mod input;
 mod kernel;
 mod layout;
 mod objects;
@@ -22,7 +23,7 @@ mod translate;
 #[cfg(test)]
 mod tests;
 
-use netlink::{LinkStats, Request, Socket};
+use netlink::{LinkStats, Netfilter, Request, Socket};
 
 use self::devices::failed;
 use self::held::Held;
@@ -40,9 +41,16 @@ use crate::config::PlaneConfig;
 #[derive(Debug)]
 pub struct RoutesPlane {
     config: PlaneConfig,
-    socket: Option<Socket>,
+    sockets: Option<Sockets>,
     /// `None` until the first resync, and after a call that left the kernel's state unknown.
     held: Option<Held>,
+}
+
+/// The ways into the kernel.
+#[derive(Debug)]
+struct Sockets {
+    routes: Socket,
+    netfilter: Netfilter,
 }
 
 impl RoutesPlane {
@@ -51,17 +59,20 @@ impl RoutesPlane {
     pub fn new(config: &PlaneConfig) -> RoutesPlane {
         RoutesPlane {
             config: config.clone(),
-            socket: None,
+            sockets: None,
             held: None,
         }
     }
 
-    fn socket(&mut self) -> Result<&mut Socket, PlaneError> {
-        let socket = match self.socket.take() {
-            Some(socket) => socket,
-            None => Socket::open().map_err(|error| failed("open a netlink socket", error))?,
+    fn sockets(&mut self) -> Result<&mut Sockets, PlaneError> {
+        let sockets = match self.sockets.take() {
+            Some(sockets) => sockets,
+            None => Sockets {
+                routes: Socket::open().map_err(|error| failed("open a netlink socket", error))?,
+                netfilter: input::open()?,
+            },
         };
-        Ok(self.socket.insert(socket))
+        Ok(self.sockets.insert(sockets))
     }
 }
 
@@ -76,10 +87,10 @@ impl Plane for RoutesPlane {
 
     fn prepare(&mut self) -> Result<Prepared, PlaneError> {
         let config = self.config.clone();
-        let socket = self.socket()?;
-        let (host, _) = devices::ensure(socket, &config)?;
-        devices::probe(socket, &host)?;
-        let state = kernel::read(socket, host.protocol, &host.devices(), Part::All)?;
+        let Sockets { routes, netfilter } = self.sockets()?;
+        let (host, _) = devices::ensure(routes, netfilter, &config)?;
+        devices::probe(routes, &host)?;
+        let state = kernel::read(routes, host.protocol, &host.devices(), Part::All)?;
         let adopted = state
             .keys()
             .any(|key| matches!(key, Key::Rule(_) | Key::Route(..)));
@@ -89,8 +100,8 @@ impl Plane for RoutesPlane {
     fn resync(&mut self, desired: &Desired) -> Result<Applied, PlaneError> {
         self.held = None;
         let config = self.config.clone();
-        let socket = self.socket()?;
-        let (held, applied) = Held::resync(socket, &config, desired)?;
+        let Sockets { routes, netfilter } = self.sockets()?;
+        let (held, applied) = Held::resync(routes, netfilter, &config, desired)?;
         self.held = Some(held);
         Ok(applied)
     }
@@ -103,14 +114,16 @@ impl Plane for RoutesPlane {
                 detail: "the kernel's state is unknown: a resync comes first".to_owned(),
             });
         };
-        let applied = held.apply(self.socket()?, batch)?;
+        let applied = held.apply(&mut self.sockets()?.routes, batch)?;
         self.held = Some(held);
         Ok(applied)
     }
 
     fn counters(&mut self) -> Result<Counters, PlaneError> {
         let device = self.config.device.clone();
-        let ours = devices::ours(self.socket()?)?;
+        let Sockets { routes, netfilter } = self.sockets()?;
+        let ours = devices::ours(routes)?;
+        let filtered = input::dropped(netfilter, &device)?;
         let stats = |name: &str| {
             ours.iter()
                 .find(|link| link.name == name)
@@ -119,13 +132,15 @@ impl Plane for RoutesPlane {
         let vxlan = stats(&device);
         let drops = Reason::ALL.into_iter().map(|reason| {
             let stats = stats(reason.device());
-            (
-                reason.name().to_owned(),
-                Count {
-                    packets: stats.tx_packets,
-                    bytes: stats.tx_bytes,
-                },
-            )
+            let mut count = Count {
+                packets: stats.tx_packets,
+                bytes: stats.tx_bytes,
+            };
+            if reason == input::REASON {
+                count.packets += filtered.packets;
+                count.bytes += filtered.bytes;
+            }
+            (reason.name().to_owned(), count)
         });
         Ok(Counters {
             decapsulated: Count {
@@ -158,17 +173,18 @@ impl Plane for RoutesPlane {
     }
 
     fn dump(&mut self) -> Result<Vec<String>, PlaneError> {
-        let protocol = self.config.protocol;
-        let socket = self.socket()?;
-        let links = devices::ours(socket)?;
+        let config = self.config.clone();
+        let Sockets { routes, netfilter } = self.sockets()?;
+        let links = devices::ours(routes)?;
         let indices: Vec<u32> = links.iter().map(|link| link.index).collect();
-        let state = kernel::read(socket, protocol, &indices, Part::All)?;
+        let state = kernel::read(routes, config.protocol, &indices, Part::All)?;
         let mut lines: Vec<String> = state.values().map(Object::to_string).collect();
         lines.extend(
             links
                 .iter()
                 .map(|link| format!("link {} index {}", link.name, link.index)),
         );
+        lines.extend(input::line(netfilter, &config.device)?);
         lines.sort();
         Ok(lines)
     }
@@ -176,7 +192,10 @@ impl Plane for RoutesPlane {
     fn remove(&mut self) -> Result<(), PlaneError> {
         self.held = None;
         let config = self.config.clone();
-        let socket = self.socket()?;
+        let Sockets {
+            routes: socket,
+            netfilter,
+        } = self.sockets()?;
         let links = devices::ours(socket)?;
         if links.iter().any(|link| link.name == config.device) {
             sysctl::stop_forwarding(&config.device)?;
@@ -197,6 +216,7 @@ impl Plane for RoutesPlane {
                 .request(request)
                 .map_err(|e| failed(&format!("delete {}", link.name), e))?;
         }
-        Ok(())
+        // Last: while the device is there nothing else keeps VMs from this host.
+        input::remove(netfilter, &config.device)
     }
 }
