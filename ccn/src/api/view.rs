@@ -31,7 +31,7 @@ pub struct LinkView {
     pub group: GroupName,
     /// DSCP of the outer header, if set.
     pub dscp: Option<Dscp>,
-    /// The VPC's subnets: what shall be announced.
+    /// The VPC's subnets of the families that the classic side has: what shall be announced.
     pub subnets: Vec<Prefix>,
     /// `pending`, `programmed`, `announced`, `removing`, `failed`, `quarantined`,
     /// `elsewhere` (another group's); `planned` in a rehearsal.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use bgp::Prefix;
+use bgp::{Family, Prefix};
 
 use super::{Facts, PlaneHealth};
 use crate::api::error::{ApiError, ErrorCode, Fault};
@@ -17,7 +17,7 @@ use crate::order::{LinkPhase, Order};
 use crate::plane::entry::{EntryKey, EntryValue};
 use crate::plane::model::Model;
 use crate::plane::{Counters, LearnedNextHops};
-use crate::record::{ClassicRef, Dscp, Link, LinkId, RecordKey, Vni, VpcId};
+use crate::record::{ClassicRef, Dscp, Link, LinkId, Record, RecordKey, Vni, VpcId};
 
 /// What the controller knows at this moment.
 pub struct View<'a> {
@@ -122,12 +122,34 @@ impl View<'_> {
         })
     }
 
+    /// The families of a link's classic side.
+    fn families(&self, link: &Link) -> BTreeSet<Family> {
+        let mut families = BTreeSet::new();
+        for item in &link.classic {
+            match item {
+                ClassicRef::Prefix(prefix) => families.extend([prefix.family()]),
+                ClassicRef::Name(name) => {
+                    let key = RecordKey::Classic(name.clone());
+                    if let Some(Record::Classic(classic)) = self.inventory.record(&key) {
+                        families.extend(classic.prefixes.iter().map(Prefix::family));
+                    }
+                }
+            }
+        }
+        families
+    }
+
     fn link_view(&self, id: &LinkId, link: &Link) -> LinkView {
-        let subnets = self
+        // As the planner has it: a subnet is joined with prefixes of its own family.
+        let families = self.families(link);
+        let subnets: Vec<Prefix> = self
             .inventory
             .vpc(&link.vpc)
             .map(|vpc| vpc.subnets)
-            .unwrap_or_default();
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|subnet| families.contains(&subnet.family()))
+            .collect();
         let announced: Vec<Prefix> = subnets
             .iter()
             .copied()
@@ -303,6 +325,73 @@ impl View<'_> {
                 quarantined: self.inventory.quarantined(),
             },
             counters: Counters::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::record::{GroupName, Mode};
+    use crate::store::Stored;
+
+    #[test]
+    fn a_link_names_the_subnets_of_the_families_it_joins() {
+        let records = [
+            (
+                "classic/both",
+                r#"{"prefixes":["10.80.1.0/24","fd80:1::/64"]}"#,
+            ),
+            ("classic/lab", r#"{"prefixes":["10.80.2.0/24"]}"#),
+            (
+                "vpcs/web",
+                r#"{"vni":1001,"subnets":["10.1.0.0/24","fd00:1::/64"]}"#,
+            ),
+        ];
+        let stored = records.map(|(key, value)| Stored {
+            key: key.to_owned(),
+            created: 1,
+            modified: 1,
+            value: value.into(),
+        });
+        let mut inventory = Inventory::default();
+        inventory.load(stored.into());
+        let now = Instant::now();
+        let facts = Facts {
+            gateway: "gw".to_owned(),
+            group: GroupName::default(),
+            peers: 0,
+            started: now,
+            audit: None,
+        };
+        let view = View {
+            facts: &facts,
+            inventory: &inventory,
+            order: &Order::new(Duration::ZERO, now),
+            learned: &BTreeMap::new(),
+            health: &PlaneHealth::default(),
+            generation: 1,
+        };
+        for (classic, subnets) in [
+            (&["both"][..], &["10.1.0.0/24", "fd00:1::/64"][..]),
+            (&["lab"], &["10.1.0.0/24"]),
+            (&["lab", "fd80:2::/64"], &["10.1.0.0/24", "fd00:1::/64"]),
+            (&["fd80:2::/64"], &["fd00:1::/64"]),
+        ] {
+            let link = Link {
+                vpc: "web".parse().unwrap(),
+                classic: classic.iter().map(|item| item.parse().unwrap()).collect(),
+                group: GroupName::default(),
+                mode: Mode::Both,
+                dscp: None,
+                extra: serde_json::Map::new(),
+            };
+            let rehearsed = view.rehearse(&"web".parse().unwrap(), &link);
+            let named: Vec<String> = rehearsed.subnets.iter().map(Prefix::to_string).collect();
+            assert_eq!(named, subnets, "{classic:?}");
+            assert_eq!(rehearsed.state, "planned");
         }
     }
 }
