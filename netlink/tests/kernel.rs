@@ -111,6 +111,19 @@ fn links_are_made_changed_and_read_back() {
     ));
 }
 
+/// Until then the kernel drops what is sent, though the carrier is there.
+fn await_operational(socket: &mut Socket, name: &str) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        let link = socket.link(name).expect("ask").expect("there");
+        if link.operational {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "still {link:?}");
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn veth_across_namespaces_carries_packets() {
     let (left, mut left_socket) = fresh();
@@ -154,6 +167,8 @@ fn veth_across_namespaces_carries_packets() {
         Some(&neighbour)
     );
 
+    await_operational(&mut left_socket, "toright");
+    await_operational(&mut right_socket, "toleft");
     let receiver = right
         .enter(|| std::net::UdpSocket::bind("192.0.2.2:7000").expect("bind"))
         .expect("enter");
