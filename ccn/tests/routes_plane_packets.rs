@@ -81,6 +81,21 @@ impl Node {
         self.netlink.create_link(link).expect("a pair");
         self.up(name);
         other.up(peer);
+        self.await_operational(name);
+        other.await_operational(peer);
+    }
+
+    /// Until then the kernel drops what is sent, though the carrier is there.
+    fn await_operational(&mut self, name: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let link = self.netlink.link(name).expect("ask").expect("a link");
+            if link.operational {
+                return;
+            }
+            assert!(Instant::now() < deadline, "still {link:?}");
+            std::thread::yield_now();
+        }
     }
 
     /// A VM: a VXLAN device with the VM's MAC and addresses, whose every packet goes to the gateway.
