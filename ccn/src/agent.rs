@@ -19,7 +19,7 @@ use crate::announce::Relearning;
 use crate::api;
 use crate::api::socket::SocketError;
 use crate::config::{Config, PlaneConfig, PlaneKind};
-use crate::controller::{AgentHandle, Controller, Facts, Parts};
+use crate::controller::{AgentHandle, Controller, Facts, Parts, sleep_until};
 use crate::plane::routes::RoutesPlane;
 use crate::plane::thread::{OrderError, PlaneHandle};
 use crate::record::GroupName;
@@ -206,13 +206,6 @@ async fn watch_kernel(
                 }
             }
         }
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -211,7 +211,7 @@ impl Controller {
                     Some(command) => self.command(command).await?,
                     None => return Ok(()),
                 },
-                () = sleep_until(timeout) => self.timeout(),
+                () = sleep_until(timeout) => self.relearned(),
                 () = tick(&mut audit) => self.order.resync(Instant::now()),
             }
         }
@@ -224,10 +224,6 @@ impl Controller {
             .into_iter()
             .chain(relearning)
             .min()
-    }
-
-    fn timeout(&mut self) {
-        self.relearned();
     }
 
     /// Does whatever the order of change allows now.
@@ -512,7 +508,8 @@ impl Controller {
     }
 }
 
-async fn sleep_until(at: Option<Instant>) {
+/// Sleeps until then; for ever without a time.
+pub(crate) async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => pending().await,
