@@ -12,12 +12,9 @@
 //!     ..PeerConfig::new("idc1".parse()?, "10.99.0.2".parse()?, 65002)
 //! };
 //! let speaker = Speaker::start(SpeakerConfig {
-//!     asn: 65001,
-//!     router_id: "10.99.0.1".parse()?,
 //!     listen: vec!["10.99.0.1:179".parse()?],
-//!     multipath: Default::default(),
-//!     graceful_restart: None,
 //!     peers: vec![router],
+//!     ..SpeakerConfig::new(65001, "10.99.0.1".parse()?)
 //! })?;
 //! speaker.announce(vec![Announcement::new("10.1.0.0/16".parse()?)]).await?;
 //! let mut subscription = speaker.subscribe();

@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use bgp::wire::{Capability, Message, Notification, Open, WireOptions, frame};
 use bgp::{
-    Announcement, Event, ExportPolicy, Family, GracefulRestart, ImportPolicy, Multipath,
-    PeerConfig, PeerError, PeerStatus, Prefix, SessionState, Speaker, SpeakerConfig, StartError,
-    Stop, Stopped,
+    Announcement, Event, ExportPolicy, Family, GracefulRestart, ImportPolicy, PeerConfig,
+    PeerError, PeerStatus, Prefix, SessionState, Speaker, SpeakerConfig, StartError, Stop, Stopped,
 };
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -46,16 +45,14 @@ fn peer(name: &str, address: IpAddr, local: IpAddr, asn: u32) -> PeerConfig {
 }
 
 fn config(asn: u32, listen: IpAddr, peers: Vec<PeerConfig>) -> SpeakerConfig {
+    let router_id = match listen {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(_) => Ipv4Addr::from_bits(asn),
+    };
     SpeakerConfig {
-        asn,
-        router_id: match listen {
-            IpAddr::V4(address) => address,
-            IpAddr::V6(_) => Ipv4Addr::from_bits(asn),
-        },
         listen: vec![SocketAddr::new(listen, PORT)],
-        multipath: Multipath::default(),
-        graceful_restart: None,
         peers,
+        ..SpeakerConfig::new(asn, router_id)
     }
 }
 

@@ -207,8 +207,6 @@ impl BgpConfig {
             ..peer.clone()
         };
         SpeakerConfig {
-            asn: self.asn,
-            router_id: self.router_id,
             listen: self.listen.clone(),
             multipath: Multipath {
                 max_paths: self.max_paths,
@@ -220,6 +218,7 @@ impl BgpConfig {
                 restarting: adopted,
             }),
             peers: self.peers.iter().map(announcing_own).collect(),
+            ..SpeakerConfig::new(self.asn, self.router_id)
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::{GracefulRestart, Multipath, PeerConfig};
+use crate::config::{GracefulRestart, PeerConfig};
 use crate::event::{Event, RouteChange};
 use crate::fsm::State;
 use crate::policy::{ExportPolicy, ImportPolicy};
@@ -28,12 +28,8 @@ fn peer(name: &str, address: [u8; 4], asn: u32) -> PeerConfig {
 
 fn config(peers: Vec<PeerConfig>) -> SpeakerConfig {
     SpeakerConfig {
-        asn: 65001,
-        router_id: US.into(),
-        listen: Vec::new(),
-        multipath: Multipath::default(),
-        graceful_restart: None,
         peers,
+        ..SpeakerConfig::new(65001, US.into())
     }
 }
 

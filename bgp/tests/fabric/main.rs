@@ -56,15 +56,11 @@ fn shape(seed: u64) -> Shape {
                 node as u8 + 1
             };
             SpeakerConfig {
-                asn: asns[node],
-                router_id: Ipv4Addr::new(10, 0, 0, id),
-                listen: Vec::new(),
                 multipath: Multipath {
                     max_paths: 4,
                     relax: chance.one_in(2),
                 },
-                graceful_restart: None,
-                peers: Vec::new(),
+                ..SpeakerConfig::new(asns[node], Ipv4Addr::new(10, 0, 0, id))
             }
         })
         .collect();
@@ -290,15 +286,11 @@ fn colliding_connections_end_in_one_session() {
         let configs = (0..2).map(|here: usize| {
             let there = 1 - here;
             SpeakerConfig {
-                asn: asns[here],
-                router_id: Ipv4Addr::new(10, 0, 0, here as u8 + 1),
-                listen: Vec::new(),
-                multipath: Multipath::default(),
-                graceful_restart: None,
                 peers: vec![PeerConfig {
                     families: vec![Family::Ipv4Unicast],
                     ..PeerConfig::new(name(there).parse().unwrap(), address(there), asns[there])
                 }],
+                ..SpeakerConfig::new(asns[here], Ipv4Addr::new(10, 0, 0, here as u8 + 1))
             }
         });
         let mut fabric = Fabric::new(configs.collect(), seed);

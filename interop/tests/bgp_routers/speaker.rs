@@ -22,12 +22,8 @@ impl BareSpeaker {
     /// Runs in the namespace, with the configuration that the agent would have.
     pub(super) fn start(namespace: Arc<Namespace>, section: &BgpSection) -> Result<Self, Failure> {
         let mut config = SpeakerConfig {
-            asn: section.asn,
-            router_id: section.router_id,
             listen: section.listen.clone(),
-            multipath: bgp::Multipath::default(),
-            graceful_restart: None,
-            peers: Vec::new(),
+            ..SpeakerConfig::new(section.asn, section.router_id)
         };
         for peer in &section.peer {
             let mut peer: bgp::PeerConfig = toml::from_str(&toml::to_string(peer)?)?;

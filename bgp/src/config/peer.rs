@@ -1,0 +1,187 @@
+//! What is to be known of one peer, and what is wrong with it.
+//!
+//! Topics with types of their own have a file of their own beside this one.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use serde::de::{self, Deserialize, Deserializer};
+
+use super::seconds::{MAX_PAUSE, maybe_seconds, seconds};
+use super::{AS_TRANS_U32, BGP_PORT, PeerName};
+use crate::policy::{ExportPolicy, ImportPolicy};
+use crate::wire::prefix::Family;
+
+/// One configured peer.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerConfig {
+    /// What to call it, unique.
+    pub name: PeerName,
+    /// Its address, unique: connections from elsewhere are closed at once.
+    pub address: IpAddr,
+    /// The port to connect to.
+    #[serde(default = "default_port")]
+    pub port: u16,
+    /// Its AS number. Ours: an internal peer, otherwise an external one.
+    pub asn: u32,
+    /// The address to connect from; the kernel chooses when absent.
+    #[serde(default)]
+    pub local_address: Option<IpAddr>,
+    /// Whether to wait for the peer to connect.
+    #[serde(default)]
+    pub passive: bool,
+    /// The hold time to propose, in seconds: 0 (no keepalives), or 3 and more.
+    #[serde(default = "default_hold_time", deserialize_with = "hold_time")]
+    pub hold_time: u16,
+    /// Pause between two attempts to connect, shortened at random by up to a quarter
+    /// (RFC 4271 section 10). In TOML: seconds.
+    #[serde(default = "default_connect_retry", deserialize_with = "seconds")]
+    pub connect_retry: Duration,
+    /// Pause after a session failed, doubled each time up to `idle_hold_max`
+    /// (RFC 4271 section 8.1.1, DampPeerOscillations). In TOML: seconds.
+    #[serde(default = "default_idle_hold", deserialize_with = "seconds")]
+    pub idle_hold: Duration,
+    /// The longest such pause. In TOML: seconds.
+    #[serde(default = "default_idle_hold_max", deserialize_with = "seconds")]
+    pub idle_hold_max: Duration,
+    /// How long to let the peer send its OPEN first (RFC 4271 section 8.1.1, DelayOpen); absent:
+    /// we do not wait. In TOML: seconds.
+    #[serde(default, deserialize_with = "maybe_seconds")]
+    pub delay_open: Option<Duration>,
+    /// The families to exchange, at least one.
+    #[serde(default = "default_families")]
+    pub families: Vec<Family>,
+    /// Which of its routes are taken.
+    #[serde(default)]
+    pub import: ImportPolicy,
+    /// Which routes it is told.
+    #[serde(default)]
+    pub export: ExportPolicy,
+    /// Our IPv4 next hop in what it is told; absent: our address of the session, if that is IPv4.
+    #[serde(default)]
+    pub next_hop_v4: Option<Ipv4Addr>,
+    /// Our IPv6 next hop in what it is told; absent: our address of the session, if that is IPv6.
+    #[serde(default)]
+    pub next_hop_v6: Option<Ipv6Addr>,
+}
+
+impl PeerConfig {
+    /// A peer with default terms, which imports and exports nothing (RFC 8212).
+    pub fn new(name: PeerName, address: IpAddr, asn: u32) -> PeerConfig {
+        PeerConfig {
+            name,
+            address,
+            port: default_port(),
+            asn,
+            local_address: None,
+            passive: false,
+            hold_time: default_hold_time(),
+            connect_retry: default_connect_retry(),
+            idle_hold: default_idle_hold(),
+            idle_hold_max: default_idle_hold_max(),
+            delay_open: None,
+            families: default_families(),
+            import: ImportPolicy::None,
+            export: ExportPolicy::None,
+            next_hop_v4: None,
+            next_hop_v6: None,
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        let host = |address: IpAddr| !address.is_unspecified() && !address.is_multicast();
+        if !host(self.address) {
+            return Err(format!("address {} is no address of a host", self.address));
+        }
+        if let IpAddr::V6(address) = self.address
+            && address.is_unicast_link_local()
+        {
+            return Err(format!(
+                "address {address} is link-local and says nothing about the interface: use a \
+                 global or unique-local address"
+            ));
+        }
+        if let Some(local) = self.local_address
+            && (!host(local) || local.is_ipv4() != self.address.is_ipv4())
+        {
+            return Err(format!(
+                "local_address {local} cannot reach {}",
+                self.address
+            ));
+        }
+        if matches!(self.asn, 0 | AS_TRANS_U32) {
+            return Err(format!("asn {} is reserved", self.asn));
+        }
+        if self.port == 0 {
+            return Err("port must not be 0".to_owned());
+        }
+        if matches!(self.hold_time, 1 | 2) {
+            return Err(HOLD_TIME.to_owned());
+        }
+        for (field, value) in [
+            ("connect_retry", Some(self.connect_retry)),
+            ("idle_hold", Some(self.idle_hold)),
+            ("idle_hold_max", Some(self.idle_hold_max)),
+            ("delay_open", self.delay_open),
+        ] {
+            if value.is_some_and(|value| value.is_zero() || value > MAX_PAUSE) {
+                return Err(format!("{field} must be over 0 and at most {MAX_PAUSE:?}"));
+            }
+        }
+        if self.idle_hold > self.idle_hold_max {
+            return Err("idle_hold exceeds idle_hold_max".to_owned());
+        }
+        let distinct: HashSet<_> = self.families.iter().collect();
+        if self.families.is_empty() || distinct.len() != self.families.len() {
+            return Err("families must name each family at most once, and at least one".to_owned());
+        }
+        if self
+            .next_hop_v4
+            .is_some_and(|next_hop| !host(next_hop.into()))
+        {
+            return Err("next_hop_v4 is no address of a host".to_owned());
+        }
+        if self
+            .next_hop_v6
+            .is_some_and(|hop| !host(hop.into()) || hop.is_unicast_link_local())
+        {
+            return Err("next_hop_v6 must be a global or unique-local address".to_owned());
+        }
+        Ok(())
+    }
+}
+
+const HOLD_TIME: &str = "hold_time must be 0, or 3 to 65535 seconds (RFC 4271 section 4.2)";
+
+fn default_port() -> u16 {
+    BGP_PORT
+}
+
+fn default_hold_time() -> u16 {
+    9
+}
+
+fn default_connect_retry() -> Duration {
+    Duration::from_secs(5)
+}
+
+fn default_idle_hold() -> Duration {
+    Duration::from_secs(1)
+}
+
+fn default_idle_hold_max() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn default_families() -> Vec<Family> {
+    Family::ALL.to_vec()
+}
+
+fn hold_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    match u16::deserialize(deserializer)? {
+        1 | 2 => Err(de::Error::custom(HOLD_TIME)),
+        seconds => Ok(seconds),
+    }
+}
