@@ -17,17 +17,19 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// Where Debian keeps daemons that are not on an ordinary user's PATH.
-const DAEMON_DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/lib/frr", "/usr/local/sbin"];
+const DAEMON_DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 /// Which Debian package brings a program that the lab starts.
-const PACKAGES: [(&str, &str); 11] = [
+const PACKAGES: [(&str, &str); 13] = [
     ("bird", "bird2"),
     ("birdc", "bird2"),
     ("gobgpd", "gobgpd"),
     ("gobgp", "gobgpd"),
-    ("zebra", "frr"),
-    ("staticd", "frr"),
-    ("bgpd", "frr"),
+    ("/usr/lib/frr/zebra", "frr"),
+    ("/usr/lib/frr/bgpd", "frr"),
     ("vtysh", "frr"),
+    ("/usr/sbin/bgpd", "openbgpd"),
+    ("bgpctl", "openbgpd"),
+    ("exabgp", "exabgp"),
     ("tshark", "tshark"),
     ("ping", "iputils-ping"),
     ("ip", "iproute2"),

@@ -22,6 +22,8 @@ use crate::enter::Lab;
 use crate::process::{Launch, Process};
 use crate::wait::eventually;
 
+/// Where Debian keeps FRR's daemons: OpenBGPD has a `bgpd` too, and that one is on the PATH.
+const DAEMONS: &str = "/usr/lib/frr";
 /// The group FRR's daemons demand their user to be in.
 const VTY_GROUP: &str = "frrvty";
 
@@ -53,7 +55,7 @@ impl Frr {
 
     fn launch(&self, program: &str, config: &Path) -> Result<Process, PeerError> {
         let directory = &self.site.directory;
-        Launch::new(program)
+        Launch::new(Path::new(DAEMONS).join(program))
             .arg("--vty_socket")
             .arg(directory)
             .arg("-z")
