@@ -45,7 +45,7 @@ pub mod wire;
 pub use config::{ConfigError, GracefulRestart, Multipath, PeerConfig, PeerName, SpeakerConfig};
 pub use event::{Advertised, Announcement, Event, Path, PeerStatus, PrefixCounts, RouteChange};
 pub use fsm::State as SessionState;
-pub use policy::{ExportPolicy, ImportPolicy, PrefixList, PrefixRule};
+pub use policy::{ExportPolicy, ImportPolicy, Rule, RuleList};
 pub use rib::attributes::RouteAttributes;
 pub use speaker::{PeerError, Speaker, StartError, Stop, Stopped, Subscription};
 pub use wire::community::Community;

@@ -148,7 +148,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::policy::PrefixRule;
+    use crate::policy::Rule;
     use crate::wire::{AsPath, NextHop};
 
     fn attributes(path: &[u32], next_hop: [u8; 4]) -> RouteAttributes {
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn refused_routes_are_counted_until_withdrawn_or_replaced() {
         let policy = ImportPolicy::List(
-            [PrefixRule::permit_within("10.0.0.0/8".parse().unwrap())]
+            [Rule::permit_within("10.0.0.0/8".parse().unwrap())]
                 .into_iter()
                 .collect(),
         );
