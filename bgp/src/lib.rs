@@ -34,8 +34,10 @@
 
 pub mod config;
 pub mod core;
+mod cursor;
 pub mod event;
 pub mod fsm;
+pub mod mrt;
 pub mod policy;
 pub mod rib;
 pub mod speaker;

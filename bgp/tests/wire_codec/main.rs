@@ -6,5 +6,6 @@ mod errors;
 mod generate;
 mod hex;
 mod laws;
+mod mrt;
 mod pack;
 mod vectors;

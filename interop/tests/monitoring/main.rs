@@ -1,0 +1,3 @@
+//! What operators' tools read of us: MRT files by `bgpdump`.
+
+mod mrt;
