@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use crate::wire::attribute::AS_TRANS;
 
+mod aggregate;
 mod name;
 mod peer;
 mod seconds;
 
+pub use aggregate::Aggregate;
 pub use name::{PeerName, PeerNameError};
 pub use peer::PeerConfig;
 
@@ -42,6 +44,9 @@ pub struct SpeakerConfig {
     /// Graceful restart as the speaker that restarts (RFC 4724); absent: not offered.
     #[serde(default)]
     pub graceful_restart: Option<GracefulRestart>,
+    /// Routes that stand for the announced ones inside them.
+    #[serde(default)]
+    pub aggregate: Vec<Aggregate>,
     /// The peers.
     #[serde(default)]
     pub peers: Vec<PeerConfig>,
@@ -125,6 +130,7 @@ impl SpeakerConfig {
             listen: Vec::new(),
             multipath: Multipath::default(),
             graceful_restart: None,
+            aggregate: Vec::new(),
             peers: Vec::new(),
         }
     }
@@ -153,6 +159,7 @@ impl SpeakerConfig {
             let reason = format!("must be at most {} s", MAX_RESTART_TIME.as_secs());
             return fault("graceful_restart.restart_time", reason);
         }
+        aggregate::check(&self.aggregate).or_else(|reason| fault("aggregate", reason))?;
         for (index, peer) in self.peers.iter().enumerate() {
             peer.check().map_err(|reason| ConfigError::Peer {
                 peer: peer.name.clone(),
@@ -273,6 +280,15 @@ mod tests {
                 "asn: 23456 is reserved",
             ),
             (speaker(1, "0.0.0.0", "", &[]), "router_id: 0.0.0.0"),
+            (
+                speaker(
+                    1,
+                    "10.0.0.1",
+                    r#","aggregate":[{"prefix":"10.0.0.0/8"},{"prefix":"10.0.0.0/8"}]"#,
+                    &[],
+                ),
+                "aggregate: 10.0.0.0/8 is there twice",
+            ),
             (
                 speaker(1, "10.0.0.1", r#","multipath":{"max_paths":0}"#, &[]),
                 "multipath.max_paths",

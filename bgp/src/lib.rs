@@ -44,7 +44,9 @@ pub mod speaker;
 mod transport;
 pub mod wire;
 
-pub use config::{ConfigError, GracefulRestart, Multipath, PeerConfig, PeerName, SpeakerConfig};
+pub use config::{
+    Aggregate, ConfigError, GracefulRestart, Multipath, PeerConfig, PeerName, SpeakerConfig,
+};
 pub use event::{Advertised, Announcement, Event, Path, PeerStatus, PrefixCounts, RouteChange};
 pub use fsm::State as SessionState;
 pub use policy::{ExportPolicy, ImportPolicy, Rule, RuleList};

@@ -4,6 +4,7 @@
 //! Adj-RIBs-In and Loc-RIB are one [`table`](table::Table): a prefix with every accepted path,
 //! the selected ones first. What was not accepted is kept by the [`import`] side of its peer.
 
+pub mod aggregate;
 pub mod attributes;
 pub mod export;
 pub mod import;

@@ -254,6 +254,15 @@ impl Prefix {
         ))
     }
 
+    /// The network of this length around it; itself, if it is not longer.
+    pub(crate) const fn truncated(&self, len: u8) -> Prefix {
+        match self.0 {
+            Repr::V4(address, own) if len < own => Prefix::masked_v4(address, len),
+            Repr::V6(address, own) if len < own => Prefix::masked_v6(address, len),
+            _ => *self,
+        }
+    }
+
     /// The network address.
     pub const fn addr(&self) -> IpAddr {
         match self.0 {
