@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use crate::config::{ConfigError, SpeakerConfig};
 use crate::event::Announcement;
 use crate::fsm::negotiate::Local;
-use crate::fsm::{self, Jitter};
+use crate::fsm::{self, Jitter, State};
 use crate::rib::attributes::{Interner, RouteAttributes};
 use crate::rib::select::{PeerIndex, Source};
 use crate::rib::table::{Change, Table};
@@ -26,6 +26,7 @@ mod journal;
 mod peer;
 mod session;
 mod status;
+mod tap;
 mod view;
 
 pub use connection::ConnectionId;
@@ -86,6 +87,7 @@ pub struct Core {
     rib: Rib,
     outputs: VecDeque<Output>,
     journal: Journal,
+    taps: tap::Taps,
     refused: u64,
     now: Instant,
 }
@@ -150,6 +152,7 @@ impl Core {
             rib,
             outputs: VecDeque::new(),
             journal: Journal::default(),
+            taps: tap::Taps::default(),
             refused: 0,
             now,
         })
@@ -167,6 +170,7 @@ impl Core {
     pub fn connected(&mut self, connection: ConnectionId, local: SocketAddr, now: Instant) {
         self.now = now;
         self.on_connection(connection, |peer, context| {
+            peer.set_ports(connection, local.port(), peer.config.port);
             peer.connected(connection, local.ip(), context)
         });
     }
@@ -200,6 +204,7 @@ impl Core {
             now: self.now,
         };
         let (connection, outcome) = peer.accepted(local.ip(), &mut context)?;
+        self.peers[index].set_ports(connection, local.port(), remote.port());
         self.settle(index, outcome);
         Some(connection)
     }
@@ -212,7 +217,8 @@ impl Core {
             return;
         };
         peer.buffer(connection, octets);
-        while let Some(message) = self.peers[index].next_message(connection) {
+        while let Some((options, octets, message)) = self.peers[index].next_message(connection) {
+            self.tap_message(index, connection, options, octets, &message);
             self.message(index, connection, message);
         }
     }
@@ -474,13 +480,18 @@ impl Core {
 
     /// Draws the consequences of a step: the tables follow the sessions.
     fn settle(&mut self, index: usize, outcome: Outcome) {
+        let before = self.peers[index].reported();
+        let mut ended = None;
         if outcome.down {
+            ended = self.tap_down(index, outcome.why);
             let changes = self.peers[index].end_session(&mut self.rib);
             self.changed(&changes);
         }
         if outcome.up {
             self.peers[index].begin_session(&self.local, &mut self.rib);
+            self.tap_up(index);
         }
+        self.tap_state(index, before, ended);
         let peer = &mut self.peers[index];
         if let Some(event) = peer.state_changed(outcome.failure, self.now) {
             self.journal.event(event);

@@ -41,6 +41,7 @@ pub mod mrt;
 pub mod policy;
 pub mod rib;
 pub mod speaker;
+pub mod tap;
 mod transport;
 pub mod wire;
 

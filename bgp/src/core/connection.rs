@@ -3,10 +3,11 @@
 
 use std::net::IpAddr;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use crate::fsm::negotiate::Negotiated;
 use crate::rib::select::PeerIndex;
+use crate::wire::message::kind;
 use crate::wire::{Decoded, Message, WireError, WireOptions, frame};
 
 /// The name of a connection, never used twice.
@@ -33,6 +34,11 @@ pub(super) struct Connection {
     pub(super) incoming: bool,
     /// Our address, once it is open.
     pub(super) local: Option<IpAddr>,
+    /// Our port and the peer's; 0 while it is not open.
+    pub(super) ports: (u16, u16),
+    /// The OPENs as they were on the wire; empty before.
+    pub(super) sent_open: Bytes,
+    pub(super) received_open: Bytes,
     /// What the OPENs agreed on.
     pub(super) negotiated: Option<Negotiated>,
     pub(super) messages_in: u64,
@@ -49,6 +55,9 @@ impl Connection {
             id,
             incoming,
             local,
+            ports: (0, 0),
+            sent_open: Bytes::new(),
+            received_open: Bytes::new(),
             negotiated: None,
             messages_in: 0,
             messages_out: 0,
@@ -73,14 +82,23 @@ impl Connection {
         self.buffer.extend_from_slice(octets);
     }
 
-    /// The next whole message; `None` until more octets arrive.
-    pub(super) fn next_message(&mut self) -> Option<Result<Decoded, WireError>> {
+    /// The next whole message and its octets, which are empty when not even they can be told;
+    /// `None` until more octets arrive.
+    pub(super) fn next_message(&mut self) -> Option<(Bytes, Result<Decoded, WireError>)> {
         let options = self.options();
-        let decoded = match frame::split(&mut self.buffer, &options) {
-            Ok(octets) => Message::decode(&octets?, &options),
-            Err(error) => Err(error.into()),
+        let (octets, decoded) = match frame::split(&mut self.buffer, &options) {
+            Ok(octets) => {
+                let octets = octets?;
+                let decoded = Message::decode(&octets, &options);
+                (octets, decoded)
+            }
+            Err(error) => (Bytes::new(), Err(error.into())),
         };
         self.messages_in += 1;
-        Some(decoded)
+        if octets.get(frame::HEADER_LEN - 1) == Some(&kind::OPEN) {
+            // A copy: the buffer is to live no longer than it must.
+            self.received_open = Bytes::copy_from_slice(&octets);
+        }
+        Some((octets, decoded))
     }
 }

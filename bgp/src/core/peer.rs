@@ -2,6 +2,7 @@
 //! section 6.8). Knows which connection is which; routes are the session's part.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +16,8 @@ use crate::event::Event;
 use crate::fsm::negotiate::{self, Local, Negotiated};
 use crate::fsm::{self, Action, Cause, Fsm, Jitter, State, Terms, Timer};
 use crate::rib::select::{PeerIndex, PeerRank};
-use crate::wire::{Cease, Decoded, Message, Notification, Open, WireError};
+use crate::tap::{Down, Up};
+use crate::wire::{Cease, Decoded, Message, Notification, Open, WireError, WireOptions};
 
 /// Octets on their way to a peer beyond which nothing more is made for it.
 pub(super) const HIGH_WATER: u64 = 256 * 1024;
@@ -32,9 +34,11 @@ pub(super) struct Peer {
     /// while `own` has a connection, and never outlives the collision.
     rival: Option<Link>,
     pub(super) session: Option<Session>,
+    /// The established session as [`crate::tap`] tells of it.
+    pub(super) up: Option<Arc<Up>>,
     jitter: Jitter,
     serial: u64,
-    local_asn: u32,
+    pub(super) local_asn: u32,
     reported: State,
     pub(super) since: Instant,
     pub(super) sessions: u64,
@@ -42,6 +46,9 @@ pub(super) struct Peer {
     logged: Option<String>,
     actions: Vec<Action>,
 }
+
+/// How a message was read, its octets, and what came of it.
+pub(super) type Incoming = (WireOptions, Bytes, Result<Decoded, WireError>);
 
 #[derive(Debug)]
 struct Link {
@@ -66,6 +73,10 @@ pub(super) struct Outcome {
     pub(super) up: bool,
     /// Why something failed.
     pub(super) failure: Option<String>,
+    /// Why the established session is over.
+    pub(super) why: Option<Down>,
+    /// The NOTIFICATION we sent.
+    sent: Option<Notification>,
 }
 
 impl Outcome {
@@ -73,6 +84,8 @@ impl Outcome {
         self.down |= later.down;
         self.up |= later.up;
         self.failure = later.failure.or(self.failure);
+        self.why = later.why.or(self.why);
+        self.sent = later.sent.or(self.sent);
         self
     }
 }
@@ -112,6 +125,7 @@ impl Peer {
             },
             rival: None,
             session: None,
+            up: None,
             jitter,
             serial: 0,
             local_asn: local.asn,
@@ -136,6 +150,11 @@ impl Peer {
     pub(super) fn state(&self) -> State {
         let rival = self.rival.as_ref().map(|rival| rival.fsm.state());
         rival.into_iter().fold(self.own.fsm.state(), State::max)
+    }
+
+    /// The state that was last told.
+    pub(super) fn reported(&self) -> State {
+        self.reported
     }
 
     /// The connection of the established session, or the one that has come furthest.
@@ -174,8 +193,19 @@ impl Peer {
         }
     }
 
-    pub(super) fn next_message(&mut self, id: ConnectionId) -> Option<Result<Decoded, WireError>> {
-        self.connection_mut(id)?.next_message()
+    /// The next message with its octets, and how it was read.
+    pub(super) fn next_message(&mut self, id: ConnectionId) -> Option<Incoming> {
+        let connection = self.connection_mut(id)?;
+        let options = connection.options();
+        let (octets, message) = connection.next_message()?;
+        Some((options, octets, message))
+    }
+
+    /// Notes our port and the peer's.
+    pub(super) fn set_ports(&mut self, id: ConnectionId, local: u16, remote: u16) {
+        if let Some(connection) = self.connection_mut(id) {
+            connection.ports = (local, remote);
+        }
     }
 
     pub(super) fn written(&mut self, id: ConnectionId, octets: usize) {
@@ -434,6 +464,7 @@ impl Peer {
                 }
             }
             Action::SendNotification(notification) => {
+                outcome.sent = Some(notification.clone());
                 self.send(which, &Message::Notification(notification), context);
             }
             Action::Close => {
@@ -445,7 +476,15 @@ impl Peer {
             }
             Action::Up => outcome.up = true,
             Action::Down(cause) => {
-                outcome.down |= before == State::Established;
+                if before == State::Established {
+                    outcome.down = true;
+                    outcome.why = Some(match (&cause, outcome.sent.take()) {
+                        (Cause::Notified(_, theirs), _) => Down::NotifiedByPeer(theirs.clone()),
+                        (_, Some(ours)) => Down::Notified(ours),
+                        (Cause::ConnectionLost(..), None) => Down::Lost,
+                        (_, None) => Down::Silent,
+                    });
+                }
                 if matches!(cause, Cause::ManualStop | Cause::Collision) {
                     return;
                 }
@@ -465,6 +504,9 @@ impl Peer {
         };
         // What we send of these is far below any limit.
         if let Ok(octets) = message.to_bytes(&connection.options()) {
+            if let Message::Open(_) = message {
+                connection.sent_open = octets.clone();
+            }
             connection.messages_out += 1;
             let output = hand_over(connection, octets);
             context.outputs.push_back(output);

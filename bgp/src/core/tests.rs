@@ -12,6 +12,8 @@ use crate::wire::{
     Update, WireOptions, frame,
 };
 
+mod tap;
+
 const A: [u8; 4] = [10, 99, 0, 2];
 const B: [u8; 4] = [10, 99, 0, 3];
 const US: [u8; 4] = [10, 99, 0, 1];
