@@ -8,5 +8,6 @@ pub mod aggregate;
 pub mod attributes;
 pub mod export;
 pub mod import;
+pub mod next_hop;
 pub mod select;
 pub mod table;
