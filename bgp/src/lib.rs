@@ -32,6 +32,7 @@
 //! connection), [`rib`] (the tables), [`core`] (all of it, still without sockets or clock), and
 //! [`speaker`] (the tokio shell).
 
+pub mod bfd;
 pub mod config;
 pub mod core;
 mod cursor;

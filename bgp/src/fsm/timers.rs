@@ -99,16 +99,17 @@ impl Jitter {
     pub fn shorten(&mut self, time: Duration) -> Duration {
         let quarter = time / 4;
         // 53 bits, as many as a float holds.
-        let share = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
+        let share = (self.number() >> 11) as f64 / (1u64 << 53) as f64;
         time - quarter.mul_f64(share)
     }
 
     /// The seed of another, independent sequence.
     pub fn fork(&mut self) -> Jitter {
-        Jitter::new(self.next())
+        Jitter::new(self.number())
     }
 
-    fn next(&mut self) -> u64 {
+    /// The next number of the sequence.
+    pub(crate) fn number(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
