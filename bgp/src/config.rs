@@ -9,13 +9,17 @@ use std::time::Duration;
 use crate::wire::attribute::AS_TRANS;
 
 mod aggregate;
+mod interface;
 mod name;
 mod peer;
 mod seconds;
+mod security;
 
 pub use aggregate::Aggregate;
+pub use interface::{InterfaceName, InterfaceNameError, is_link_local};
 pub use name::{PeerName, PeerNameError};
 pub use peer::PeerConfig;
+pub use security::{AoAlgorithm, Hops, TcpAo};
 
 use seconds::seconds;
 
@@ -169,7 +173,8 @@ impl SpeakerConfig {
                 if earlier.name == peer.name {
                     return Err(ConfigError::DuplicateName(peer.name.clone()));
                 }
-                if earlier.address == peer.address {
+                let same_link = !is_link_local(peer.address) || earlier.interface == peer.interface;
+                if earlier.address == peer.address && same_link {
                     return Err(ConfigError::DuplicateAddress {
                         address: peer.address,
                         first: earlier.name.clone(),
@@ -222,6 +227,7 @@ mod tests {
         let config = with_peer(
             r#","port":1179,"local_address":"10.99.0.1","passive":true,"hold_time":0,
                "connect_retry":2.5,"idle_hold":1,"idle_hold_max":8,"delay_open":3,
+               "interface":"eth0","password_file":"/etc/ccn/idc1.key","ttl_security":1,
                "families":["ipv6"],"import":"all","export":{"local":[]},
                "next_hop_v4":"10.99.0.1","next_hop_v6":"fd99::1""#,
         )
@@ -254,6 +260,20 @@ mod tests {
             (r#","next_hop_v4":"224.0.0.1""#, "next_hop_v4"),
             (r#","next_hop_v6":"fe80::1""#, "next_hop_v6"),
             (r#","port":0"#, "port"),
+            (r#","ttl_security":1,"multihop":2"#, "exclude each other"),
+            (r#","ttl_security":255"#, "ttl_security must be 1 to 254"),
+            (r#","ttl_security":0"#, "ttl_security must be 1 to 254"),
+            (r#","multihop":0"#, "multihop must be 1 to 255"),
+            (r#","multihop":256"#, "256"),
+            (
+                r#","password_file":"/k","tcp_ao":{"key_file":"/k","key_id":1,"recv_id":1}"#,
+                "exclude each other",
+            ),
+            (
+                r#","tcp_ao":{"key_file":"/k","key_id":1,"recv_id":1,"algorithm":"md5"}"#,
+                "hmac-sha-1-96",
+            ),
+            (r#","interface":"a/b""#, "cannot name an interface"),
             (r#","holdtime":9"#, "unknown field `holdtime`"),
         ] {
             let error = with_peer(fields).unwrap_err();

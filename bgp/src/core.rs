@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::config::{ConfigError, SpeakerConfig};
+use crate::config::{ConfigError, InterfaceName, SpeakerConfig, is_link_local};
 use crate::event::Announcement;
 use crate::fsm::negotiate::Local;
 use crate::fsm::{self, Jitter, State};
@@ -83,7 +83,8 @@ pub struct UnknownPeer(pub String);
 pub struct Core {
     local: Local,
     peers: Vec<Peer>,
-    by_address: HashMap<IpAddr, PeerIndex>,
+    /// By address, and by interface where that is link-local.
+    by_address: HashMap<(IpAddr, Option<InterfaceName>), PeerIndex>,
     rib: Rib,
     outputs: VecDeque<Output>,
     journal: Journal,
@@ -130,7 +131,7 @@ impl Core {
             .collect();
         let by_address = peers
             .iter()
-            .map(|peer| (peer.config.address, peer.index))
+            .map(|peer| (peer.config.source(), peer.index))
             .collect();
         // Identifiers are known once the OPEN is there.
         let ranks = peers
@@ -188,10 +189,23 @@ impl Core {
         local: SocketAddr,
         now: Instant,
     ) -> Option<ConnectionId> {
+        self.accepted_on(remote, local, None, now)
+    }
+
+    /// As [`Core::accepted`], of a connection that came in by this interface: link-local addresses
+    /// mean nothing without.
+    pub fn accepted_on(
+        &mut self,
+        remote: SocketAddr,
+        local: SocketAddr,
+        interface: Option<&InterfaceName>,
+        now: Instant,
+    ) -> Option<ConnectionId> {
         self.now = now;
+        let link = interface.filter(|_| is_link_local(remote.ip())).cloned();
         let peer = self
             .by_address
-            .get(&remote.ip())
+            .get(&(remote.ip(), link))
             .map(|index| index.0 as usize);
         let Some(index) = peer.filter(|index| self.peers[*index].admin_up) else {
             self.refused += 1;

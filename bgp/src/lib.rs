@@ -54,5 +54,6 @@ pub use fsm::State as SessionState;
 pub use policy::{ExportPolicy, ImportPolicy, Rule, RuleList};
 pub use rib::attributes::RouteAttributes;
 pub use speaker::{PeerError, Speaker, StartError, Stop, Stopped, Subscription};
+pub use transport::{KeyError, PeerSecretError, SecretError};
 pub use wire::community::Community;
 pub use wire::prefix::{AfiSafi, Family, Prefix, PrefixError};

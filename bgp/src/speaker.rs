@@ -14,7 +14,7 @@ use crate::config::{ConfigError, PeerName, SpeakerConfig};
 use crate::core::Core;
 pub use crate::core::Stop;
 use crate::event::{Advertised, Announcement, PeerStatus, RouteChange};
-use crate::transport::{ListenError, Transport};
+use crate::transport::{Admission, KeyError, ListenError, OpenError, PeerSecretError, Transport};
 use crate::wire::Prefix;
 
 use driver::Driver;
@@ -49,22 +49,36 @@ pub enum StartError {
         /// What to do about it.
         advice: &'static str,
     },
+    /// A file with a key that is refused.
+    #[error(transparent)]
+    Secret(#[from] PeerSecretError),
+    /// A key that the kernel refuses.
+    #[error("cannot listen on {address}: {source}")]
+    Key {
+        /// The configured address.
+        address: SocketAddr,
+        /// What the kernel lacks, or says.
+        #[source]
+        source: KeyError,
+    },
     /// Called outside a tokio runtime.
     #[error("a speaker needs a tokio runtime to run in")]
     NoRuntime,
 }
 
-impl From<ListenError> for StartError {
-    fn from(error: ListenError) -> Self {
-        let ListenError {
-            address,
-            source,
-            advice,
-        } = error;
-        StartError::Listen {
-            address,
-            source,
-            advice,
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Listen(ListenError {
+                address,
+                source,
+                advice,
+            }) => StartError::Listen {
+                address,
+                source,
+                advice,
+            },
+            OpenError::Key { address, source } => StartError::Key { address, source },
         }
     }
 }
@@ -123,8 +137,10 @@ impl Speaker {
         let listen = config.listen.clone();
         // Jitter needs no secret, only not to be the same on every gateway.
         let seed = RandomState::new().hash_one(config.router_id);
+        config.check()?;
+        let admission = Admission::read(&config)?;
         let core = Core::new(config, seed, Instant::now())?;
-        let (transport, arrivals) = Transport::new(&listen)?;
+        let (transport, arrivals) = Transport::new(&listen, admission)?;
         let (commands, queue) = mpsc::channel(COMMANDS);
         tokio::spawn(Driver::new(core, transport, arrivals, queue).run());
         Ok(Speaker { commands })

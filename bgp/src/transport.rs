@@ -1,41 +1,51 @@
-//! TCP sockets: listening, connecting, moving octets. Decides nothing about BGP.
+//! TCP sockets: listening, connecting, moving octets. Decides nothing about BGP, only who may
+//! connect at all.
 //!
 //! Every connection has a task that reads and a task that writes; both report to the task that
 //! owns the [core](crate::core) as [`Arrival`]s. That queue is short, so a reader waits while the
 //! core is busy, and the peer's TCP with it.
 
 use std::collections::HashMap;
-use std::io;
-use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::{Bytes, BytesMut};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::mpsc;
+use bytes::Bytes;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use tracing::{debug, warn};
+use tracing::warn;
 
+use crate::config::{InterfaceName, PeerName};
 use crate::core::ConnectionId;
 
-/// Reports that may wait for the core; each is at most [`READ_SIZE`] octets.
+mod admission;
+mod connect;
+mod key;
+mod listen;
+mod option;
+mod secret;
+mod stream;
+
+pub(crate) use admission::Admission;
+pub use admission::PeerSecretError;
+pub use key::KeyError;
+pub(crate) use listen::ListenError;
+pub use secret::SecretError;
+
+use option::SocketTerms;
+
+/// Reports that may wait for the core; each is a bounded number of octets.
 const QUEUE: usize = 16;
-const READ_SIZE: usize = 32 * 1024;
-/// Connections that the kernel completes before we accept them.
-const BACKLOG: i32 = 1024;
-/// How long a connection that is closed may take to get rid of its last octets.
-const CLOSE_TIME: Duration = Duration::from_secs(2);
-/// Pause after an accept that failed: out of file descriptors, most likely.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that are closed and still get rid of their last octets; those beyond are cut off.
+const LINGERING: usize = 256;
 
 /// What the sockets report.
 #[derive(Debug)]
 pub(crate) enum Arrival {
     Accepted {
         stream: TcpStream,
-        remote: SocketAddr,
+        source: Source,
     },
     Connected {
         connection: ConnectionId,
@@ -59,29 +69,56 @@ pub(crate) enum Arrival {
     },
 }
 
-/// A listening socket that could not be opened.
+/// Where a connection comes from, and the terms it is under.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) remote: SocketAddr,
+    /// Of a link-local address.
+    pub(crate) interface: Option<InterfaceName>,
+    terms: Arc<SocketTerms>,
+}
+
+/// Why the sockets cannot be opened.
 #[derive(Debug)]
-pub(crate) struct ListenError {
-    pub(crate) address: SocketAddr,
-    pub(crate) source: io::Error,
-    pub(crate) advice: &'static str,
+pub(crate) enum OpenError {
+    Listen(ListenError),
+    Key {
+        address: SocketAddr,
+        source: KeyError,
+    },
 }
 
 /// All sockets of a speaker. Dropping it closes them.
 #[derive(Debug)]
 pub(crate) struct Transport {
     arrivals: mpsc::Sender<Arrival>,
-    listeners: JoinSet<()>,
+    admission: watch::Sender<Arc<Admission>>,
+    listeners: Vec<Listener>,
+    refused: Arc<AtomicU64>,
     connections: HashMap<ConnectionId, Handle>,
+    lingering: Arc<Semaphore>,
     // Held by every writing task: the receiver ends when the last is gone.
     writing: mpsc::Sender<()>,
     written: mpsc::Receiver<()>,
 }
 
 #[derive(Debug)]
+struct Listener {
+    address: SocketAddr,
+    socket: Arc<TcpListener>,
+    #[expect(dead_code, reason = "aborts when dropped")]
+    task: JoinSet<()>,
+}
+
+#[derive(Debug)]
 enum Handle {
-    Connecting(#[expect(dead_code, reason = "aborts when dropped")] JoinSet<()>),
+    Connecting {
+        source: Source,
+        #[expect(dead_code, reason = "aborts when dropped")]
+        task: JoinSet<()>,
+    },
     Open {
+        source: Source,
         stream: Arc<TcpStream>,
         // The core gives out no more octets than are written, so this is bounded by it. Dropping
         // it makes the writer finish and close.
@@ -95,45 +132,101 @@ impl Transport {
     /// Opens the listening sockets.
     pub(crate) fn new(
         listen: &[SocketAddr],
-    ) -> Result<(Transport, mpsc::Receiver<Arrival>), ListenError> {
+        admission: Admission,
+    ) -> Result<(Transport, mpsc::Receiver<Arrival>), OpenError> {
         let (arrivals, queue) = mpsc::channel(QUEUE);
         let (writing, written) = mpsc::channel(1);
-        let mut listeners = JoinSet::new();
-        for address in listen {
-            let listener = open_listener(*address).map_err(|source| {
-                let advice = listen_advice(source.kind());
-                ListenError {
-                    address: *address,
-                    source,
-                    advice,
-                }
-            })?;
-            listeners.spawn(accept(listener, arrivals.clone()));
-        }
-        let connections = HashMap::new();
-        Ok((
-            Transport {
-                arrivals,
-                listeners,
-                connections,
-                writing,
-                written,
-            },
-            queue,
-        ))
+        let mut transport = Transport {
+            arrivals,
+            admission: watch::Sender::new(Arc::default()),
+            listeners: Vec::new(),
+            refused: Arc::default(),
+            connections: HashMap::new(),
+            lingering: Arc::new(Semaphore::new(LINGERING)),
+            writing,
+            written,
+        };
+        transport.admit(listen, admission)?;
+        Ok((transport, queue))
     }
 
-    /// Starts to connect.
+    /// Listens at these addresses and lets in those that are known now. Connections that are
+    /// open get their new keys and stay.
+    ///
+    /// # Errors
+    /// A new address that cannot be listened on, or a key that the kernel refuses; then all is as
+    /// it was, save for keys that have been changed already.
+    pub(crate) fn admit(
+        &mut self,
+        listen: &[SocketAddr],
+        admission: Admission,
+    ) -> Result<(), OpenError> {
+        let admission = Arc::new(admission);
+        let before = self.admission.borrow().clone();
+        let mut opened = Vec::new();
+        for address in listen {
+            if self.listeners.iter().any(|known| known.address == *address) {
+                continue;
+            }
+            let socket = listen::open(*address).map_err(OpenError::Listen)?;
+            give_keys(&socket, *address, &Admission::default(), &admission)?;
+            opened.push((*address, Arc::new(socket)));
+        }
+        for Listener {
+            address, socket, ..
+        } in &self.listeners
+        {
+            give_keys(socket, *address, &before, &admission)?;
+        }
+        self.listeners
+            .retain(|listener| listen.contains(&listener.address));
+        self.admission.send_replace(admission.clone());
+        for (address, socket) in opened {
+            let mut task = JoinSet::new();
+            task.spawn(listen::accept(
+                socket.clone(),
+                self.admission.subscribe(),
+                self.refused.clone(),
+                self.arrivals.clone(),
+            ));
+            self.listeners.push(Listener {
+                address,
+                socket,
+                task,
+            });
+        }
+        for handle in self.connections.values_mut() {
+            handle.follow(&admission);
+        }
+        Ok(())
+    }
+
+    /// How many connections were closed because nobody is known where they came from.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Starts to connect to a peer.
     pub(crate) fn connect(
         &mut self,
         connection: ConnectionId,
+        peer: &PeerName,
         from: Option<IpAddr>,
         to: SocketAddr,
     ) {
+        // A peer of the core is a peer of ours: both follow one configuration.
+        let Some(terms) = self.admission.borrow().of_peer(peer).cloned() else {
+            return;
+        };
+        let source = Source {
+            remote: to,
+            interface: terms.interface.clone(),
+            terms: terms.clone(),
+        };
         let arrivals = self.arrivals.clone();
         let mut task = JoinSet::new();
         task.spawn(async move {
-            let arrival = match connect(from, to).await {
+            let arrival = match connect::connect(&terms, from, to).await {
                 Ok(stream) => Arrival::Connected { connection, stream },
                 Err(why) => Arrival::ConnectFailed { connection, why },
             };
@@ -141,37 +234,47 @@ impl Transport {
             let _ = arrivals.send(arrival).await;
         });
         self.connections
-            .insert(connection, Handle::Connecting(task));
+            .insert(connection, Handle::Connecting { source, task });
     }
 
-    /// Whether the connection is still wanted.
-    pub(crate) fn knows(&self, connection: ConnectionId) -> bool {
-        self.connections.contains_key(&connection)
+    /// Starts to read and write on a connection that was asked for; false when it is not wanted
+    /// any more.
+    pub(crate) fn connected(&mut self, connection: ConnectionId, stream: TcpStream) -> bool {
+        let Some(handle) = self.connections.get(&connection) else {
+            return false;
+        };
+        let source = handle.source().clone();
+        self.open(connection, source, stream);
+        true
     }
 
     /// Starts to read and write.
-    pub(crate) fn open(&mut self, connection: ConnectionId, stream: TcpStream) {
+    pub(crate) fn open(&mut self, connection: ConnectionId, source: Source, stream: TcpStream) {
         // Messages go out when they are made; a kernel that refuses this only delays them.
         let _ = stream.set_nodelay(true);
         let stream = Arc::new(stream);
         let (orders, queue) = mpsc::unbounded_channel();
         let mut reader = JoinSet::new();
-        reader.spawn(read(connection, stream.clone(), self.arrivals.clone()));
-        tokio::spawn(write(
+        reader.spawn(stream::read(
+            connection,
+            stream.clone(),
+            self.arrivals.clone(),
+        ));
+        tokio::spawn(stream::write(
             connection,
             stream.clone(),
             queue,
             self.arrivals.clone(),
+            self.lingering.clone(),
             self.writing.clone(),
         ));
-        self.connections.insert(
-            connection,
-            Handle::Open {
-                stream,
-                orders,
-                reader,
-            },
-        );
+        let handle = Handle::Open {
+            source,
+            stream,
+            orders,
+            reader,
+        };
+        self.connections.insert(connection, handle);
     }
 
     /// Queues octets for writing.
@@ -190,7 +293,7 @@ impl Transport {
     /// Octets written to the connection that the peer's TCP has not acknowledged.
     pub(crate) fn unacknowledged(&self, connection: ConnectionId) -> usize {
         match self.connections.get(&connection) {
-            Some(Handle::Open { stream, .. }) => unacknowledged(stream).unwrap_or(0),
+            Some(Handle::Open { stream, .. }) => stream::unacknowledged(stream).unwrap_or(0),
             _ => 0,
         }
     }
@@ -198,14 +301,14 @@ impl Transport {
     /// Whether any connection has octets that no reader has taken yet.
     pub(crate) fn has_unread(&self) -> bool {
         self.connections.values().any(|handle| match handle {
-            Handle::Open { stream, .. } => unread(stream).is_ok_and(|count| count > 0),
-            _ => false,
+            Handle::Open { stream, .. } => stream::unread(stream).is_ok_and(|count| count > 0),
+            Handle::Connecting { .. } => false,
         })
     }
 
     /// Accepts nothing more, and waits until all connections that were closed are gone; bounded.
     pub(crate) async fn finish(mut self) {
-        self.listeners.abort_all();
+        self.listeners.clear();
         self.connections.clear();
         drop(self.writing);
         // Every writer ends within its time; the receiver yields nothing but the end.
@@ -213,205 +316,39 @@ impl Transport {
     }
 }
 
-fn open_listener(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    // A restart must not wait for connections of the last run to time out.
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-fn listen_advice(kind: io::ErrorKind) -> &'static str {
-    match kind {
-        io::ErrorKind::AddrInUse => {
-            "another BGP daemon seems to run: stop it, or listen on another address or port"
-        }
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need the capability CAP_NET_BIND_SERVICE: run with it, or listen on \
-             another port"
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "no interface has this address: configure it there, or correct the listen address"
-        }
-        _ => "check the listen address",
-    }
-}
-
-async fn accept(listener: TcpListener, arrivals: mpsc::Sender<Arrival>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, remote)) => {
-                if arrivals
-                    .send(Arrival::Accepted { stream, remote })
-                    .await
-                    .is_err()
-                {
-                    return;
-                }
-            }
-            Err(error) => {
-                warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+impl Handle {
+    fn source(&self) -> &Source {
+        match self {
+            Handle::Connecting { source, .. } | Handle::Open { source, .. } => source,
         }
     }
-}
 
-async fn connect(from: Option<IpAddr>, to: SocketAddr) -> Result<TcpStream, String> {
-    let socket = if to.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    };
-    let socket = socket.map_err(|error| in_words(&error))?;
-    if let Some(from) = from {
-        socket
-            .bind(SocketAddr::new(from, 0))
-            .map_err(|error| format!("cannot use local_address {from}: {}", in_words(&error)))?;
-    }
-    socket.connect(to).await.map_err(|error| in_words(&error))
-}
-
-/// The kernel's words without the number.
-fn in_words(error: &io::Error) -> String {
-    let text = error.to_string();
-    let words = text.split(" (os error").next().unwrap_or(&text);
-    words.to_lowercase()
-}
-
-async fn read(connection: ConnectionId, stream: Arc<TcpStream>, arrivals: mpsc::Sender<Arrival>) {
-    let mut buffer = BytesMut::new();
-    let why = loop {
-        if let Err(error) = stream.readable().await {
-            break in_words(&error);
-        }
-        buffer.reserve(READ_SIZE);
-        match stream.try_read_buf(&mut buffer) {
-            Ok(0) => break "the peer closed it".to_owned(),
-            Ok(_) => {
-                let octets = buffer.split().freeze();
-                if arrivals
-                    .send(Arrival::Received { connection, octets })
-                    .await
-                    .is_err()
-                {
-                    return;
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => break in_words(&error),
-        }
-    };
-    // Fails only when the core is gone.
-    let _ = arrivals.send(Arrival::Closed { connection, why }).await;
-}
-
-async fn write(
-    connection: ConnectionId,
-    stream: Arc<TcpStream>,
-    mut orders: mpsc::UnboundedReceiver<Bytes>,
-    arrivals: mpsc::Sender<Arrival>,
-    _writing: mpsc::Sender<()>,
-) {
-    while let Some(octets) = orders.recv().await {
-        let written = tokio::select! {
-            biased;
-            written = write_all(&stream, &octets) => written,
-            // A peer that does not read must not keep a connection that is closed.
-            () = closed_for(&orders, CLOSE_TIME) => return,
+    /// Gives an open connection the key that its peer has now. Everything else in the terms is
+    /// for connections to come; the core ends this one if it must not go on.
+    fn follow(&mut self, admission: &Admission) {
+        let Handle::Open { source, stream, .. } = self else {
+            return;
         };
-        match written {
-            Ok(()) => {
-                let octets = octets.len();
-                // The core may have forgotten the connection, or be gone itself.
-                let _ = arrivals.send(Arrival::Written { connection, octets }).await;
-            }
-            Err(error) => {
-                let why = in_words(&error);
-                let _ = arrivals.send(Arrival::Closed { connection, why }).await;
-                return;
-            }
+        let Some(terms) = admission.of_source(source.remote.ip(), source.interface.as_ref()) else {
+            return;
+        };
+        if terms.key == source.terms.key {
+            return;
+        }
+        let (old, new) = (source.terms.key.as_ref(), terms.key.as_ref());
+        match option::rekey(&**stream, source.terms.whom, old, new) {
+            Ok(()) => source.terms = terms.clone(),
+            Err(error) => warn!(remote = %source.remote, %error, "a session keeps its old key"),
         }
     }
-    linger(&stream).await;
 }
 
-/// Ends a while after the connection was closed by us.
-async fn closed_for(orders: &mpsc::UnboundedReceiver<Bytes>, time: Duration) {
-    while !orders.is_closed() {
-        tokio::time::sleep(time / 10).await;
-    }
-    tokio::time::sleep(time).await;
+fn give_keys(
+    socket: &TcpListener,
+    address: SocketAddr,
+    before: &Admission,
+    now: &Admission,
+) -> Result<(), OpenError> {
+    listen::admit(socket, address.ip(), before, now)
+        .map_err(|source| OpenError::Key { address, source })
 }
-
-async fn write_all(stream: &TcpStream, mut octets: &[u8]) -> io::Result<()> {
-    while !octets.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(octets) {
-            Ok(count) => octets = &octets[count..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// Closes without destroying what the peer has not read yet: a socket that is closed with octets
-/// unread sends a reset, and the peer may never see our NOTIFICATION.
-async fn linger(stream: &TcpStream) {
-    // Fails when the connection is gone already.
-    let _ = SockRef::from(stream).shutdown(Shutdown::Write);
-    let mut waste = [0; 4096];
-    let drained = async {
-        while stream.readable().await.is_ok() {
-            match stream.try_read(&mut waste) {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
-            }
-        }
-    };
-    if tokio::time::timeout(CLOSE_TIME, drained).await.is_err() {
-        debug!("a peer did not close its end in time");
-    }
-}
-
-fn unacknowledged(stream: &TcpStream) -> io::Result<usize> {
-    let mut count: nix::libc::c_int = 0;
-    // SAFETY: the descriptor is open as long as `stream` is borrowed, and SIOCOUTQ (the same
-    // number as TIOCOUTQ) writes one int to where `count` lives.
-    unsafe { outstanding(stream.as_raw_fd(), &mut count) }?;
-    Ok(usize::try_from(count).unwrap_or(0))
-}
-
-fn unread(stream: &TcpStream) -> io::Result<usize> {
-    let mut count: nix::libc::c_int = 0;
-    // SAFETY: the descriptor is open as long as `stream` is borrowed, and SIOCINQ (the same number
-    // as FIONREAD) writes one int to where `count` lives.
-    unsafe { waiting(stream.as_raw_fd(), &mut count) }?;
-    Ok(usize::try_from(count).unwrap_or(0))
-}
-
-nix::ioctl_read_bad!(
-    /// SIOCINQ of tcp(7): octets in the receive queue.
-    waiting,
-    nix::libc::FIONREAD,
-    nix::libc::c_int
-);
-
-nix::ioctl_read_bad!(
-    /// SIOCOUTQ of tcp(7): octets in the send queue, sent or not, that are not acknowledged.
-    outstanding,
-    nix::libc::TIOCOUTQ,
-    nix::libc::c_int
-);

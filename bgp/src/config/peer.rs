@@ -4,11 +4,14 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer};
 
+use super::interface::{InterfaceName, is_link_local};
 use super::seconds::{MAX_PAUSE, maybe_seconds, seconds};
+use super::security::TcpAo;
 use super::{AS_TRANS_U32, BGP_PORT, PeerName};
 use crate::policy::{ExportPolicy, ImportPolicy};
 use crate::wire::prefix::Family;
@@ -29,6 +32,24 @@ pub struct PeerConfig {
     /// The address to connect from; the kernel chooses when absent.
     #[serde(default)]
     pub local_address: Option<IpAddr>,
+    /// The interface towards it: the connection uses no other one. Needed with a link-local
+    /// address.
+    #[serde(default)]
+    pub interface: Option<InterfaceName>,
+    /// The file with the password of TCP-MD5 (RFC 2385): at most 80 octets, without its last
+    /// newline, and not readable by everybody. Read at start and on reload.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// Authentication by TCP-AO (RFC 5925), where the kernel has it.
+    #[serde(default)]
+    pub tcp_ao: Option<TcpAo>,
+    /// Drop what comes from more hops away than this, 1 to 254 (RFC 5082, GTSM). Both sides must
+    /// have it: packets then leave with TTL 255.
+    #[serde(default)]
+    pub ttl_security: Option<u8>,
+    /// How many hops an external peer may be away, 1 to 255. It must be on the link otherwise.
+    #[serde(default)]
+    pub multihop: Option<u8>,
     /// Whether to wait for the peer to connect.
     #[serde(default)]
     pub passive: bool,
@@ -76,6 +97,11 @@ impl PeerConfig {
             port: default_port(),
             asn,
             local_address: None,
+            interface: None,
+            password_file: None,
+            tcp_ao: None,
+            ttl_security: None,
+            multihop: None,
             passive: false,
             hold_time: default_hold_time(),
             connect_retry: default_connect_retry(),
@@ -90,17 +116,22 @@ impl PeerConfig {
         }
     }
 
+    /// Where its connections come from: its address, and the interface if that is link-local.
+    pub fn source(&self) -> (IpAddr, Option<InterfaceName>) {
+        let link = self.interface.clone();
+        (self.address, link.filter(|_| is_link_local(self.address)))
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
         let host = |address: IpAddr| !address.is_unspecified() && !address.is_multicast();
         if !host(self.address) {
             return Err(format!("address {} is no address of a host", self.address));
         }
-        if let IpAddr::V6(address) = self.address
-            && address.is_unicast_link_local()
-        {
+        if is_link_local(self.address) && self.interface.is_none() {
             return Err(format!(
-                "address {address} is link-local and says nothing about the interface: use a \
-                 global or unique-local address"
+                "address {0} is link-local and says nothing about the interface: set interface as \
+                 well, for example interface = \"eth0\"",
+                self.address
             ));
         }
         if let Some(local) = self.local_address
@@ -111,6 +142,7 @@ impl PeerConfig {
                 self.address
             ));
         }
+        self.check_security()?;
         if matches!(self.asn, 0 | AS_TRANS_U32) {
             return Err(format!("asn {} is reserved", self.asn));
         }

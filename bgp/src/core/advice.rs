@@ -65,7 +65,8 @@ pub(super) fn explain(cause: &Cause, peer: &PeerConfig, local_asn: u32) -> Strin
         ),
         Cause::ConnectTimeout(time) => format!(
             "no answer from {address} port {port} within {time:?}; check the address of peer \
-             {name}, routes and firewalls"
+             {name}, routes and firewalls{}",
+            security(peer, local_asn)
         ),
         Cause::ConnectionLost(State::Established, why) => {
             format!("the connection was lost: {why}")
@@ -80,9 +81,16 @@ pub(super) fn explain(cause: &Cause, peer: &PeerConfig, local_asn: u32) -> Strin
              whether its BGP daemon is alive",
             time.as_secs()
         ),
+        // Both sides are connected, and one does not get what the other says.
+        Cause::HoldTimerExpired(State::OpenConfirm, time) => format!(
+            "the peer sent its OPEN and then nothing for {} s: what we send does not reach it{}",
+            time.as_secs(),
+            one_sided(peer)
+        ),
         Cause::HoldTimerExpired(_, time) => format!(
-            "the peer accepted the connection and said nothing for {} s; check its BGP daemon",
-            time.as_secs()
+            "the peer accepted the connection and said nothing for {} s; check its BGP daemon{}",
+            time.as_secs(),
+            one_sided(peer)
         ),
         Cause::HeaderError(error) => {
             format!("the peer sent what is no BGP message: {error}; is it a BGP speaker?")
@@ -97,6 +105,28 @@ pub(super) fn explain(cause: &Cause, peer: &PeerConfig, local_asn: u32) -> Strin
         Cause::Notified(state, notification) => {
             notified(*state, notification, asn, local_asn, peer)
         }
+    }
+}
+
+/// What else keeps the kernels of both sides from hearing each other.
+fn security(peer: &PeerConfig, local_asn: u32) -> String {
+    let mut text = String::new();
+    if peer.password_file.is_some() || peer.tcp_ao.is_some() {
+        text.push_str(", and that the peer has the same key for our address");
+    }
+    if peer.ttl_security.is_some() {
+        text.push_str(", and that the peer has GTSM (ttl security) for our address as well");
+    } else if peer.multihop.is_none() && peer.asn != local_asn {
+        text.push_str("; set multihop if it is not on the link");
+    }
+    text
+}
+
+/// GTSM on one side only lets the connection come up and no session.
+pub(super) fn one_sided(peer: &PeerConfig) -> &'static str {
+    match peer.ttl_security {
+        Some(_) => "; we have ttl_security: the peer needs GTSM for our address as well",
+        None => "; if the peer has GTSM (ttl security) for our address, set ttl_security here",
     }
 }
 
@@ -233,6 +263,42 @@ mod tests {
         ];
         for (cause, expected) in rows {
             let text = explain(&cause, &peer, 65001);
+            assert!(text.contains(expected), "{cause:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn protection_on_one_side_only_is_named() {
+        let name = PeerName::try_from("idc1").unwrap();
+        let plain = PeerConfig::new(name, "10.99.0.2".parse().unwrap(), 65002);
+        let with_password = PeerConfig {
+            password_file: Some("/etc/key".into()),
+            multihop: Some(2),
+            ..plain.clone()
+        };
+        let secured = PeerConfig {
+            ttl_security: Some(1),
+            ..plain.clone()
+        };
+        let timeout = || Cause::ConnectTimeout(Duration::from_secs(5));
+        let silent = |state| Cause::HoldTimerExpired(state, Duration::from_secs(9));
+        for (peer, cause, expected) in [
+            (&plain, timeout(), "firewalls; set multihop if"),
+            (
+                &with_password,
+                timeout(),
+                "firewalls, and that the peer has the same key",
+            ),
+            (&secured, timeout(), "firewalls, and that the peer has GTSM"),
+            (&secured, silent(State::OpenSent), "the peer needs GTSM"),
+            (
+                &plain,
+                silent(State::OpenConfirm),
+                "does not reach it; if the peer has GTSM",
+            ),
+            (&plain, silent(State::OpenSent), "set ttl_security here"),
+        ] {
+            let text = explain(&cause, peer, 65001);
             assert!(text.contains(expected), "{cause:?}: {text}");
         }
     }

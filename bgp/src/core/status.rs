@@ -1,7 +1,8 @@
 //! What an operator sees of a peer.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::advice;
 use super::peer::Peer;
 use super::session::Session;
 use crate::event::{PeerStatus, PrefixCounts};
@@ -10,6 +11,9 @@ use crate::policy::{ExportPolicy, ImportPolicy};
 use crate::rib::select::Source;
 use crate::rib::table::{Table, slot};
 use crate::wire::Family;
+
+/// Whoever accepts a connection and says nothing for so long is worth a note.
+const SILENCE: Duration = Duration::from_secs(5);
 
 impl Peer {
     /// The peer as it stands.
@@ -39,7 +43,7 @@ impl Peer {
             since_seconds: now.saturating_duration_since(self.since).as_secs(),
             sessions: self.sessions,
             last_error: self.last_error.as_ref().map(|failure| failure.text.clone()),
-            notes: self.notes(deferred),
+            notes: self.notes(deferred, now),
             local_address: connection.and_then(|connection| connection.local),
             router_id: negotiated.map(|negotiated| negotiated.router_id),
             families: self.families(),
@@ -60,10 +64,17 @@ impl Peer {
     }
 
     /// What stands in the way of routes.
-    fn notes(&self, deferred: bool) -> Vec<String> {
+    fn notes(&self, deferred: bool, now: Instant) -> Vec<String> {
         let mut notes = Vec::new();
         if !self.admin_up {
             notes.push("administratively down: take it up again to use it".to_owned());
+        }
+        let waiting = now.saturating_duration_since(self.since) >= SILENCE;
+        if self.state() == State::OpenSent && waiting {
+            notes.push(format!(
+                "connected, and the peer says nothing{}",
+                advice::one_sided(&self.config)
+            ));
         }
         if self.config.import == ImportPolicy::None {
             notes.push("nothing is accepted: no import policy (RFC 8212)".to_owned());

@@ -13,6 +13,7 @@ use crate::wire::{
 };
 
 mod tap;
+mod sockets;
 
 const A: [u8; 4] = [10, 99, 0, 2];
 const B: [u8; 4] = [10, 99, 0, 3];

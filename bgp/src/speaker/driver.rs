@@ -135,27 +135,25 @@ impl Driver {
     fn arrival(&mut self, arrival: Arrival) {
         let now = Instant::now();
         match arrival {
-            Arrival::Accepted { stream, remote } => {
+            Arrival::Accepted { stream, source } => {
                 let Ok(local) = stream.local_addr() else {
                     return;
                 };
-                match self.core.accepted(remote, local, now) {
-                    Some(connection) => self.transport.open(connection, stream),
-                    None => debug!(%remote, "closed a connection from a source not wanted now"),
+                let remote = source.remote;
+                let interface = source.interface.as_ref();
+                match self.core.accepted_on(remote, local, interface, now) {
+                    Some(connection) => self.transport.open(connection, source, stream),
+                    None => debug!(%remote, "closed a connection of a peer that is not wanted now"),
                 }
             }
-            Arrival::Connected { connection, stream } => {
-                if !self.transport.knows(connection) {
-                    return;
-                }
-                match stream.local_addr() {
-                    Ok(local) => {
-                        self.transport.open(connection, stream);
+            Arrival::Connected { connection, stream } => match stream.local_addr() {
+                Ok(local) => {
+                    if self.transport.connected(connection, stream) {
                         self.core.connected(connection, local, now);
                     }
-                    Err(error) => self.core.connect_failed(connection, error.to_string(), now),
                 }
-            }
+                Err(error) => self.core.connect_failed(connection, error.to_string(), now),
+            },
             Arrival::ConnectFailed { connection, why } => {
                 self.core.connect_failed(connection, why, now);
             }
@@ -176,7 +174,9 @@ impl Driver {
                     from,
                     to,
                 } => {
-                    self.transport.connect(connection, from, to);
+                    if let Some(peer) = self.core.peer_name(connection) {
+                        self.transport.connect(connection, peer, from, to);
+                    }
                 }
                 Output::Send { connection, octets } => self.transport.send(connection, octets),
                 Output::Close { connection } => self.transport.close(connection),
@@ -259,7 +259,8 @@ impl Driver {
                 let _ = reply.send(self.core.advertised());
             }
             Command::RefusedConnections(reply) => {
-                let _ = reply.send(self.core.refused_connections());
+                let refused = self.core.refused_connections() + self.transport.refused();
+                let _ = reply.send(refused);
             }
             Command::PeerAdmin { name, up, reply } => {
                 let known = self.core.set_peer_admin(&name, up, now);

@@ -1,0 +1,7 @@
+//! What the kernel does for a session: keys, TTL, and who gets past accept. Real sockets on the
+//! loopback interface.
+
+mod flood;
+mod keys;
+mod pair;
+mod ttl;

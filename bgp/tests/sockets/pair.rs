@@ -1,0 +1,100 @@
+//! Speakers on loopback addresses of their own, and waiting for what they come to.
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use bgp::{
+    ExportPolicy, ImportPolicy, PeerConfig, PeerStatus, SessionState, Speaker, SpeakerConfig,
+};
+
+pub(crate) const PORT: u16 = 17910;
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An address that no other test and no other run of this test uses.
+pub(crate) fn address(test: u8, host: u8) -> IpAddr {
+    let pid = std::process::id();
+    Ipv4Addr::new(127, 96 + test, (pid >> 6) as u8, (pid << 2) as u8 | host).into()
+}
+
+/// A peer that is tried often and exchanges everything.
+pub(crate) fn peer(name: &str, address: IpAddr, local: IpAddr, asn: u32) -> PeerConfig {
+    PeerConfig {
+        port: PORT,
+        local_address: Some(local),
+        hold_time: 3,
+        connect_retry: Duration::from_millis(200),
+        idle_hold: Duration::from_millis(200),
+        idle_hold_max: Duration::from_secs(1),
+        import: ImportPolicy::All,
+        export: ExportPolicy::Local,
+        next_hop_v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
+        ..PeerConfig::new(name.parse().unwrap(), address, asn)
+    }
+}
+
+pub(crate) fn config(asn: u32, listen: IpAddr, peers: Vec<PeerConfig>) -> SpeakerConfig {
+    SpeakerConfig {
+        listen: vec![SocketAddr::new(listen, PORT)],
+        peers,
+        ..SpeakerConfig::new(asn, Ipv4Addr::from_bits(0x0a00_0000 | asn))
+    }
+}
+
+/// Two speakers that both connect; each `change` is made to the peer as that speaker has it.
+pub(crate) fn pair(
+    test: u8,
+    changes: [impl FnOnce(&mut PeerConfig); 2],
+) -> [(Speaker, SpeakerConfig); 2] {
+    let (a, b) = (address(test, 1), address(test, 2));
+    let configs = [
+        (config(65001, a, vec![peer("b", b, a, 65002)])),
+        (config(65002, b, vec![peer("a", a, b, 65001)])),
+    ];
+    let mut changes = changes.into_iter();
+    configs.map(|mut config| {
+        if let Some(change) = changes.next() {
+            change(&mut config.peers[0]);
+        }
+        (Speaker::start(config.clone()).unwrap(), config)
+    })
+}
+
+/// Polls until the condition holds; says what was seen if it does not.
+pub(crate) async fn until<T: std::fmt::Debug, F: Future<Output = T>>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+    holds: impl Fn(&T) -> bool,
+) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let seen = look().await;
+        if holds(&seen) {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "{what}: still {seen:#?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+pub(crate) async fn status(speaker: &Speaker) -> PeerStatus {
+    speaker.peers().await.remove(0)
+}
+
+pub(crate) async fn established(speaker: &Speaker) -> PeerStatus {
+    until(
+        "session",
+        || status(speaker),
+        |peer| peer.state == SessionState::Established,
+    )
+    .await
+}
+
+pub(crate) async fn failed(speaker: &Speaker, expected: &str) -> PeerStatus {
+    let says = |peer: &PeerStatus| {
+        peer.last_error
+            .as_deref()
+            .is_some_and(|error| error.contains(expected))
+    };
+    until(expected, || status(speaker), says).await
+}
