@@ -301,7 +301,7 @@ impl Core {
                 Family::Ipv6Unicast => NextHop::V6(Ipv6Addr::UNSPECIFIED),
             };
             let attributes = RouteAttributes {
-                communities,
+                communities: communities.into(),
                 med,
                 ..RouteAttributes::originated(ours)
             };

@@ -146,14 +146,14 @@ impl Session {
         }
         match verdict {
             None | Some(Verdict::AttributeDiscard) => {
-                for prefix in update.unreachable() {
-                    self.lose(prefix, rib, &mut changes);
+                for nlri in update.unreachable() {
+                    self.lose(nlri.prefix, rib, &mut changes);
                 }
                 self.learn(&update, rib, &mut changes);
             }
             Some(verdict) => {
-                for prefix in update.treated_as_withdraw() {
-                    self.lose(prefix, rib, &mut changes);
+                for nlri in update.treated_as_withdraw() {
+                    self.lose(nlri.prefix, rib, &mut changes);
                 }
                 if let Verdict::AfiSafiDisable(family) = verdict
                     && let Some(family) = family.family()
@@ -188,7 +188,7 @@ impl Session {
             let refusal = self.import.refusal(&attributes);
             let attributes = rib.interner.intern(self.import.adopt(attributes));
             let source = Source::Peer(self.index);
-            for prefix in reach.prefixes {
+            for prefix in reach.nlri.iter().map(|nlri| &nlri.prefix) {
                 let change = match self.adj_in.judge(*prefix, refusal, &self.policy) {
                     true => rib.table.announce(*prefix, source, attributes.clone()),
                     false => rib.table.withdraw(*prefix, source),

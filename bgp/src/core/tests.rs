@@ -8,12 +8,12 @@ use crate::event::{Event, RouteChange};
 use crate::fsm::State;
 use crate::policy::{ExportPolicy, ImportPolicy};
 use crate::wire::{
-    AfiSafi, AsPath, Attributes, Capability, Community, MpReach, Open, Origin, RouteRefresh,
+    AfiSafi, AsPath, Attributes, Capability, Community, MpReach, Nlri, Open, Origin, RouteRefresh,
     Update, WireOptions, frame,
 };
 
-mod tap;
 mod sockets;
+mod tap;
 
 const A: [u8; 4] = [10, 99, 0, 2];
 const B: [u8; 4] = [10, 99, 0, 3];
@@ -209,14 +209,14 @@ fn update(path: &[u32], next_hop: &str, prefixes: &[&str]) -> Update {
     match next_hop {
         IpAddr::V4(next_hop) => {
             update.attributes.next_hop = Some(next_hop);
-            update.nlri = nlri;
+            update.nlri = nlri.into_iter().map(Nlri::from).collect();
         }
         IpAddr::V6(_) => {
             let family = Family::Ipv6Unicast;
             update.mp_reach = Some(MpReach::Unicast {
                 family,
                 next_hop: next_hop.into(),
-                nlri,
+                nlri: nlri.into_iter().map(Nlri::from).collect(),
             });
         }
     }
@@ -492,7 +492,7 @@ fn routes_come_and_go() {
     bench.feed(
         a,
         Update {
-            withdrawn: vec![prefix("10.2.0.0/16")],
+            withdrawn: vec![Nlri::from(prefix("10.2.0.0/16"))],
             ..Update::default()
         },
     );
@@ -526,7 +526,10 @@ fn routes_are_passed_on_but_not_back() {
     assert_eq!(told[0].attributes.next_hop, Some(US.into()));
     bench.core.closed(a, "gone".into(), bench.now);
     bench.drain();
-    assert_eq!(bench.updates(b)[0].withdrawn, [prefix("10.2.0.0/16")]);
+    assert_eq!(
+        bench.updates(b)[0].withdrawn,
+        [Nlri::from(prefix("10.2.0.0/16"))]
+    );
 }
 
 #[test]
@@ -613,8 +616,8 @@ fn a_refresh_is_answered() {
     let told = bench.updates(id);
     assert_eq!(told.len(), 1);
     assert_eq!(
-        told[0].reachable().next().unwrap().prefixes,
-        [prefix("fd01::/48")]
+        told[0].reachable().next().unwrap().nlri,
+        [Nlri::from(prefix("fd01::/48"))]
     );
     // Begin and end of an enhanced refresh were not negotiated.
     bench.feed(id, refresh(Family::Ipv6Unicast, 1));
@@ -703,7 +706,10 @@ fn announcements_carry_what_they_are_given() {
     );
     bench.core.withdraw(&[prefix("10.1.0.0/16")]);
     bench.drain();
-    assert_eq!(bench.updates(id)[0].withdrawn, [prefix("10.1.0.0/16")]);
+    assert_eq!(
+        bench.updates(id)[0].withdrawn,
+        [Nlri::from(prefix("10.1.0.0/16"))]
+    );
     bench.core.closed(id, "gone".into(), bench.now);
     assert!(
         bench.core.advertised().is_empty(),
@@ -782,7 +788,7 @@ fn a_restarting_speaker_tells_nothing_before_it_knows_everything() {
     let told = bench.updates(id);
     assert_eq!(
         (told.len(), &told[0].nlri[..]),
-        (3, &[prefix("10.1.0.0/16")][..])
+        (3, &[Nlri::from(prefix("10.1.0.0/16"))][..])
     );
     assert!(told[1].end_of_rib_family().is_some() && told[2].end_of_rib_family().is_some());
     bench.core.advance_flush(&mut flush, |_| 0);
@@ -837,8 +843,8 @@ fn a_slow_peer_gets_the_latest_state_and_costs_little() {
     bench.drain();
     let mut meds = HashMap::new();
     for update in bench.updates(a) {
-        for prefix in update.nlri {
-            meds.insert(prefix, update.attributes.med.unwrap());
+        for nlri in update.nlri {
+            meds.insert(nlri.prefix, update.attributes.med.unwrap());
         }
     }
     assert_eq!(meds.len(), 20_000);

@@ -15,12 +15,12 @@ use crate::wire::{
 };
 
 /// How attributes in a table dump look: those of any peer may be there.
-#[allow(clippy::needless_update)] // options may come
 fn options() -> WireOptions {
     WireOptions {
         four_octet_as: true,
         extended_messages: true,
         internal: true,
+        ipv4_next_hop_v6: true,
         ..WireOptions::default()
     }
 }

@@ -10,7 +10,7 @@ use crate::cursor::Cursor;
 use crate::fsm::State;
 use crate::wire::attribute::AS_TRANS;
 use crate::wire::prefix::{AFI_IPV4, AFI_IPV6};
-use crate::wire::{Decoded, Message, WireError, WireOptions};
+use crate::wire::{Decoded, FamilySet, Message, WireError, WireOptions};
 
 /// The session a record is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,13 +157,18 @@ impl SessionMessage {
     }
 
     /// How the message looks, as far as the record tells: its length may be that of RFC 8654.
-    #[allow(clippy::needless_update)] // options may come
     pub fn options(&self) -> WireOptions {
+        let add_path = match self.add_path {
+            true => FamilySet::all(),
+            false => FamilySet::EMPTY,
+        };
         WireOptions {
             four_octet_as: self.four_octet_as,
             extended_messages: true,
             internal: self.session.peer_as == self.session.local_as,
-            ..WireOptions::default()
+            add_path_receive: add_path,
+            add_path_send: add_path,
+            ipv4_next_hop_v6: true,
         }
     }
 

@@ -142,7 +142,10 @@ impl Actions {
             Some(MedChange::Remove) => None,
         };
         let matches = |pattern: &CommunityPattern, community| pattern.matches(community);
-        self.communities.apply(&mut attributes.communities, matches);
+        // Neither way copies, unless something is added or goes.
+        let mut communities = std::mem::take(&mut attributes.communities).into_vec();
+        self.communities.apply(&mut communities, matches);
+        attributes.communities = communities.into();
         if self.prepend > 0
             && let Some(asn) = asn
         {
@@ -299,7 +302,7 @@ mod tests {
             };
             let mut changed = route();
             actions.apply(&mut changed, None);
-            assert_eq!(changed.communities, all(expected), "{actions:?}");
+            assert_eq!(*changed.communities, all(expected), "{actions:?}");
         }
     }
 

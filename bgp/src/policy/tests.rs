@@ -47,7 +47,11 @@ fn route(text: &str) -> RouteAttributes {
     for word in words {
         match word.strip_prefix("med=") {
             Some(med) => route.med = Some(med.parse().unwrap()),
-            None => route.communities.push(word.parse().unwrap()),
+            None => {
+                let mut communities = route.communities.into_vec();
+                communities.push(word.parse().unwrap());
+                route.communities = communities.into();
+            }
         }
     }
     route

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::config::Aggregate;
-use crate::rib::attributes::RouteAttributes;
+use crate::rib::attributes::{RareAttributes, RouteAttributes};
 use crate::wire::{Aggregator, Family, NextHop, Prefix};
 
 /// A route that is to be told from now on, or (`None`) no longer.
@@ -55,8 +55,12 @@ impl Aggregate {
         };
         RouteAttributes {
             atomic_aggregate: true,
-            aggregator: Some(Aggregator { asn, router_id }),
-            communities: self.communities.clone(),
+            communities: self.communities.as_slice().into(),
+            rare: RareAttributes {
+                aggregator: Some(Aggregator { asn, router_id }),
+                ..RareAttributes::default()
+            }
+            .into(),
             med: self.med,
             ..RouteAttributes::originated(ours)
         }

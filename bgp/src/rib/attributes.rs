@@ -9,7 +9,11 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::wire::{Aggregator, AsPath, Attributes, Community, NextHop, Origin, UnknownAttribute};
+use crate::wire::{AsPath, Attributes, Community, NextHop, Origin};
+
+mod rare;
+
+pub use rare::{Rare, RareAttributes};
 
 /// What a route says beside its prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -30,15 +34,12 @@ pub struct RouteAttributes {
     /// ATOMIC_AGGREGATE.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub atomic_aggregate: bool,
-    /// AGGREGATOR.
-    #[serde(skip)]
-    pub aggregator: Option<Aggregator>,
     /// COMMUNITIES.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub communities: Vec<Community>,
-    /// Attributes not known, as received.
-    #[serde(skip)]
-    pub unknown: Vec<UnknownAttribute>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub communities: Box<[Community]>,
+    /// What few routes carry.
+    #[serde(flatten)]
+    pub rare: Rare,
 }
 
 fn as_text<S: serde::Serializer>(next_hop: &NextHop, serializer: S) -> Result<S::Ok, S::Error> {
@@ -59,9 +60,8 @@ impl RouteAttributes {
             med: None,
             local_pref: None,
             atomic_aggregate: false,
-            aggregator: None,
-            communities: Vec::new(),
-            unknown: Vec::new(),
+            communities: [].into(),
+            rare: Rare::default(),
         }
     }
 
@@ -75,25 +75,24 @@ impl RouteAttributes {
             med: attributes.med,
             local_pref: attributes.local_pref,
             atomic_aggregate: attributes.atomic_aggregate,
-            aggregator: attributes.aggregator,
-            communities: attributes.communities.clone(),
-            unknown: attributes.unknown.clone(),
+            communities: attributes.communities.as_slice().into(),
+            rare: Rare::received(attributes),
         })
     }
 
     /// The attributes as the wire wants them; the next hop goes beside them.
     pub fn to_wire(&self) -> Attributes {
-        Attributes {
+        let mut attributes = Attributes {
             origin: Some(self.origin),
             as_path: Some(self.as_path.clone()),
-            next_hop: None,
             med: self.med,
             local_pref: self.local_pref,
             atomic_aggregate: self.atomic_aggregate,
-            aggregator: self.aggregator,
-            communities: self.communities.clone(),
-            unknown: self.unknown.clone(),
-        }
+            communities: self.communities.to_vec(),
+            ..Attributes::default()
+        };
+        self.rare.write_to(&mut attributes);
+        attributes
     }
 
     /// The degree of preference (RFC 4271 section 9.1.1).

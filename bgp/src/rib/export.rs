@@ -14,7 +14,7 @@ use crate::policy::ExportPolicy;
 use crate::rib::attributes::{Interner, RouteAttributes};
 use crate::rib::select::{PeerIndex, Source, SourcedPath};
 use crate::rib::table::{Table, slot};
-use crate::wire::{Community, Family, Message, NextHop, Prefix, Update, WireOptions, pack};
+use crate::wire::{Community, Family, Message, NextHop, Nlri, Prefix, Update, WireOptions, pack};
 
 /// What is to be known about a session to tell it routes.
 #[derive(Debug, Clone)]
@@ -76,9 +76,8 @@ impl ExportContext {
                     // Section 5.1.4: a learned MED is for us alone.
                     told.med = None;
                 }
-                let mut wire = told.to_wire();
-                wire.prepare_unknown_for_passing_on();
-                told.unknown = wire.unknown;
+                told.rare
+                    .change(|rare| rare.prepare_for_passing_on(self.internal));
             }
         }
         if self.internal {
@@ -349,7 +348,7 @@ impl Batch {
                 family,
                 attributes.next_hop,
                 &wire,
-                prefixes.iter().copied(),
+                prefixes.iter().copied().map(Nlri::from),
                 &context.options,
                 &mut announced,
             );
@@ -367,6 +366,7 @@ impl Batch {
         }
         for family in Family::ALL {
             let prefixes = std::mem::take(&mut withdrawn[slot(family)]);
+            let prefixes = prefixes.into_iter().map(Nlri::from);
             // Only a prefix of the other family could fail, and they are sorted by family.
             messages += pack::withdraw(family, prefixes, &context.options, out).unwrap_or(0);
         }

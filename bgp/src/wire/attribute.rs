@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use serde::ser::{Serialize, Serializer};
 
 use crate::wire::as_path::AsPath;
-use crate::wire::community::Community;
+use crate::wire::community::{Community, ExtendedCommunity, LargeCommunity};
 
 /// The AS number that stands for any that does not fit 2 octets (RFC 6793).
 pub const AS_TRANS: u16 = 23456;
@@ -35,14 +35,24 @@ impl AttributeCode {
     pub const AGGREGATOR: AttributeCode = AttributeCode(7);
     /// RFC 1997.
     pub const COMMUNITIES: AttributeCode = AttributeCode(8);
+    /// RFC 4456 section 8.
+    pub const ORIGINATOR_ID: AttributeCode = AttributeCode(9);
+    /// RFC 4456 section 8.
+    pub const CLUSTER_LIST: AttributeCode = AttributeCode(10);
     /// RFC 4760 section 3.
     pub const MP_REACH_NLRI: AttributeCode = AttributeCode(14);
     /// RFC 4760 section 4.
     pub const MP_UNREACH_NLRI: AttributeCode = AttributeCode(15);
+    /// EXTENDED COMMUNITIES, RFC 4360.
+    pub const EXT_COMMUNITIES: AttributeCode = AttributeCode(16);
     /// RFC 6793.
     pub const AS4_PATH: AttributeCode = AttributeCode(17);
     /// RFC 6793.
     pub const AS4_AGGREGATOR: AttributeCode = AttributeCode(18);
+    /// LARGE_COMMUNITY, RFC 8092.
+    pub const LARGE_COMMUNITIES: AttributeCode = AttributeCode(32);
+    /// Only to Customer, RFC 9234 section 5.
+    pub const OTC: AttributeCode = AttributeCode(35);
 
     /// The name in the RFCs, when the code is one we know.
     pub const fn name(self) -> Option<&'static str> {
@@ -55,10 +65,15 @@ impl AttributeCode {
             AttributeCode::ATOMIC_AGGREGATE => "ATOMIC_AGGREGATE",
             AttributeCode::AGGREGATOR => "AGGREGATOR",
             AttributeCode::COMMUNITIES => "COMMUNITIES",
+            AttributeCode::ORIGINATOR_ID => "ORIGINATOR_ID",
+            AttributeCode::CLUSTER_LIST => "CLUSTER_LIST",
             AttributeCode::MP_REACH_NLRI => "MP_REACH_NLRI",
             AttributeCode::MP_UNREACH_NLRI => "MP_UNREACH_NLRI",
+            AttributeCode::EXT_COMMUNITIES => "EXTENDED_COMMUNITIES",
             AttributeCode::AS4_PATH => "AS4_PATH",
             AttributeCode::AS4_AGGREGATOR => "AS4_AGGREGATOR",
+            AttributeCode::LARGE_COMMUNITIES => "LARGE_COMMUNITY",
+            AttributeCode::OTC => "ONLY_TO_CUSTOMER",
             _ => return None,
         })
     }
@@ -192,6 +207,16 @@ pub struct Attributes {
     pub aggregator: Option<Aggregator>,
     /// COMMUNITIES, in the order received.
     pub communities: Vec<Community>,
+    /// EXTENDED COMMUNITIES, in the order received.
+    pub ext_communities: Vec<ExtendedCommunity>,
+    /// LARGE_COMMUNITY, in the order received, each once.
+    pub large_communities: Vec<LargeCommunity>,
+    /// Only to Customer: the AS that set it (RFC 9234 section 5).
+    pub otc: Option<u32>,
+    /// ORIGINATOR_ID: only between internal peers.
+    pub originator_id: Option<Ipv4Addr>,
+    /// CLUSTER_LIST, the nearest reflector first: only between internal peers.
+    pub cluster_list: Vec<Ipv4Addr>,
     /// Attributes not known, in ascending order of their codes.
     pub unknown: Vec<UnknownAttribute>,
 }
@@ -200,15 +225,5 @@ impl Attributes {
     /// Whether no attribute is present.
     pub fn is_empty(&self) -> bool {
         *self == Attributes::default()
-    }
-
-    /// Makes the set fit to be passed on: unknown non-transitive attributes go, unknown
-    /// transitive ones get the Partial flag (RFC 4271 section 5).
-    pub fn prepare_unknown_for_passing_on(&mut self) {
-        self.unknown
-            .retain(|attribute| attribute.flags.transitive());
-        for attribute in &mut self.unknown {
-            attribute.flags.0 |= AttributeFlags::PARTIAL;
-        }
     }
 }

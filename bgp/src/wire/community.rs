@@ -1,10 +1,17 @@
-//! Communities (RFC 1997): 32-bit tags on a route, written `ASN:VALUE`.
+//! Communities (RFC 1997): 32-bit tags on a route, written `ASN:VALUE`. Their larger kin, extended
+//! and large communities, live in rooms of their own.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
+
+mod extended;
+mod large;
+
+pub use extended::{ExtendedCommunity, ExtendedCommunityError};
+pub use large::{LargeCommunity, LargeCommunityError};
 
 /// One community.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -341,6 +341,9 @@ pub enum Reason {
     /// A prefix that exceeds the field.
     #[error("prefix of length {0} exceeds the field")]
     PrefixOverrun(u8),
+    /// The field ends within a path identifier, or right behind one (RFC 7911 section 3).
+    #[error("path identifier without a prefix")]
+    PathIdOverrun,
 }
 
 impl Finding {
@@ -388,10 +391,12 @@ impl Finding {
             | Reason::NotFromThisPeer
             | Reason::MpNextHopLength { .. }
             | Reason::MpTruncated => with_attribute(subcode::OPTIONAL_ATTRIBUTE),
-            Reason::PrefixLength { .. } | Reason::PrefixOverrun(_) if mp => {
+            Reason::PrefixLength { .. } | Reason::PrefixOverrun(_) | Reason::PathIdOverrun
+                if mp =>
+            {
                 with_attribute(subcode::OPTIONAL_ATTRIBUTE)
             }
-            Reason::PrefixLength { .. } | Reason::PrefixOverrun(_) => {
+            Reason::PrefixLength { .. } | Reason::PrefixOverrun(_) | Reason::PathIdOverrun => {
                 bare(subcode::INVALID_NETWORK)
             }
         }
@@ -446,6 +451,9 @@ pub enum EncodeError {
     /// A restart time beyond 4095 s.
     #[error("restart time of {0} s exceeds 4095 s")]
     RestartTime(u16),
+    /// A long-lived stale time beyond 16777215 s.
+    #[error("stale time of {0} s exceeds 16777215 s")]
+    StaleTime(u32),
     /// A multiprotocol next hop beyond 255 octets.
     #[error("next hop of {0} octets exceeds 255")]
     NextHopTooLong(usize),

@@ -3,6 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::wire::error::{EncodeError, Finding, HeaderError, Verdict, WireError, decisive};
+use crate::wire::family_set::FamilySet;
 use crate::wire::frame::{Header, framed};
 use crate::wire::notification::Notification;
 use crate::wire::open::Open;
@@ -40,11 +41,27 @@ pub struct WireOptions {
     pub four_octet_as: bool,
     /// Both sides sent the extended message capability (RFC 8654).
     pub extended_messages: bool,
-    /// The peer is in our own AS: it may send LOCAL_PREF.
+    /// The peer is in our own AS: it may send LOCAL_PREF, ORIGINATOR_ID and CLUSTER_LIST.
     pub internal: bool,
+    /// Families whose routes the peer sends with path identifiers (RFC 7911).
+    pub add_path_receive: FamilySet,
+    /// Families whose routes we send with path identifiers (RFC 7911).
+    pub add_path_send: FamilySet,
+    /// Both sides agreed that IPv4 routes may have an IPv6 next hop (RFC 8950).
+    pub ipv4_next_hop_v6: bool,
 }
 
 impl WireOptions {
+    /// [`WireOptions::default`] where a constant is wanted.
+    pub const BEFORE_OPEN: WireOptions = WireOptions {
+        four_octet_as: false,
+        extended_messages: false,
+        internal: false,
+        add_path_receive: FamilySet::EMPTY,
+        add_path_send: FamilySet::EMPTY,
+        ipv4_next_hop_v6: false,
+    };
+
     /// Longest UPDATE, NOTIFICATION or ROUTE-REFRESH, in octets.
     pub const fn max_len(&self) -> usize {
         if self.extended_messages {

@@ -9,6 +9,7 @@ pub mod attribute;
 pub mod capability;
 pub mod community;
 pub mod error;
+mod family_set;
 pub mod frame;
 pub mod message;
 mod nlri;
@@ -22,10 +23,15 @@ pub use as_path::{AsPath, SegmentKind};
 pub use attribute::{
     Aggregator, AttributeCode, AttributeFlags, Attributes, Origin, UnknownAttribute,
 };
-pub use capability::{Capability, GracefulRestart, GracefulRestartFamily};
-pub use community::Community;
+pub use capability::{
+    AddPath, AddPathMode, Capability, ExtendedNextHop, GracefulRestart, GracefulRestartFamily,
+    LongLivedFamily, Role,
+};
+pub use community::{Community, ExtendedCommunity, LargeCommunity};
 pub use error::{EncodeError, Finding, HeaderError, OpenError, UpdateError, Verdict, WireError};
+pub use family_set::FamilySet;
 pub use message::{Decoded, Message, RouteRefresh, WireOptions};
+pub use nlri::Nlri;
 pub use notification::{Cease, Notification, UnexpectedIn};
 pub use open::Open;
 pub use prefix::{AfiSafi, Family, Prefix, PrefixError};

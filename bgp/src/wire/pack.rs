@@ -1,7 +1,8 @@
 //! Many routes with one set of attributes into as few UPDATEs as they fit in.
 //!
 //! Writes messages back to back, ready to be sent to every peer with the same options. IPv4 goes
-//! into the classic fields, IPv6 into MP_REACH_NLRI and MP_UNREACH_NLRI. Order is kept.
+//! into the classic fields, except routes with an IPv6 next hop (RFC 8950): those and IPv6 go into
+//! MP_REACH_NLRI and MP_UNREACH_NLRI. Order is kept.
 
 use bytes::{BufMut, BytesMut};
 
@@ -9,16 +10,16 @@ use crate::wire::attribute::{AttributeCode, Attributes};
 use crate::wire::error::EncodeError;
 use crate::wire::frame::{HEADER_LEN, LENGTH_OFFSET, put_header};
 use crate::wire::message::{WireOptions, kind};
-use crate::wire::nlri;
-use crate::wire::prefix::{Family, Prefix};
+use crate::wire::nlri::{self, Nlri};
+use crate::wire::prefix::Family;
 use crate::wire::update::{
     NextHop, put_attributes, put_family, put_mp_header, put_reach_fields, put_sized,
 };
 
-/// Appends UPDATEs that announce `prefixes`, all of `family`, and returns how many.
+/// Appends UPDATEs that announce `nlri`, all of `family`, and returns how many.
 ///
 /// `attributes` are written as they are, except that `next_hop` replaces [`Attributes::next_hop`].
-/// No prefix, no message.
+/// No route, no message.
 ///
 /// # Errors
 /// [`EncodeError::NextHopFamily`], [`EncodeError::PrefixFamily`], [`EncodeError::NoRoom`] or
@@ -27,7 +28,7 @@ pub fn announce(
     family: Family,
     next_hop: NextHop,
     attributes: &Attributes,
-    prefixes: impl IntoIterator<Item = Prefix>,
+    nlri: impl IntoIterator<Item = Nlri>,
     options: &WireOptions,
     out: &mut BytesMut,
 ) -> Result<usize, EncodeError> {
@@ -40,33 +41,32 @@ pub fn announce(
                 put_attributes(attributes, Some(next_hop), options, octets)
             })?;
             template.end_head();
-            template.pack(family, &[], prefixes, options, out)
+            template.pack(family, &[], nlri, options, out)
         }
-        (Family::Ipv4Unicast, next_hop) => Err(EncodeError::NextHopFamily { next_hop, family }),
-        (Family::Ipv6Unicast, next_hop) => {
+        (family, next_hop) => {
             octets.put_slice(&[0; 4]);
             put_mp_header(AttributeCode::MP_REACH_NLRI, octets);
             octets.put_u16(0);
-            put_reach_fields(family, &next_hop, octets)?;
+            put_reach_fields(family, &next_hop, options, octets)?;
             template.end_head();
             put_attributes(attributes, None, options, &mut template.octets)?;
             let lengths = [
                 (ATTRIBUTES_LENGTH, template.octets.len()),
                 (MP_LENGTH, template.head),
             ];
-            template.pack(family, &lengths, prefixes, options, out)
+            template.pack(family, &lengths, nlri, options, out)
         }
     }
 }
 
-/// Appends UPDATEs that withdraw `prefixes`, all of `family`, and returns how many.
-/// No prefix, no message.
+/// Appends UPDATEs that withdraw `nlri`, all of `family`, and returns how many.
+/// No route, no message.
 ///
 /// # Errors
 /// [`EncodeError::PrefixFamily`]; `out` is then as it was.
 pub fn withdraw(
     family: Family,
-    prefixes: impl IntoIterator<Item = Prefix>,
+    nlri: impl IntoIterator<Item = Nlri>,
     options: &WireOptions,
     out: &mut BytesMut,
 ) -> Result<usize, EncodeError> {
@@ -79,7 +79,7 @@ pub fn withdraw(
             // No attributes.
             template.octets.put_u16(0);
             let lengths = [(WITHDRAWN_LENGTH, template.head)];
-            template.pack(family, &lengths, prefixes, options, out)
+            template.pack(family, &lengths, nlri, options, out)
         }
         Family::Ipv6Unicast => {
             octets.put_slice(&[0; 4]);
@@ -91,7 +91,7 @@ pub fn withdraw(
                 (ATTRIBUTES_LENGTH, template.head),
                 (MP_LENGTH, template.head),
             ];
-            template.pack(family, &lengths, prefixes, options, out)
+            template.pack(family, &lengths, nlri, options, out)
         }
     }
 }
@@ -127,12 +127,12 @@ impl Template {
         &self,
         family: Family,
         lengths: &[(usize, usize)],
-        prefixes: impl IntoIterator<Item = Prefix>,
+        nlri: impl IntoIterator<Item = Nlri>,
         options: &WireOptions,
         out: &mut BytesMut,
     ) -> Result<usize, EncodeError> {
         let start = out.len();
-        let packed = self.pack_all(family, lengths, prefixes.into_iter(), options, out);
+        let packed = self.pack_all(family, lengths, nlri.into_iter(), options, out);
         if packed.is_err() {
             out.truncate(start);
         }
@@ -143,32 +143,33 @@ impl Template {
         &self,
         family: Family,
         lengths: &[(usize, usize)],
-        mut prefixes: impl Iterator<Item = Prefix>,
+        mut routes: impl Iterator<Item = Nlri>,
         options: &WireOptions,
         out: &mut BytesMut,
     ) -> Result<usize, EncodeError> {
+        let add_path = options.add_path_send.contains(family);
         let room = options.max_len().saturating_sub(self.octets.len());
         let mut messages = 0;
-        let mut next = prefixes.next();
+        let mut next = routes.next();
         while let Some(first) = next.take() {
-            if first.nlri_len() > room {
+            if nlri::len(&first, add_path) > room {
                 return Err(EncodeError::NoRoom(self.octets.len()));
             }
             let start = out.len();
             out.put_slice(&self.octets[..self.head]);
             let gap = out.len();
-            let mut prefix = first;
+            let mut route = first;
             loop {
-                nlri::check_family(family, &prefix)?;
-                nlri::put_one(&prefix, out);
-                let Some(following) = prefixes.next() else {
+                nlri::check_family(family, &route)?;
+                nlri::put_one(&route, add_path, out);
+                let Some(following) = routes.next() else {
                     break;
                 };
-                if out.len() - gap + following.nlri_len() > room {
+                if out.len() - gap + nlri::len(&following, add_path) > room {
                     next = Some(following);
                     break;
                 }
-                prefix = following;
+                route = following;
             }
             let filled = out.len() - gap;
             out.put_slice(&self.octets[self.head..]);

@@ -9,17 +9,18 @@ mod encode;
 pub(super) use encode::{put_attributes, put_family, put_mp_header, put_reach_fields, put_sized};
 
 use crate::wire::attribute::Attributes;
-use crate::wire::prefix::{AfiSafi, Family, Prefix};
+use crate::wire::nlri::Nlri;
+use crate::wire::prefix::{AfiSafi, Family};
 
 /// An UPDATE message.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Update {
     /// IPv4 routes that go.
-    pub withdrawn: Vec<Prefix>,
+    pub withdrawn: Vec<Nlri>,
     /// Attributes of every route that comes.
     pub attributes: Attributes,
     /// IPv4 routes that come, with the next hop of [`Attributes::next_hop`].
-    pub nlri: Vec<Prefix>,
+    pub nlri: Vec<Nlri>,
     /// Routes that come with a next hop of their own (MP_REACH_NLRI).
     pub mp_reach: Option<MpReach>,
     /// Routes that go (MP_UNREACH_NLRI).
@@ -31,12 +32,12 @@ pub struct Update {
 pub enum MpReach {
     /// Of a family this speaker carries.
     Unicast {
-        /// The family of all the prefixes.
+        /// The family of all the routes.
         family: Family,
-        /// The next hop of all the prefixes.
+        /// The next hop of all the routes.
         next_hop: NextHop,
         /// The routes.
-        nlri: Vec<Prefix>,
+        nlri: Vec<Nlri>,
     },
     /// Of any other family, as received.
     Other {
@@ -54,10 +55,10 @@ pub enum MpReach {
 pub enum MpUnreach {
     /// Of a family this speaker carries.
     Unicast {
-        /// The family of all the prefixes.
+        /// The family of all the routes.
         family: Family,
         /// The routes.
-        nlri: Vec<Prefix>,
+        nlri: Vec<Nlri>,
     },
     /// Of any other family, as received.
     Other {
@@ -127,12 +128,12 @@ impl fmt::Display for NextHop {
 /// Routes of one family and next hop within an UPDATE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reach<'a> {
-    /// The family of all the prefixes.
+    /// The family of all the routes.
     pub family: Family,
-    /// The next hop of all the prefixes.
+    /// The next hop of all the routes.
     pub next_hop: NextHop,
     /// The routes.
-    pub prefixes: &'a [Prefix],
+    pub nlri: &'a [Nlri],
 }
 
 impl Update {
@@ -173,7 +174,7 @@ impl Update {
         let classic = self.attributes.next_hop.map(|next_hop| Reach {
             family: Family::Ipv4Unicast,
             next_hop: NextHop::V4(next_hop),
-            prefixes: &self.nlri,
+            nlri: &self.nlri,
         });
         let multiprotocol = match &self.mp_reach {
             Some(MpReach::Unicast {
@@ -183,18 +184,18 @@ impl Update {
             }) => Some(Reach {
                 family: *family,
                 next_hop: *next_hop,
-                prefixes: nlri,
+                nlri,
             }),
             _ => None,
         };
         classic
             .into_iter()
             .chain(multiprotocol)
-            .filter(|reach| !reach.prefixes.is_empty())
+            .filter(|reach| !reach.nlri.is_empty())
     }
 
     /// The routes that go.
-    pub fn unreachable(&self) -> impl Iterator<Item = Prefix> + '_ {
+    pub fn unreachable(&self) -> impl Iterator<Item = Nlri> + '_ {
         let multiprotocol = match &self.mp_unreach {
             Some(MpUnreach::Unicast { nlri, .. }) => nlri.as_slice(),
             _ => &[],
@@ -204,7 +205,7 @@ impl Update {
 
     /// Every route named, coming or going: what goes when the message is treated as a withdrawal
     /// (RFC 7606 section 2).
-    pub fn treated_as_withdraw(&self) -> impl Iterator<Item = Prefix> + '_ {
+    pub fn treated_as_withdraw(&self) -> impl Iterator<Item = Nlri> + '_ {
         let multiprotocol = match &self.mp_reach {
             Some(MpReach::Unicast { nlri, .. }) => nlri.as_slice(),
             _ => &[],

@@ -1,13 +1,12 @@
 //! 4-octet AS numbers through 2-octet peers (RFC 6793), as tables.
 
-use bgp::wire::{AsPath, Message, SegmentKind, WireOptions};
+use bgp::wire::{AsPath, Message, Prefix, SegmentKind, WireOptions};
 
 use crate::hex;
 
 const TWO_OCTET: WireOptions = WireOptions {
     four_octet_as: false,
-    extended_messages: false,
-    internal: false,
+    ..WireOptions::BEFORE_OPEN
 };
 
 /// `1 2 {3,4}`, as [`AsPath`] prints it.
@@ -196,7 +195,7 @@ fn old_peers_get_as4_attributes_only_when_needed() {
                 }),
                 ..Attributes::default()
             },
-            nlri: vec!["10.0.0.0/8".parse().expect("prefix")],
+            nlri: vec![Prefix::into("10.0.0.0/8".parse().expect("prefix"))],
             ..Update::default()
         };
         let message = Message::Update(update);

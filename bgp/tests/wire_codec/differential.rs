@@ -5,16 +5,23 @@
 //! that it types further than we do; and default routes, since it takes a field that starts with
 //! a 0 for one with path identifiers.
 
-use bgp::wire::{AfiSafi, pack};
+use std::net::Ipv4Addr;
+
 use bgp::wire::{
-    Aggregator, AsPath, AttributeCode, AttributeFlags, Attributes, Capability, Community, Family,
-    GracefulRestart, GracefulRestartFamily, Message, MpReach, MpUnreach, NextHop, Notification,
-    Open, Origin, Prefix, RouteRefresh, SegmentKind, UnknownAttribute, Update, WireOptions,
+    AddPath, AddPathMode, Aggregator, AsPath, AttributeCode, AttributeFlags, Attributes,
+    Capability, Community, ExtendedCommunity, ExtendedNextHop, Family, FamilySet, GracefulRestart,
+    GracefulRestartFamily, LargeCommunity, Message, MpReach, MpUnreach, NextHop, Nlri,
+    Notification, Open, Origin, Prefix, Role, RouteRefresh, SegmentKind, UnknownAttribute, Update,
+    WireOptions,
 };
-use bgpkit_parser::models::capabilities::BgpCapabilityType;
+use bgp::wire::{AfiSafi, pack};
+use bgpkit_parser::models::capabilities::{
+    AddPathAddressFamily, AddPathSendReceive, BgpCapabilityType, ExtendedNextHopEntry,
+};
 use bgpkit_parser::models::{
     AsPathSegment, AsnLength, AttributeValue, BgpMessage, BgpOpenMessage, BgpUpdateMessage,
-    CapabilityValue, NetworkPrefix, NextHopAddress, Nlri, ParamValue,
+    CapabilityValue, ExtendedCommunity as TheirExtendedCommunity, NetworkPrefix, NextHopAddress,
+    Nlri as TheirNlri, ParamValue,
 };
 use bgpkit_parser::parser::bgp::parse_bgp_message;
 use bytes::{Bytes, BytesMut};
@@ -36,7 +43,21 @@ fn common_ground(message: Message) -> Message {
                     true
                 }
                 Capability::Unknown { code, .. } => *code > 73,
-                Capability::RouteRefresh | Capability::FourOctetAs(_) => true,
+                Capability::RouteRefresh
+                | Capability::FourOctetAs(_)
+                | Capability::ExtendedMessage => true,
+                Capability::Role(role) => Role::from_octet(*role).is_some(),
+                Capability::ExtendedNextHop(entries) => {
+                    entries.retain(|entry| {
+                        entry.family.family().is_some() && matches!(entry.next_hop_afi, 1 | 2)
+                    });
+                    true
+                }
+                Capability::AddPath(entries) => {
+                    entries.retain(|entry| entry.family.family().is_some());
+                    true
+                }
+                Capability::EnhancedRouteRefresh | Capability::LongLivedGracefulRestart(_) => false,
             });
             Message::Open(open)
         }
@@ -46,12 +67,16 @@ fn common_ground(message: Message) -> Message {
                 .unknown
                 .retain(|attribute| attribute.code == AttributeCode(99));
             update
+                .attributes
+                .ext_communities
+                .retain(|community| matches!(community.0, [0..=2, 2..=3, ..]));
+            update
                 .mp_reach
                 .take_if(|reach| matches!(reach, MpReach::Other { .. }));
             update
                 .mp_unreach
                 .take_if(|unreach| matches!(unreach, MpUnreach::Other { .. }));
-            let not_default = |prefix: &Prefix| prefix.len() > 0;
+            let not_default = |nlri: &Nlri| nlri.prefix.len() > 0;
             update.withdrawn.retain(not_default);
             update.nlri.retain(not_default);
             if let Some(MpReach::Unicast { nlri, .. }) = &mut update.mp_reach {
@@ -120,13 +145,39 @@ fn translated_open(open: BgpOpenMessage) -> Open {
                         families: restart.address_families.into_iter().map(entry).collect(),
                     })
                 }
+                CapabilityValue::ExtendedNextHop(capability) => {
+                    let entry = |entry: ExtendedNextHopEntry| ExtendedNextHop {
+                        family: AfiSafi {
+                            afi: entry.nlri_afi as u16,
+                            safi: entry.nlri_safi as u8,
+                        },
+                        next_hop_afi: entry.nexthop_afi as u16,
+                    };
+                    Capability::ExtendedNextHop(capability.entries.into_iter().map(entry).collect())
+                }
+                CapabilityValue::AddPath(capability) => {
+                    let entry = |entry: AddPathAddressFamily| AddPath {
+                        family: AfiSafi {
+                            afi: entry.afi as u16,
+                            safi: entry.safi as u8,
+                        },
+                        mode: match entry.send_receive {
+                            AddPathSendReceive::Receive => AddPathMode::Receive,
+                            AddPathSendReceive::Send => AddPathMode::Send,
+                            AddPathSendReceive::SendReceive => AddPathMode::Both,
+                        },
+                    };
+                    let entries = capability.address_families.into_iter();
+                    Capability::AddPath(entries.map(entry).collect())
+                }
+                CapabilityValue::BgpRole(capability) => Capability::Role(capability.role as u8),
+                CapabilityValue::BgpExtendedMessage(_) => Capability::ExtendedMessage,
                 CapabilityValue::Raw(value) => {
                     let BgpCapabilityType::Unknown(code) = capability.ty else {
                         panic!("{:?} not understood: {value:?}", capability.ty)
                     };
                     Capability::Unknown { code, value: value.into() }
                 }
-                other => panic!("{other:?}"),
             });
         }
     }
@@ -138,12 +189,44 @@ fn translated_open(open: BgpOpenMessage) -> Open {
     }
 }
 
-fn prefixes(theirs: Vec<NetworkPrefix>) -> Vec<Prefix> {
-    let prefix = |theirs: NetworkPrefix| Prefix::try_from(theirs.prefix).expect("canonical");
-    theirs.into_iter().map(prefix).collect()
+fn prefixes(theirs: Vec<NetworkPrefix>) -> Vec<Nlri> {
+    let route = |theirs: NetworkPrefix| Nlri {
+        prefix: Prefix::try_from(theirs.prefix).expect("canonical"),
+        path_id: theirs.path_id.unwrap_or(0),
+    };
+    theirs.into_iter().map(route).collect()
 }
 
-fn family(nlri: &Nlri) -> Family {
+fn ext_community(theirs: TheirExtendedCommunity) -> ExtendedCommunity {
+    use TheirExtendedCommunity as Theirs;
+    let octets = match theirs {
+        Theirs::TransitiveTwoOctetAs(community) => {
+            let asn = u16::try_from(u32::from(community.global_admin)).expect("2 octets");
+            [
+                &[0, community.subtype][..],
+                &asn.to_be_bytes(),
+                &community.local_admin,
+            ]
+            .concat()
+        }
+        Theirs::TransitiveIpv4Addr(community) => [
+            &[1, community.subtype][..],
+            &community.global_admin.octets(),
+            &community.local_admin,
+        ]
+        .concat(),
+        Theirs::TransitiveFourOctetAs(community) => [
+            &[2, community.subtype][..],
+            &u32::from(community.global_admin).to_be_bytes(),
+            &community.local_admin,
+        ]
+        .concat(),
+        other => panic!("{other:?}"),
+    };
+    ExtendedCommunity(octets.try_into().expect("8 octets"))
+}
+
+fn family(nlri: &TheirNlri) -> Family {
     let afi_safi = AfiSafi {
         afi: nlri.afi as u16,
         safi: nlri.safi as u8,
@@ -203,6 +286,21 @@ fn translated_update(update: BgpUpdateMessage) -> Update {
                     }
                 };
                 attributes.communities = communities.into_iter().map(ours).collect();
+            }
+            AttributeValue::ExtendedCommunities(communities) => {
+                attributes.ext_communities = communities.into_iter().map(ext_community).collect();
+            }
+            AttributeValue::LargeCommunities(communities) => {
+                let ours = |theirs: bgpkit_parser::models::LargeCommunity| {
+                    let [value1, value2] = theirs.local_data;
+                    LargeCommunity::new(theirs.global_admin, value1, value2)
+                };
+                attributes.large_communities = communities.into_iter().map(ours).collect();
+            }
+            AttributeValue::OnlyToCustomer(asn) => attributes.otc = Some(asn.into()),
+            AttributeValue::OriginatorId(id) => attributes.originator_id = Some(id),
+            AttributeValue::Clusters(ids) => {
+                attributes.cluster_list = ids.into_iter().map(Ipv4Addr::from_bits).collect();
             }
             AttributeValue::MpReachNlri(nlri) => {
                 let next_hop = match nlri.next_hop {
@@ -270,7 +368,8 @@ fn check(octets: &[u8], options: &WireOptions, message: &Message) -> Result<(), 
     } else {
         AsnLength::Bits16
     };
-    let theirs = parse_bgp_message(&mut Bytes::copy_from_slice(octets), false, &width);
+    let add_path = !options.add_path_send.is_empty();
+    let theirs = parse_bgp_message(&mut Bytes::copy_from_slice(octets), add_path, &width);
     let theirs = theirs.map_err(|error| {
         TestCaseError::fail(format!("{error}: {message:?} as {}", hex::show(octets)))
     })?;
@@ -286,7 +385,11 @@ proptest! {
 
     #[test]
     fn bgpkit_reads_what_we_write(
-        (options, message) in generate::options().prop_flat_map(|options| {
+        (options, message) in generate::options().prop_flat_map(|mut options| {
+            // It knows path identifiers in all families or in none.
+            if !options.add_path_send.is_empty() {
+                options.add_path_send = FamilySet::all();
+            }
             (Just(options), generate::message(options).prop_map(common_ground))
         }),
     ) {
@@ -308,14 +411,14 @@ fn bgpkit_reads_what_we_pack() {
         communities: vec![Community::new(65001, 1)],
         ..Attributes::default()
     };
-    let v4: Vec<Prefix> = (0..5000_u32)
-        .map(|n| Prefix::new(std::net::Ipv4Addr::from(0x0a00_0000 + (n << 8)).into(), 24))
+    let v4: Vec<Nlri> = (0..5000_u32)
+        .map(|n| Prefix::new(Ipv4Addr::from(0x0a00_0000 + (n << 8)).into(), 24).map(Nlri::from))
         .collect::<Result<_, _>>()
         .expect("prefixes");
-    let v6: Vec<Prefix> = (0..5000_u128)
+    let v6: Vec<Nlri> = (0..5000_u128)
         .map(|n| {
             let address = std::net::Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) + (n << 80));
-            Prefix::new(address.into(), 48)
+            Prefix::new(address.into(), 48).map(Nlri::from)
         })
         .collect::<Result<_, _>>()
         .expect("prefixes");

@@ -12,8 +12,7 @@ use crate::hex;
 
 const EXTERNAL: WireOptions = WireOptions {
     four_octet_as: true,
-    extended_messages: false,
-    internal: false,
+    ..WireOptions::BEFORE_OPEN
 };
 const INTERNAL: WireOptions = WireOptions {
     internal: true,

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bgp::wire::{
-    AfiSafi, Aggregator, AsPath, AttributeCode, AttributeFlags, Attributes, Capability, Community,
-    Family, GracefulRestart, GracefulRestartFamily, Message, MpReach, MpUnreach, NextHop,
-    Notification, Open, Origin, Prefix, RouteRefresh, SegmentKind, UnknownAttribute, Update,
+    AddPath, AddPathMode, AfiSafi, Aggregator, AsPath, AttributeCode, AttributeFlags, Attributes,
+    Capability, Community, ExtendedCommunity, ExtendedNextHop, Family, FamilySet, GracefulRestart,
+    GracefulRestartFamily, LargeCommunity, LongLivedFamily, Message, MpReach, MpUnreach, NextHop,
+    Nlri, Notification, Open, Origin, Prefix, RouteRefresh, SegmentKind, UnknownAttribute, Update,
     WireOptions,
 };
 use bytes::Bytes;
@@ -24,6 +25,16 @@ pub(crate) fn prefix(family: Family) -> BoxedStrategy<Prefix> {
         Family::Ipv6Unicast => (any::<Ipv6Addr>(), 0..=128_u8)
             .prop_map(move |(address, len)| containing(address.into(), len))
             .boxed(),
+    }
+}
+
+/// A route; with an identifier if its family is among those that have one.
+pub(crate) fn nlri(family: Family, add_path: FamilySet) -> BoxedStrategy<Nlri> {
+    match add_path.contains(family) {
+        true => (prefix(family), any::<u32>())
+            .prop_map(|(prefix, path_id)| Nlri { prefix, path_id })
+            .boxed(),
+        false => prefix(family).prop_map(Nlri::from).boxed(),
     }
 }
 
@@ -66,7 +77,7 @@ fn host() -> impl Strategy<Value = Ipv4Addr> {
 
 fn unknown_attributes() -> impl Strategy<Value = Vec<UnknownAttribute>> {
     // Codes between, before and after the known ones.
-    let code = prop::sample::select(vec![0_u8, 9, 10, 16, 19, 26, 32, 35, 99, 128, 255]);
+    let code = prop::sample::select(vec![0_u8, 11, 13, 19, 26, 33, 34, 36, 99, 128, 255]);
     let flags = prop::sample::select(vec![0x80_u8, 0xc0, 0xe0, 0xa0]);
     let value = prop_oneof![9 => vec(any::<u8>(), 0..20), 1 => vec(any::<u8>(), 250..260)];
     prop::collection::btree_map(code, (flags, value), 0..4).prop_map(
@@ -83,6 +94,17 @@ fn unknown_attributes() -> impl Strategy<Value = Vec<UnknownAttribute>> {
     )
 }
 
+fn ext_community() -> impl Strategy<Value = ExtendedCommunity> {
+    // Route targets and origins in each form, and anything.
+    let common = (0..=2_u8, 2..=3_u8, any::<[u8; 6]>());
+    prop_oneof![
+        common.prop_map(|(form, kind, [a, b, c, d, e, f])| {
+            ExtendedCommunity([form, kind, a, b, c, d, e, f])
+        }),
+        any::<[u8; 8]>().prop_map(ExtendedCommunity),
+    ]
+}
+
 /// Attributes without NEXT_HOP.
 pub(crate) fn attributes(options: WireOptions) -> impl Strategy<Value = Attributes> {
     let origin = prop_oneof![
@@ -94,6 +116,23 @@ pub(crate) fn attributes(options: WireOptions) -> impl Strategy<Value = Attribut
         (asn(), any::<Ipv4Addr>()).prop_map(|(asn, router_id)| Aggregator { asn, router_id });
     let local_pref = of(any::<u32>()).prop_map(move |value| value.filter(|_| options.internal));
     let communities = vec(any::<u32>().prop_map(Community), 0..5);
+    let ext_communities = vec(ext_community(), 0..3);
+    let large_communities = prop::collection::hash_set(any::<[u8; 12]>(), 0..20)
+        .prop_map(|set| set.into_iter().map(LargeCommunity::from_octets).collect());
+    let reflected =
+        (of(any::<Ipv4Addr>()), vec(any::<Ipv4Addr>(), 0..4)).prop_map(move |reflected| {
+            if options.internal {
+                reflected
+            } else {
+                Default::default()
+            }
+        });
+    let rare = (
+        ext_communities,
+        large_communities,
+        of(any::<u32>()),
+        reflected,
+    );
     (
         origin,
         as_path(),
@@ -102,6 +141,7 @@ pub(crate) fn attributes(options: WireOptions) -> impl Strategy<Value = Attribut
         any::<bool>(),
         of(aggregator),
         communities,
+        rare,
         unknown_attributes(),
     )
         .prop_map(
@@ -113,6 +153,7 @@ pub(crate) fn attributes(options: WireOptions) -> impl Strategy<Value = Attribut
                 atomic_aggregate,
                 aggregator,
                 communities,
+                (ext_communities, large_communities, otc, (originator_id, cluster_list)),
                 unknown,
             )| {
                 Attributes {
@@ -124,32 +165,38 @@ pub(crate) fn attributes(options: WireOptions) -> impl Strategy<Value = Attribut
                     atomic_aggregate,
                     aggregator,
                     communities,
+                    ext_communities,
+                    large_communities,
+                    otc,
+                    originator_id,
+                    cluster_list,
                     unknown,
                 }
             },
         )
 }
 
-pub(crate) fn next_hop(family: Family) -> BoxedStrategy<NextHop> {
+pub(crate) fn next_hop(family: Family, options: WireOptions) -> BoxedStrategy<NextHop> {
+    let v4 = host().prop_map(NextHop::V4);
+    let v6 = prop_oneof![
+        any::<Ipv6Addr>().prop_map(NextHop::V6),
+        (any::<Ipv6Addr>(), any::<Ipv6Addr>())
+            .prop_map(|(global, link_local)| NextHop::V6WithLinkLocal { global, link_local }),
+    ];
     match family {
-        Family::Ipv4Unicast => host().prop_map(NextHop::V4).boxed(),
-        Family::Ipv6Unicast => prop_oneof![
-            any::<Ipv6Addr>().prop_map(NextHop::V6),
-            (any::<Ipv6Addr>(), any::<Ipv6Addr>())
-                .prop_map(|(global, link_local)| NextHop::V6WithLinkLocal { global, link_local }),
-        ]
-        .boxed(),
+        Family::Ipv4Unicast if options.ipv4_next_hop_v6 => prop_oneof![v4, v6].boxed(),
+        Family::Ipv4Unicast => v4.boxed(),
+        Family::Ipv6Unicast => v6.boxed(),
     }
 }
 
-fn mp_reach() -> impl Strategy<Value = MpReach> {
-    let unicast = family().prop_flat_map(|family| {
-        (next_hop(family), vec(prefix(family), 0..20)).prop_map(move |(next_hop, nlri)| {
-            MpReach::Unicast {
-                family,
-                next_hop,
-                nlri,
-            }
+fn mp_reach(options: WireOptions) -> impl Strategy<Value = MpReach> {
+    let unicast = family().prop_flat_map(move |family| {
+        let nlri = vec(nlri(family, options.add_path_send), 0..20);
+        (next_hop(family, options), nlri).prop_map(move |(next_hop, nlri)| MpReach::Unicast {
+            family,
+            next_hop,
+            nlri,
         })
     });
     let other = (
@@ -165,9 +212,10 @@ fn mp_reach() -> impl Strategy<Value = MpReach> {
     prop_oneof![3 => unicast, 1 => other]
 }
 
-fn mp_unreach() -> impl Strategy<Value = MpUnreach> {
-    let unicast = family().prop_flat_map(|family| {
-        vec(prefix(family), 0..20).prop_map(move |nlri| MpUnreach::Unicast { family, nlri })
+fn mp_unreach(options: WireOptions) -> impl Strategy<Value = MpUnreach> {
+    let unicast = family().prop_flat_map(move |family| {
+        vec(nlri(family, options.add_path_send), 0..20)
+            .prop_map(move |nlri| MpUnreach::Unicast { family, nlri })
     });
     let other =
         (unknown_family(), vec(any::<u8>(), 0..40)).prop_map(|(family, nlri)| MpUnreach::Other {
@@ -178,14 +226,14 @@ fn mp_unreach() -> impl Strategy<Value = MpUnreach> {
 }
 
 pub(crate) fn update(options: WireOptions) -> impl Strategy<Value = Update> {
-    let v4 = || vec(prefix(Family::Ipv4Unicast), 0..20);
+    let v4 = || vec(nlri(Family::Ipv4Unicast, options.add_path_send), 0..20);
     (
         v4(),
         of(attributes(options)),
         v4(),
         host(),
-        of(mp_reach()),
-        of(mp_unreach()),
+        of(mp_reach(options)),
+        of(mp_unreach(options)),
     )
         .prop_map(
             |(withdrawn, attributes, mut nlri, next_hop, mut mp_reach, mp_unreach)| {
@@ -227,14 +275,43 @@ fn capability() -> impl Strategy<Value = Capability> {
                     .collect(),
             },
         );
-    let code = prop_oneof![Just(0_u8), 3..=63_u8, 66..=u8::MAX];
+    let code = prop::sample::select(vec![0_u8, 3, 4, 7, 8, 10, 63, 66, 68, 72, 73, 128, 255]);
     let unknown = (code, vec(any::<u8>(), 0..100)).prop_map(|(code, value)| Capability::Unknown {
         code,
         value: value.into(),
     });
+    let extended_next_hop =
+        (afi_safi(), any::<u16>()).prop_map(|(family, next_hop_afi)| ExtendedNextHop {
+            family,
+            next_hop_afi,
+        });
+    let mode = prop_oneof![
+        Just(AddPathMode::Receive),
+        Just(AddPathMode::Send),
+        Just(AddPathMode::Both)
+    ];
+    let add_path = (afi_safi(), mode).prop_map(|(family, mode)| AddPath { family, mode });
+    let long_lived = (
+        afi_safi(),
+        any::<bool>(),
+        0..=LongLivedFamily::MAX_STALE_TIME,
+    )
+        .prop_map(
+            |(family, forwarding_preserved, stale_time)| LongLivedFamily {
+                family,
+                forwarding_preserved,
+                stale_time,
+            },
+        );
     prop_oneof![
         afi_safi().prop_map(Capability::Multiprotocol),
         Just(Capability::RouteRefresh),
+        vec(extended_next_hop, 0..4).prop_map(Capability::ExtendedNextHop),
+        Just(Capability::ExtendedMessage),
+        any::<u8>().prop_map(Capability::Role),
+        vec(add_path, 0..4).prop_map(Capability::AddPath),
+        Just(Capability::EnhancedRouteRefresh),
+        vec(long_lived, 0..4).prop_map(Capability::LongLivedGracefulRestart),
         graceful_restart.prop_map(Capability::GracefulRestart),
         asn().prop_map(Capability::FourOctetAs),
         unknown,
@@ -260,11 +337,23 @@ pub(crate) fn open() -> impl Strategy<Value = Open> {
         })
 }
 
+/// Options under which we read as we write.
 pub(crate) fn options() -> impl Strategy<Value = WireOptions> {
-    any::<[bool; 3]>().prop_map(|[four_octet_as, extended_messages, internal]| WireOptions {
-        four_octet_as,
-        extended_messages,
-        internal,
+    let add_path = prop_oneof![
+        3 => Just(FamilySet::EMPTY),
+        1 => prop::sample::subsequence(Family::ALL.to_vec(), 0..=Family::ALL.len())
+            .prop_map(FamilySet::from_iter),
+    ];
+    (any::<[bool; 4]>(), add_path).prop_map(|(flags, add_path)| {
+        let [four_octet_as, extended_messages, internal, ipv4_next_hop_v6] = flags;
+        WireOptions {
+            four_octet_as,
+            extended_messages,
+            internal,
+            add_path_receive: add_path,
+            add_path_send: add_path,
+            ipv4_next_hop_v6,
+        }
     })
 }
 

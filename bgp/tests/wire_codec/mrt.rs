@@ -8,7 +8,8 @@ use bgp::mrt::{
     SessionMessage, StateChange, Timestamp, attributes_of,
 };
 use bgp::wire::{
-    AsPath, Attributes, Community, Family, Message, NextHop, Origin, Prefix, Update, WireOptions,
+    AsPath, Attributes, Community, Family, Message, NextHop, Nlri, Origin, Prefix, Update,
+    WireOptions,
 };
 use bgpkit_parser::BgpkitParser;
 use bytes::{Bytes, BytesMut};
@@ -416,8 +417,8 @@ fn mp_reach_may_be_abbreviated_or_whole() {
 fn reached(update: &Update) -> Vec<(Prefix, NextHop)> {
     let mut reached = Vec::new();
     for reach in update.reachable() {
-        for prefix in reach.prefixes {
-            reached.push((*prefix, reach.next_hop));
+        for nlri in reach.nlri {
+            reached.push((nlri.prefix, reach.next_hop));
         }
     }
     reached
@@ -589,7 +590,7 @@ proptest! {
     fn attributes_survive_a_dump(
         (prefix, next_hop, attributes) in generate::family().prop_flat_map(|family| (
             generate::prefix(family),
-            generate::next_hop(family),
+            generate::next_hop(family, dump_options()),
             generate::attributes(dump_options()),
         )),
     ) {
@@ -608,7 +609,7 @@ proptest! {
         routes in vec(
             generate::family().prop_flat_map(|family| (
                 generate::prefix(family).prop_filter("a default route", |prefix| prefix.len() > 0),
-                generate::next_hop(family),
+                generate::next_hop(family, WireOptions::default()),
                 vec(1..=u32::MAX, 1..5),
                 proptest::option::of(any::<u32>()),
                 vec(any::<u16>().prop_map(|value| Community::new(65001, value)), 0..3),
@@ -692,7 +693,7 @@ proptest! {
                 next_hop: Some(Ipv4Addr::new(10, 99, 0, 2)),
                 ..Attributes::default()
             },
-            nlri: prefixes.clone(),
+            nlri: prefixes.iter().copied().map(Nlri::from).collect(),
             ..Update::default()
         });
         let options = WireOptions { four_octet_as, ..WireOptions::default() };
@@ -727,12 +728,12 @@ proptest! {
 }
 
 /// How attributes in a dump look: those of an internal session with 4-octet numbers.
-#[allow(clippy::needless_update)] // options may come
 fn dump_options() -> WireOptions {
     WireOptions {
         four_octet_as: true,
         extended_messages: true,
         internal: true,
+        ipv4_next_hop_v6: true,
         ..WireOptions::default()
     }
 }

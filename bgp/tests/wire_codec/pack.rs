@@ -1,8 +1,8 @@
 //! Packing: exactly the prefixes given, in order, in as few messages as they fit in.
 
 use bgp::wire::{
-    AsPath, Attributes, EncodeError, Family, Message, MpReach, MpUnreach, NextHop, Origin, Prefix,
-    Update, WireOptions, frame, pack,
+    AsPath, Attributes, EncodeError, Family, Message, MpReach, MpUnreach, NextHop, Nlri, Origin,
+    Prefix, Update, WireOptions, frame, pack,
 };
 use bytes::BytesMut;
 use proptest::collection::vec;
@@ -27,13 +27,14 @@ fn unpack(stream: &BytesMut, options: &WireOptions) -> Vec<(usize, Update)> {
 }
 
 /// In the given order no message could have taken the first prefix of the next one.
-fn assert_full(messages: &[(usize, Vec<Prefix>)], options: &WireOptions) {
+fn assert_full(family: Family, messages: &[(usize, Vec<Nlri>)], options: &WireOptions) {
+    let path_id = 4 * usize::from(options.add_path_send.contains(family));
     for pair in messages.windows(2) {
         let [(length, _), (_, following)] = pair else {
             unreachable!("windows of two")
         };
         assert!(
-            length + following[0].nlri_len() > options.max_len(),
+            length + path_id + following[0].prefix.nlri_len() > options.max_len(),
             "room left: {length}"
         );
     }
@@ -43,14 +44,14 @@ fn assert_full(messages: &[(usize, Vec<Prefix>)], options: &WireOptions) {
     }
 }
 
-fn batch() -> impl Strategy<Value = (WireOptions, Attributes, Family, NextHop, Vec<Prefix>)> {
+fn batch() -> impl Strategy<Value = (WireOptions, Attributes, Family, NextHop, Vec<Nlri>)> {
     (generate::options(), generate::family()).prop_flat_map(|(options, family)| {
         (
             Just(options),
             generate::attributes(options),
             Just(family),
-            generate::next_hop(family),
-            vec(generate::prefix(family), 0..3000),
+            generate::next_hop(family, options),
+            vec(generate::nlri(family, options.add_path_send), 0..3000),
         )
     })
 }
@@ -76,8 +77,9 @@ proptest! {
                     let NextHop::V4(next_hop) = next_hop else { panic!("next hop") };
                     (update.nlri, Attributes { next_hop: Some(next_hop), ..attributes.clone() })
                 }
-                (Family::Ipv6Unicast, Some(MpReach::Unicast { nlri, next_hop: with, .. })) => {
-                    prop_assert_eq!(with, next_hop);
+                (_, Some(MpReach::Unicast { family: of, nlri, next_hop: with })) => {
+                    prop_assert_eq!((of, with), (family, next_hop));
+                    prop_assert!(!matches!(with, NextHop::V4(_)));
                     (nlri, attributes.clone())
                 }
                 (_, mp_reach) => panic!("{family}: {mp_reach:?}"),
@@ -85,8 +87,8 @@ proptest! {
             prop_assert_eq!(update.attributes, expected);
             messages.push((length, nlri));
         }
-        assert_full(&messages, &options);
-        let all: Vec<Prefix> = messages.into_iter().flat_map(|(_, nlri)| nlri).collect();
+        assert_full(family, &messages, &options);
+        let all: Vec<Nlri> = messages.into_iter().flat_map(|(_, nlri)| nlri).collect();
         prop_assert_eq!(all, prefixes);
     }
 
@@ -107,8 +109,8 @@ proptest! {
             };
             messages.push((length, nlri));
         }
-        assert_full(&messages, &options);
-        let all: Vec<Prefix> = messages.into_iter().flat_map(|(_, nlri)| nlri).collect();
+        assert_full(family, &messages, &options);
+        let all: Vec<Nlri> = messages.into_iter().flat_map(|(_, nlri)| nlri).collect();
         prop_assert_eq!(all, prefixes);
     }
 
@@ -117,28 +119,26 @@ proptest! {
     fn one_message_is_what_the_encoder_writes(
         (options, attributes, family, next_hop, prefixes) in batch(),
     ) {
-        let prefixes: Vec<Prefix> = prefixes.into_iter().take(20).collect();
+        let prefixes: Vec<Nlri> = prefixes.into_iter().take(20).collect();
         prop_assume!(!prefixes.is_empty());
-        let (announced, withdrawn) = match (family, next_hop) {
-            (Family::Ipv4Unicast, NextHop::V4(next_hop)) => (
-                Update {
-                    attributes: Attributes { next_hop: Some(next_hop), ..attributes.clone() },
-                    nlri: prefixes.clone(),
-                    ..Update::default()
-                },
-                Update { withdrawn: prefixes.clone(), ..Update::default() },
-            ),
-            _ => (
-                Update {
-                    attributes: attributes.clone(),
-                    mp_reach: Some(MpReach::Unicast { family, next_hop, nlri: prefixes.clone() }),
-                    ..Update::default()
-                },
-                Update {
-                    mp_unreach: Some(MpUnreach::Unicast { family, nlri: prefixes.clone() }),
-                    ..Update::default()
-                },
-            ),
+        let announced = match (family, next_hop) {
+            (Family::Ipv4Unicast, NextHop::V4(next_hop)) => Update {
+                attributes: Attributes { next_hop: Some(next_hop), ..attributes.clone() },
+                nlri: prefixes.clone(),
+                ..Update::default()
+            },
+            _ => Update {
+                attributes: attributes.clone(),
+                mp_reach: Some(MpReach::Unicast { family, next_hop, nlri: prefixes.clone() }),
+                ..Update::default()
+            },
+        };
+        let withdrawn = match family {
+            Family::Ipv4Unicast => Update { withdrawn: prefixes.clone(), ..Update::default() },
+            family => Update {
+                mp_unreach: Some(MpUnreach::Unicast { family, nlri: prefixes.clone() }),
+                ..Update::default()
+            },
         };
         let (mut packed, mut encoded) = (BytesMut::new(), BytesMut::new());
         let all = || prefixes.iter().copied();
@@ -175,7 +175,7 @@ fn a_full_table_takes_as_few_messages_as_it_can() {
     let prefixes = |count: u32| {
         (0..count).map(|n| {
             let address = std::net::Ipv4Addr::from(0x0a00_0000 + (n << 8));
-            Prefix::new(address.into(), 24).expect("a /24")
+            Nlri::from(Prefix::new(address.into(), 24).expect("a /24"))
         })
     };
     // 4096 - 23 - (4 + 9 + 7) = 4053 octets of NLRI, 1013 prefixes of 4 octets.
@@ -202,8 +202,8 @@ fn a_full_table_takes_as_few_messages_as_it_can() {
 #[test]
 fn what_cannot_be_packed_leaves_the_output_as_it_was() {
     let options = WireOptions::default();
-    let v4 = || std::iter::repeat_n(prefix("10.0.0.0/8"), 5000);
-    let mixed = || v4().chain([prefix("2001:db8::/32")]);
+    let v4 = || std::iter::repeat_n(Nlri::from(prefix("10.0.0.0/8")), 5000);
+    let mixed = || v4().chain([prefix("2001:db8::/32").into()]);
     let large = Attributes {
         communities: vec![bgp::wire::Community(1); 1013],
         ..attributes()
@@ -213,7 +213,7 @@ fn what_cannot_be_packed_leaves_the_output_as_it_was() {
         ..attributes()
     };
     let mut out = BytesMut::from(&b"before"[..]);
-    let mut announce = |family, next_hop, attributes: &Attributes, prefixes: Vec<Prefix>| {
+    let mut announce = |family, next_hop, attributes: &Attributes, prefixes: Vec<Nlri>| {
         let error = pack::announce(family, next_hop, attributes, prefixes, &options, &mut out);
         assert_eq!(&out[..], b"before");
         error.expect_err("must not fit")
@@ -234,7 +234,12 @@ fn what_cannot_be_packed_leaves_the_output_as_it_was() {
         }
     );
     assert_eq!(
-        announce(Family::Ipv6Unicast, V4, &attributes(), vec![prefix("::/0")]),
+        announce(
+            Family::Ipv6Unicast,
+            V4,
+            &attributes(),
+            vec![prefix("::/0").into()]
+        ),
         EncodeError::NextHopFamily {
             next_hop: V4,
             family: Family::Ipv6Unicast
@@ -245,7 +250,7 @@ fn what_cannot_be_packed_leaves_the_output_as_it_was() {
         EncodeError::NoRoom(_)
     ));
     assert!(matches!(
-        announce(Family::Ipv6Unicast, V6, &huge, vec![prefix("::/0")]),
+        announce(Family::Ipv6Unicast, V6, &huge, vec![prefix("::/0").into()]),
         EncodeError::TooLong { .. }
     ));
     assert_eq!(

@@ -3,10 +3,11 @@
 use std::net::Ipv4Addr;
 
 use bgp::wire::{
-    AfiSafi, Aggregator, AsPath, AttributeCode, AttributeFlags, Attributes, Capability, Cease,
-    Community, Family, GracefulRestart, GracefulRestartFamily, Message, MpReach, MpUnreach,
-    NextHop, Notification, Open, Origin, Prefix, RouteRefresh, SegmentKind, UnexpectedIn,
-    UnknownAttribute, Update, WireOptions,
+    AddPath, AddPathMode, AfiSafi, Aggregator, AsPath, AttributeCode, AttributeFlags, Attributes,
+    Capability, Cease, Community, ExtendedCommunity, ExtendedNextHop, Family, FamilySet,
+    GracefulRestart, GracefulRestartFamily, LargeCommunity, LongLivedFamily, Message, MpReach,
+    MpUnreach, NextHop, Nlri, Notification, Open, Origin, Prefix, Role, RouteRefresh, SegmentKind,
+    UnexpectedIn, UnknownAttribute, Update, WireOptions,
 };
 use bytes::Bytes;
 
@@ -22,8 +23,7 @@ struct Vector {
 
 const FOUR_OCTET: WireOptions = WireOptions {
     four_octet_as: true,
-    extended_messages: false,
-    internal: false,
+    ..WireOptions::BEFORE_OPEN
 };
 const TWO_OCTET: WireOptions = WireOptions {
     four_octet_as: false,
@@ -34,12 +34,29 @@ const INTERNAL: WireOptions = WireOptions {
     ..FOUR_OCTET
 };
 
+const ADD_PATH: WireOptions = WireOptions {
+    add_path_receive: FamilySet::all(),
+    add_path_send: FamilySet::all(),
+    ..FOUR_OCTET
+};
+const NEXT_HOP_V6: WireOptions = WireOptions {
+    ipv4_next_hop_v6: true,
+    ..FOUR_OCTET
+};
+
+fn with_id(text: &str, path_id: u32) -> Nlri {
+    Nlri {
+        path_id,
+        ..prefix(text).into()
+    }
+}
+
 fn prefix(text: &str) -> Prefix {
     text.parse().expect("prefix")
 }
 
-fn prefixes(texts: &[&str]) -> Vec<Prefix> {
-    texts.iter().map(|text| prefix(text)).collect()
+fn prefixes(texts: &[&str]) -> Vec<Nlri> {
+    texts.iter().map(|text| prefix(text).into()).collect()
 }
 
 fn attributes(asns: &[u32]) -> Attributes {
@@ -78,14 +95,19 @@ fn vectors() -> Vec<Vector> {
             "open with every typed capability in one parameter",
             FOUR_OCTET,
             1,
-            "04 5ba0 00b4 0a000001 26     # AS_TRANS, 180 s
-             02 24
+            "04 5ba0 00b4 0a000001 4f     # AS_TRANS, 180 s
+             02 4d
              01 04 0001 00 01             # IPv4 unicast
              01 04 0002 00 01             # IPv6 unicast
              02 00                        # route refresh
              40 0a c078 0001 01 80 0002 01 00   # R, N, 120 s; F for IPv4 only
-             06 00                        # not known here
-             47 00                        # not known here
+             05 0c 0001 0001 0002 0001 0080 0002   # IPv4 and VPN-IPv4 over IPv6
+             06 00                        # extended messages
+             09 01 03                     # customer
+             45 08 0001 01 03 0002 01 01  # add-path: IPv4 both ways, IPv6 to receive
+             46 00                        # enhanced route refresh
+             47 07 0002 01 80 015180      # long-lived graceful restart, a day
+             49 03 01 61 00               # FQDN: not known here
              41 04 000f4240",
             Message::Open(Open::new(
                 1_000_000,
@@ -110,13 +132,35 @@ fn vectors() -> Vec<Vector> {
                             },
                         ],
                     }),
+                    Capability::ExtendedNextHop(
+                        [Family::Ipv4Unicast.into(), AfiSafi { afi: 1, safi: 128 }]
+                            .map(|family| ExtendedNextHop {
+                                family,
+                                next_hop_afi: 2,
+                            })
+                            .into(),
+                    ),
+                    Capability::ExtendedMessage,
+                    Capability::Role(Role::Customer as u8),
+                    Capability::AddPath(vec![
+                        AddPath {
+                            family: Family::Ipv4Unicast.into(),
+                            mode: AddPathMode::Both,
+                        },
+                        AddPath {
+                            family: Family::Ipv6Unicast.into(),
+                            mode: AddPathMode::Receive,
+                        },
+                    ]),
+                    Capability::EnhancedRouteRefresh,
+                    Capability::LongLivedGracefulRestart(vec![LongLivedFamily {
+                        family: Family::Ipv6Unicast.into(),
+                        forwarding_preserved: true,
+                        stale_time: 86_400,
+                    }]),
                     Capability::Unknown {
-                        code: 6,
-                        value: [].into(),
-                    },
-                    Capability::Unknown {
-                        code: 71,
-                        value: [].into(),
+                        code: 73,
+                        value: [1, b'a', 0].into(),
                     },
                 ],
             )),
@@ -253,7 +297,7 @@ fn vectors() -> Vec<Vector> {
             "announcement with every attribute, from an internal peer",
             INTERNAL,
             2,
-            "0000 0054
+            "0000 0088
              40 01 01 02
              40 02 10 02 01 0000fde9 01 02 00000001 00000002
              40 03 04 0a000001
@@ -262,7 +306,15 @@ fn vectors() -> Vec<Vector> {
              40 06 00
              c0 07 08 0000fde9 0a000002
              c0 08 08 fde90064 ffffff01
-             e0 20 0c 000000010000000200000003    # large communities: not known here
+             e0 00 01 00                          # not known here
+             80 09 04 0a000003
+             80 0a 08 0a000004 0a000005
+             c0 0b 01 0b                          # not known here
+             c0 10 08 0002fde900000007
+             c0 20 0c 000000010000000200000003
+             80 21 01 21                          # not known here
+             c0 23 04 0000fde9
+             c0 63 01 63                          # not known here
              00",
             Message::Update(Update {
                 attributes: Attributes {
@@ -280,13 +332,71 @@ fn vectors() -> Vec<Vector> {
                         router_id: Ipv4Addr::new(10, 0, 0, 2),
                     }),
                     communities: vec![Community::new(65001, 100), Community::NO_EXPORT],
-                    unknown: vec![UnknownAttribute {
-                        flags: AttributeFlags(0xe0),
-                        code: AttributeCode(32),
-                        value: [0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3].into(),
-                    }],
+                    ext_communities: vec![ExtendedCommunity([0, 2, 0xfd, 0xe9, 0, 0, 0, 7])],
+                    large_communities: vec![LargeCommunity::new(1, 2, 3)],
+                    otc: Some(65001),
+                    originator_id: Some(Ipv4Addr::new(10, 0, 0, 3)),
+                    cluster_list: vec![Ipv4Addr::new(10, 0, 0, 4), Ipv4Addr::new(10, 0, 0, 5)],
+                    unknown: [(0xe0, 0), (0xc0, 11), (0x80, 33), (0xc0, 99)]
+                        .map(|(flags, code)| UnknownAttribute {
+                            flags: AttributeFlags(flags),
+                            code: AttributeCode(code),
+                            value: [code].into(),
+                        })
+                        .into(),
                 },
                 nlri: prefixes(&["0.0.0.0/0"]),
+                ..Update::default()
+            }),
+        ),
+        vector(
+            "path identifiers, in every field",
+            ADD_PATH,
+            2,
+            "0010 00000001 18 0a0102 00000002 18 0a0102
+             004a
+             90 0f 000e 0002 01 00000007 30 20010db80001
+             90 0e 0020 0002 01 10 20010db8000000000000000000000001 00
+                00000000 30 20010db80001
+             40 01 01 00 40 02 06 02 01 0000fde9 40 03 04 0a000001
+             00000003 00",
+            Message::Update(Update {
+                withdrawn: vec![with_id("10.1.2.0/24", 1), with_id("10.1.2.0/24", 2)],
+                attributes: Attributes {
+                    next_hop: Some(router_id),
+                    ..attributes(&[65001])
+                },
+                nlri: vec![with_id("0.0.0.0/0", 3)],
+                mp_reach: Some(MpReach::Unicast {
+                    family: Family::Ipv6Unicast,
+                    next_hop: NextHop::V6("2001:db8::1".parse().expect("address")),
+                    nlri: vec![with_id("2001:db8:1::/48", 0)],
+                }),
+                mp_unreach: Some(MpUnreach::Unicast {
+                    family: Family::Ipv6Unicast,
+                    nlri: vec![with_id("2001:db8:1::/48", 7)],
+                }),
+            }),
+        ),
+        vector(
+            "IPv4 with IPv6 next hops",
+            NEXT_HOP_V6,
+            2,
+            "0000
+             003a
+             90 0e 0029 0001 01 20 20010db8000000000000000000000001
+                fe800000000000000000000000000001 00 18 0a0102
+             40 01 01 00 40 02 06 02 01 0000fde9",
+            Message::Update(Update {
+                attributes: attributes(&[65001]),
+                mp_reach: Some(MpReach::Unicast {
+                    family: Family::Ipv4Unicast,
+                    next_hop: NextHop::V6WithLinkLocal {
+                        global: "2001:db8::1".parse().expect("address"),
+                        link_local: "fe80::1".parse().expect("address"),
+                    },
+                    nlri: prefixes(&["10.1.2.0/24"]),
+                }),
                 ..Update::default()
             }),
         ),
@@ -585,26 +695,4 @@ fn end_of_rib_is_recognised_and_nothing_else_is() {
     for update in [withdraws, announces, attributes_only] {
         assert_eq!(update.end_of_rib_family(), None, "{update:?}");
     }
-}
-
-#[test]
-fn unknown_attributes_are_passed_on_as_the_rfc_says() {
-    let attribute = |flags, code| UnknownAttribute {
-        flags: AttributeFlags(flags),
-        code: AttributeCode(code),
-        value: [1, 2].into(),
-    };
-    let mut attributes = Attributes {
-        unknown: vec![
-            attribute(0x80, 26),
-            attribute(0xc0, 32),
-            attribute(0xe0, 40),
-        ],
-        ..Attributes::default()
-    };
-    attributes.prepare_unknown_for_passing_on();
-    assert_eq!(
-        attributes.unknown,
-        [attribute(0xe0, 32), attribute(0xe0, 40)]
-    );
 }

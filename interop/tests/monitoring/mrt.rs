@@ -156,16 +156,16 @@ fn bgpdump_reads_the_life_of_a_session() -> Result<(), Box<dyn Error>> {
             next_hop: Some("10.99.0.2".parse()?),
             ..path.clone()
         },
-        nlri: vec!["10.1.0.0/24".parse()?],
+        nlri: vec!["10.1.0.0/24".parse::<Prefix>()?.into()],
         mp_reach: Some(MpReach::Unicast {
             family: bgp::Family::Ipv6Unicast,
             next_hop: NextHop::V6("fd99::2".parse()?),
-            nlri: vec!["2001:db8::/32".parse()?],
+            nlri: vec!["2001:db8::/32".parse::<Prefix>()?.into()],
         }),
         ..Update::default()
     });
     let withdrawn = Message::Update(Update {
-        withdrawn: vec!["10.1.0.0/24".parse()?],
+        withdrawn: vec!["10.1.0.0/24".parse::<Prefix>()?.into()],
         ..Update::default()
     });
     let change = |old, new| {

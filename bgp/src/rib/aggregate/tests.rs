@@ -175,10 +175,10 @@ fn what_an_aggregate_says() {
     configured.communities = vec!["65001:1".parse().unwrap()];
     let route = configured.route(65001, Ipv4Addr::new(192, 0, 2, 1));
     assert!(route.atomic_aggregate && route.as_path.is_empty());
-    let aggregator = route.aggregator.unwrap();
+    let aggregator = route.rare.aggregator.unwrap();
     assert_eq!(aggregator.asn, 65001);
     assert_eq!(aggregator.router_id, Ipv4Addr::new(192, 0, 2, 1));
-    assert_eq!(route.communities, configured.communities);
+    assert_eq!(*route.communities, configured.communities);
     let six = aggregate(prefix("fd00::/8"), false).route(65001, Ipv4Addr::new(192, 0, 2, 1));
     assert!(six.next_hop.addr().is_ipv6());
 }

@@ -111,7 +111,7 @@ fn learned(path: &[u32]) -> RouteAttributes {
 fn ours() -> RouteAttributes {
     RouteAttributes {
         med: Some(7),
-        communities: vec![Community::NO_EXPORT],
+        communities: [Community::NO_EXPORT].into(),
         ..RouteAttributes::originated(NextHop::V4(Ipv4Addr::UNSPECIFIED))
     }
 }
@@ -124,7 +124,7 @@ fn attributes_are_reworded_for_each_kind_of_peer() {
         let updates = bench.told();
         assert!(updates.len() <= 1);
         updates.into_iter().next().map(|update| {
-            assert_eq!(update.nlri, [prefix("10.0.0.0/8")]);
+            assert_eq!(update.nlri, [Nlri::from(prefix("10.0.0.0/8"))]);
             let Attributes {
                 as_path,
                 next_hop,
@@ -145,7 +145,7 @@ fn attributes_are_reworded_for_each_kind_of_peer() {
     };
     let from = Source::Peer;
     let with = |community| RouteAttributes {
-        communities: vec![community],
+        communities: [community].into(),
         ..learned(&[65002])
     };
     let preferred = RouteAttributes {
@@ -237,10 +237,10 @@ fn unknown_attributes_are_passed_on_if_transitive() {
         value: [1, 2, 3].into(),
     };
     let mut bench = Bench::new(EXTERNAL);
-    let attributes = RouteAttributes {
-        unknown: vec![unknown(200, 0xc0), unknown(201, 0x80)],
-        ..learned(&[65002])
-    };
+    let mut attributes = learned(&[65002]);
+    attributes.rare.change(|rare| {
+        rare.unknown = vec![unknown(200, 0xc0), unknown(201, 0x80)];
+    });
     bench.set(
         prefix("10.0.0.0/8"),
         Source::Peer(OTHER_EXTERNAL),
@@ -257,7 +257,7 @@ fn families_without_a_next_hop_of_ours_are_not_told() {
     bench.set(prefix("10.0.0.0/8"), Source::Local, ours());
     let updates = bench.told();
     assert_eq!(updates.len(), 1);
-    assert_eq!(updates[0].nlri, [prefix("10.0.0.0/8")]);
+    assert_eq!(updates[0].nlri, [Nlri::from(prefix("10.0.0.0/8"))]);
     assert!(bench.rib.told(Family::Ipv6Unicast).is_empty());
 }
 
@@ -268,12 +268,12 @@ fn ipv6_goes_with_its_own_next_hop() {
     let updates = bench.told();
     let reach: Vec<_> = updates[0].reachable().collect();
     assert_eq!(reach[0].next_hop, NextHop::V6("fd99::1".parse().unwrap()));
-    assert_eq!(reach[0].prefixes, [prefix("fd00::/8")]);
+    assert_eq!(reach[0].nlri, [Nlri::from(prefix("fd00::/8"))]);
     bench.unset(prefix("fd00::/8"), Source::Local);
     let updates = bench.told();
     assert_eq!(
         updates[0].unreachable().collect::<Vec<_>>(),
-        [prefix("fd00::/8")]
+        [Nlri::from(prefix("fd00::/8"))]
     );
 }
 
@@ -313,7 +313,10 @@ fn only_what_changes_is_told() {
     );
     bench.unset(net, Source::Peer(OTHER_EXTERNAL));
     let updates = bench.told();
-    assert_eq!((updates.len(), &updates[0].withdrawn[..]), (1, &[net][..]));
+    assert_eq!(
+        (updates.len(), &updates[0].withdrawn[..]),
+        (1, &[Nlri::from(net)][..])
+    );
     bench.set(net, Source::Local, ours());
     bench.unset(net, Source::Local);
     assert_eq!(bench.told(), [], "it came and went unheard");
@@ -327,7 +330,7 @@ fn a_route_that_turns_out_to_be_the_peers_own_is_withdrawn() {
     bench.set(net, Source::Peer(OTHER_EXTERNAL), learned(&[65002, 9]));
     assert_eq!(bench.told().len(), 1);
     bench.set(net, Source::Peer(EXTERNAL), learned(&[65002]));
-    assert_eq!(bench.told()[0].withdrawn, [net]);
+    assert_eq!(bench.told()[0].withdrawn, [Nlri::from(net)]);
 }
 
 #[test]
@@ -410,7 +413,10 @@ fn a_refresh_tells_everything_again() {
         .collect();
     assert_eq!(
         (told, gone),
-        (vec![prefix("10.0.0.0/8")], vec![prefix("11.0.0.0/8")])
+        (
+            vec![Nlri::from(prefix("10.0.0.0/8"))],
+            vec![Nlri::from(prefix("11.0.0.0/8"))]
+        )
     );
 }
 
@@ -429,7 +435,7 @@ fn attributes_beyond_any_message_are_not_told_and_what_was_known_goes() {
             ..ours()
         },
     );
-    assert_eq!(bench.told()[0].withdrawn, [net]);
+    assert_eq!(bench.told()[0].withdrawn, [Nlri::from(net)]);
     assert_eq!(bench.rib.oversized(), 1);
     assert!(bench.rib.told(Family::Ipv4Unicast).is_empty());
 }

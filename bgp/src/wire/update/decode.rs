@@ -3,6 +3,7 @@
 //! Goes on after an error as long as the routes of the message can still be told, since treating
 //! it as a withdrawal needs all of them (RFC 7606 section 3 j).
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use nom::Parser;
@@ -13,10 +14,10 @@ use nom::number::complete::{be_u8, be_u16};
 use crate::wire::as_path::AsPath;
 use crate::wire::as4::{self, Width};
 use crate::wire::attribute::{Aggregator, AttributeCode, AttributeFlags, Origin, UnknownAttribute};
-use crate::wire::community::Community;
+use crate::wire::community::{Community, ExtendedCommunity, LargeCommunity};
 use crate::wire::error::{Finding, Place, Reason, UpdateError, Verdict};
 use crate::wire::message::WireOptions;
-use crate::wire::nlri;
+use crate::wire::nlri::{self, Nlri};
 use crate::wire::prefix::{AfiSafi, Family};
 use crate::wire::update::{MpReach, MpUnreach, NextHop, Update};
 
@@ -44,9 +45,9 @@ struct RawAttribute<'a> {
     octets: &'a [u8],
 }
 
-struct Reader {
+struct Reader<'o> {
+    options: &'o WireOptions,
     width: Width,
-    internal: bool,
     update: Update,
     findings: Vec<Finding>,
     seen: CodeSet,
@@ -56,11 +57,11 @@ struct Reader {
     mp_reachable: bool,
 }
 
-impl Reader {
-    fn new(options: &WireOptions) -> Reader {
+impl Reader<'_> {
+    fn new(options: &WireOptions) -> Reader<'_> {
         Reader {
+            options,
             width: Width::of_session(options.four_octet_as),
-            internal: options.internal,
             update: Update::default(),
             findings: Vec::new(),
             seen: CodeSet::default(),
@@ -95,12 +96,12 @@ impl Reader {
         let Some((attributes, nlri)) = self.field(after) else {
             return;
         };
-        match nlri::parse(Family::Ipv4Unicast, withdrawn) {
+        match self.nlri(Family::Ipv4Unicast, withdrawn) {
             Ok(prefixes) => self.update.withdrawn = prefixes,
             Err(reason) => self.find(Place::Withdrawn, reason, Verdict::SessionReset, &[]),
         }
         self.attributes(attributes);
-        match nlri::parse(Family::Ipv4Unicast, nlri) {
+        match self.nlri(Family::Ipv4Unicast, nlri) {
             Ok(prefixes) => self.update.nlri = prefixes,
             Err(reason) => self.find(Place::Nlri, reason, Verdict::SessionReset, &[]),
         }
@@ -108,6 +109,14 @@ impl Reader {
         self.check_next_hop();
         self.check_mandatory();
         self.escalate();
+    }
+
+    fn nlri(&self, family: Family, octets: &[u8]) -> Result<Vec<Nlri>, Reason> {
+        nlri::parse(
+            family,
+            self.options.add_path_receive.contains(family),
+            octets,
+        )
     }
 
     /// A field with a 2-octet length, and what follows it.
@@ -181,9 +190,9 @@ impl Reader {
             };
             return self.find_in(attribute, Reason::Duplicate, verdict);
         }
-        // RFC 7606 section 7.5; RFC 6793 section 4.1.
+        // RFC 7606 sections 7.5, 7.9 and 7.10; RFC 6793 section 4.1.
         let misplaced = match code {
-            Code::LOCAL_PREF => !self.internal,
+            Code::LOCAL_PREF | Code::ORIGINATOR_ID | Code::CLUSTER_LIST => !self.options.internal,
             Code::AS4_PATH | Code::AS4_AGGREGATOR => self.width == Width::Four,
             _ => false,
         };
@@ -236,13 +245,25 @@ impl Reader {
             Code::AGGREGATOR => {
                 attributes.aggregator = Some(as4::parse_aggregator(value, self.width)?);
             }
-            Code::COMMUNITIES => match value.as_chunks::<4>() {
-                (communities @ [_, ..], []) => {
-                    let communities = communities.iter().copied().map(u32::from_be_bytes);
-                    attributes.communities = communities.map(Community).collect();
-                }
-                _ => return Err(Reason::Length(value.len())),
-            },
+            Code::COMMUNITIES => {
+                let communities = list(value)?.iter().copied().map(u32::from_be_bytes);
+                attributes.communities = communities.map(Community).collect();
+            }
+            Code::ORIGINATOR_ID => {
+                attributes.originator_id = Some(Ipv4Addr::from(fixed::<4>(value)?));
+            }
+            Code::CLUSTER_LIST => {
+                let clusters = list::<4>(value)?.iter().copied();
+                attributes.cluster_list = clusters.map(Ipv4Addr::from).collect();
+            }
+            Code::EXT_COMMUNITIES => {
+                let communities = list(value)?.iter().copied();
+                attributes.ext_communities = communities.map(ExtendedCommunity).collect();
+            }
+            Code::LARGE_COMMUNITIES => {
+                attributes.large_communities = unique(list(value)?);
+            }
+            Code::OTC => attributes.otc = Some(u32::from_be_bytes(fixed(value)?)),
             Code::AS4_PATH => self.as4_path = Some(as4::parse_as4_path(value)?),
             Code::AS4_AGGREGATOR => {
                 self.as4_aggregator = Some(as4::parse_aggregator(value, Width::Four)?);
@@ -285,8 +306,8 @@ impl Reader {
         self.mp_reachable = !octets.is_empty();
         let reach = match afi_safi.family() {
             Some(family) => {
-                let next_hop = read_next_hop(family, next_hop).map_err(disable)?;
-                let nlri = nlri::parse(family, octets).map_err(disable)?;
+                let next_hop = self.next_hop(family, next_hop).map_err(disable)?;
+                let nlri = self.nlri(family, octets).map_err(disable)?;
                 MpReach::Unicast {
                     family,
                     next_hop,
@@ -308,7 +329,7 @@ impl Reader {
         let disable = |reason| (reason, Verdict::AfiSafiDisable(afi_safi));
         let unreach = match afi_safi.family() {
             Some(family) => {
-                let nlri = nlri::parse(family, octets).map_err(disable)?;
+                let nlri = self.nlri(family, octets).map_err(disable)?;
                 MpUnreach::Unicast { family, nlri }
             }
             None => MpUnreach::Other {
@@ -318,6 +339,26 @@ impl Reader {
         };
         self.update.mp_unreach = Some(unreach);
         Ok(())
+    }
+
+    /// RFC 4760 section 3, RFC 2545 section 3, RFC 8950 section 4: the length tells the kind.
+    fn next_hop(&self, family: Family, octets: &[u8]) -> Result<NextHop, Reason> {
+        let v6 = family == Family::Ipv6Unicast || self.options.ipv4_next_hop_v6;
+        match (
+            octets.len(),
+            octets.first_chunk::<16>(),
+            octets.last_chunk::<16>(),
+        ) {
+            (4, ..) if family == Family::Ipv4Unicast => {
+                Ok(NextHop::V4(Ipv4Addr::from(fixed::<4>(octets)?)))
+            }
+            (16, Some(address), _) if v6 => Ok(NextHop::V6((*address).into())),
+            (32, Some(global), Some(link_local)) if v6 => Ok(NextHop::V6WithLinkLocal {
+                global: (*global).into(),
+                link_local: (*link_local).into(),
+            }),
+            (length, ..) => Err(Reason::MpNextHopLength { family, length }),
+        }
     }
 
     fn merge_as4(&mut self) {
@@ -405,6 +446,33 @@ fn fixed<const N: usize>(value: &[u8]) -> Result<[u8; N], Reason> {
     value.try_into().map_err(|_| Reason::Length(value.len()))
 }
 
+/// A value of one or more items of this length.
+fn list<const N: usize>(value: &[u8]) -> Result<&[[u8; N]], Reason> {
+    match value.as_chunks() {
+        (items @ [_, ..], []) => Ok(items),
+        _ => Err(Reason::Length(value.len())),
+    }
+}
+
+/// Without the repetitions (RFC 8092 section 5), otherwise in the order given.
+fn unique(communities: &[[u8; 12]]) -> Vec<LargeCommunity> {
+    let mut seen = HashSet::new();
+    // Hashing costs more than it saves on the few that routes usually carry.
+    let few = communities.len() <= 16;
+    let mut kept = Vec::with_capacity(communities.len());
+    for octets in communities {
+        let community = LargeCommunity::from_octets(*octets);
+        let new = match few {
+            true => !kept.contains(&community),
+            false => seen.insert(community),
+        };
+        if new {
+            kept.push(community);
+        }
+    }
+    kept
+}
+
 /// The Optional and Transitive bits of the attributes known here.
 const fn specified_flags(code: AttributeCode) -> Option<u8> {
     const WELL_KNOWN: u8 = AttributeFlags::TRANSITIVE;
@@ -415,11 +483,16 @@ const fn specified_flags(code: AttributeCode) -> Option<u8> {
         | AttributeCode::NEXT_HOP
         | AttributeCode::LOCAL_PREF
         | AttributeCode::ATOMIC_AGGREGATE => Some(WELL_KNOWN),
-        AttributeCode::MED | AttributeCode::MP_REACH_NLRI | AttributeCode::MP_UNREACH_NLRI => {
-            Some(OPTIONAL)
-        }
+        AttributeCode::MED
+        | AttributeCode::ORIGINATOR_ID
+        | AttributeCode::CLUSTER_LIST
+        | AttributeCode::MP_REACH_NLRI
+        | AttributeCode::MP_UNREACH_NLRI => Some(OPTIONAL),
         AttributeCode::AGGREGATOR
         | AttributeCode::COMMUNITIES
+        | AttributeCode::EXT_COMMUNITIES
+        | AttributeCode::LARGE_COMMUNITIES
+        | AttributeCode::OTC
         | AttributeCode::AS4_PATH
         | AttributeCode::AS4_AGGREGATOR => Some(OPTIONAL | AttributeFlags::TRANSITIVE),
         _ => None,
@@ -449,32 +522,6 @@ fn afi_safi(value: &[u8]) -> Result<(AfiSafi, &[u8]), (Reason, Verdict)> {
             after,
         )),
         _ => Err((Reason::MpTruncated, Verdict::SessionReset)),
-    }
-}
-
-/// RFC 4760 section 3, RFC 2545 section 3.
-fn read_next_hop(family: Family, octets: &[u8]) -> Result<NextHop, Reason> {
-    let wrong = || Reason::MpNextHopLength {
-        family,
-        length: octets.len(),
-    };
-    match family {
-        Family::Ipv4Unicast => {
-            let octets: [u8; 4] = octets.try_into().map_err(|_| wrong())?;
-            Ok(NextHop::V4(octets.into()))
-        }
-        Family::Ipv6Unicast => {
-            let (global, link_local) = octets.split_first_chunk::<16>().ok_or_else(wrong)?;
-            let global = (*global).into();
-            if link_local.is_empty() {
-                return Ok(NextHop::V6(global));
-            }
-            let link_local: [u8; 16] = link_local.try_into().map_err(|_| wrong())?;
-            Ok(NextHop::V6WithLinkLocal {
-                global,
-                link_local: link_local.into(),
-            })
-        }
     }
 }
 

@@ -22,19 +22,19 @@ impl Update {
         options: &WireOptions,
         out: &mut BytesMut,
     ) -> Result<(), EncodeError> {
-        put_sized(out, |out| {
-            nlri::put(Family::Ipv4Unicast, &self.withdrawn, out)
-        })?;
+        let ipv4 = Family::Ipv4Unicast;
+        let add_path = options.add_path_send.contains(ipv4);
+        put_sized(out, |out| nlri::put(ipv4, add_path, &self.withdrawn, out))?;
         put_sized(out, |out| {
             if let Some(unreach) = &self.mp_unreach {
-                put_unreach(unreach, out)?;
+                put_unreach(unreach, options, out)?;
             }
             if let Some(reach) = &self.mp_reach {
-                put_reach(reach, out)?;
+                put_reach(reach, options, out)?;
             }
             put_attributes(&self.attributes, self.attributes.next_hop, options, out)
         })?;
-        nlri::put(Family::Ipv4Unicast, &self.nlri, out)
+        nlri::put(ipv4, add_path, &self.nlri, out)
     }
 }
 
@@ -63,24 +63,32 @@ pub(in crate::wire) fn put_mp_header(code: AttributeCode, out: &mut BytesMut) {
 pub(in crate::wire) fn put_reach_fields(
     family: Family,
     next_hop: &NextHop,
+    options: &WireOptions,
     out: &mut BytesMut,
 ) -> Result<(), EncodeError> {
     put_family(family.into(), out);
-    match (family, *next_hop) {
-        (Family::Ipv4Unicast, NextHop::V4(address)) => {
+    let (next_hop, v6) = (*next_hop, !matches!(next_hop, NextHop::V4(_)));
+    let fits = match family {
+        Family::Ipv4Unicast => !v6 || options.ipv4_next_hop_v6,
+        Family::Ipv6Unicast => v6,
+    };
+    if !fits {
+        return Err(EncodeError::NextHopFamily { next_hop, family });
+    }
+    match next_hop {
+        NextHop::V4(address) => {
             out.put_u8(4);
             out.put_slice(&address.octets());
         }
-        (Family::Ipv6Unicast, NextHop::V6(address)) => {
+        NextHop::V6(address) => {
             out.put_u8(16);
             out.put_slice(&address.octets());
         }
-        (Family::Ipv6Unicast, NextHop::V6WithLinkLocal { global, link_local }) => {
+        NextHop::V6WithLinkLocal { global, link_local } => {
             out.put_u8(32);
             out.put_slice(&global.octets());
             out.put_slice(&link_local.octets());
         }
-        (family, next_hop) => return Err(EncodeError::NextHopFamily { next_hop, family }),
     }
     // Reserved since RFC 4760, once a count of SNPAs.
     out.put_u8(0);
@@ -92,7 +100,11 @@ pub(in crate::wire) fn put_family(family: AfiSafi, out: &mut BytesMut) {
     out.put_u8(family.safi);
 }
 
-fn put_reach(reach: &MpReach, out: &mut BytesMut) -> Result<(), EncodeError> {
+fn put_reach(
+    reach: &MpReach,
+    options: &WireOptions,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
     put_mp_header(AttributeCode::MP_REACH_NLRI, out);
     put_sized(out, |out| match reach {
         MpReach::Unicast {
@@ -100,8 +112,8 @@ fn put_reach(reach: &MpReach, out: &mut BytesMut) -> Result<(), EncodeError> {
             next_hop,
             nlri,
         } => {
-            put_reach_fields(*family, next_hop, out)?;
-            nlri::put(*family, nlri, out)
+            put_reach_fields(*family, next_hop, options, out)?;
+            nlri::put(*family, options.add_path_send.contains(*family), nlri, out)
         }
         MpReach::Other {
             family,
@@ -120,12 +132,16 @@ fn put_reach(reach: &MpReach, out: &mut BytesMut) -> Result<(), EncodeError> {
     })
 }
 
-fn put_unreach(unreach: &MpUnreach, out: &mut BytesMut) -> Result<(), EncodeError> {
+fn put_unreach(
+    unreach: &MpUnreach,
+    options: &WireOptions,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
     put_mp_header(AttributeCode::MP_UNREACH_NLRI, out);
     put_sized(out, |out| match unreach {
         MpUnreach::Unicast { family, nlri } => {
             put_family((*family).into(), out);
-            nlri::put(*family, nlri, out)
+            nlri::put(*family, options.add_path_send.contains(*family), nlri, out)
         }
         MpUnreach::Other { family, nlri } => {
             put_family(*family, out);
@@ -187,18 +203,65 @@ pub(in crate::wire) fn put_attributes(
             out.put_u32(community.0);
         }
     }
-    // The unknown ones are in the order of their codes, AS4_PATH and AS4_AGGREGATOR among them.
-    let split = attributes
-        .unknown
-        .partition_point(|attr| attr.code < AttributeCode::AS4_PATH);
-    let (before, after) = attributes.unknown.split_at(split);
-    before
-        .iter()
-        .try_for_each(|attribute| put_unknown(attribute, out))?;
+    // The unknown ones are in the order of their codes, the higher ones known among them.
+    let mut unknown = attributes.unknown.as_slice();
+    if let Some(originator) = attributes.originator_id {
+        put_unknown_before(AttributeCode::ORIGINATOR_ID, &mut unknown, out)?;
+        put_header(out, OPTIONAL, AttributeCode::ORIGINATOR_ID, 4)?;
+        out.put_slice(&originator.octets());
+    }
+    if !attributes.cluster_list.is_empty() {
+        put_unknown_before(AttributeCode::CLUSTER_LIST, &mut unknown, out)?;
+        let length = attributes.cluster_list.len() * 4;
+        put_header(out, OPTIONAL, AttributeCode::CLUSTER_LIST, length)?;
+        for cluster in &attributes.cluster_list {
+            out.put_slice(&cluster.octets());
+        }
+    }
+    if !attributes.ext_communities.is_empty() {
+        put_unknown_before(AttributeCode::EXT_COMMUNITIES, &mut unknown, out)?;
+        let (code, list) = (AttributeCode::EXT_COMMUNITIES, &attributes.ext_communities);
+        put_header(out, OPTIONAL_TRANSITIVE, code, list.len() * 8)?;
+        for community in list {
+            out.put_slice(&community.0);
+        }
+    }
     if width == Width::Two {
+        put_unknown_before(AttributeCode::AS4_PATH, &mut unknown, out)?;
         put_as4(attributes, out)?;
     }
-    after
+    if !attributes.large_communities.is_empty() {
+        put_unknown_before(AttributeCode::LARGE_COMMUNITIES, &mut unknown, out)?;
+        let (code, list) = (
+            AttributeCode::LARGE_COMMUNITIES,
+            &attributes.large_communities,
+        );
+        put_header(out, OPTIONAL_TRANSITIVE, code, list.len() * 12)?;
+        for community in list {
+            out.put_u32(community.asn);
+            out.put_u32(community.value1);
+            out.put_u32(community.value2);
+        }
+    }
+    if let Some(asn) = attributes.otc {
+        put_unknown_before(AttributeCode::OTC, &mut unknown, out)?;
+        put_header(out, OPTIONAL_TRANSITIVE, AttributeCode::OTC, 4)?;
+        out.put_u32(asn);
+    }
+    unknown
+        .iter()
+        .try_for_each(|attribute| put_unknown(attribute, out))
+}
+
+/// Appends the unknown attributes that come before `code`, and leaves the others.
+fn put_unknown_before(
+    code: AttributeCode,
+    unknown: &mut &[UnknownAttribute],
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
+    let (before, after) = unknown.split_at(unknown.partition_point(|other| other.code < code));
+    *unknown = after;
+    before
         .iter()
         .try_for_each(|attribute| put_unknown(attribute, out))
 }
