@@ -85,6 +85,10 @@ impl Cursor {
         self.array(field).map(u32::from_be_bytes)
     }
 
+    pub(crate) fn u64(&mut self, field: &'static str) -> Result<u64, Short> {
+        self.array(field).map(u64::from_be_bytes)
+    }
+
     pub(crate) fn ipv4(&mut self, field: &'static str) -> Result<Ipv4Addr, Short> {
         self.array::<4>(field).map(Ipv4Addr::from)
     }

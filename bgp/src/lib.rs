@@ -33,6 +33,7 @@
 //! [`speaker`] (the tokio shell).
 
 pub mod bfd;
+pub mod bmp;
 pub mod config;
 pub mod core;
 mod cursor;

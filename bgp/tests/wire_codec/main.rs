@@ -1,6 +1,7 @@
 //! The codec seen from outside: octets beside structs, errors beside notifications, laws.
 
 mod as4;
+mod bmp;
 mod differential;
 mod errors;
 mod generate;
