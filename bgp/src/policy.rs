@@ -27,7 +27,7 @@ pub use condition::{Conditions, MedCondition, PathCondition};
 pub use export::ExportPolicy;
 pub use import::ImportPolicy;
 pub use list::RuleList;
-pub use pattern::{CommunityPattern, PatternError};
+pub use pattern::{CommunityPattern, ExtendedPattern, LargePattern, PatternError};
 pub use prefix_range::{PrefixRange, RangeError};
 pub use rule::{Rule, Verdict};
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::de::{self, Deserialize, Deserializer};
 
-use crate::wire::{Community, Prefix};
+use crate::wire::{Community, ExtendedCommunity, LargeCommunity, Prefix};
 
 /// A route that is announced as long as a route inside it is. In TOML:
 /// `{ prefix = "10.0.0.0/8", summary_only = true, communities = ["65001:1"] }`.
@@ -17,6 +17,10 @@ pub struct Aggregate {
     pub summary_only: bool,
     /// Communities to send along (RFC 1997). Those of the routes inside it are not taken over.
     pub communities: Vec<Community>,
+    /// Large communities to send along (RFC 8092).
+    pub large_communities: Vec<LargeCommunity>,
+    /// Extended communities to send along (RFC 4360).
+    pub ext_communities: Vec<ExtendedCommunity>,
     /// MULTI_EXIT_DISC to send along.
     pub med: Option<u32>,
 }
@@ -29,6 +33,10 @@ struct Written {
     summary_only: bool,
     #[serde(default)]
     communities: Vec<Community>,
+    #[serde(default)]
+    large_communities: Vec<LargeCommunity>,
+    #[serde(default)]
+    ext_communities: Vec<ExtendedCommunity>,
     med: Option<u32>,
     // Others have such a switch, so it may be written, and then it must be off.
     #[serde(default, deserialize_with = "no_as_set", rename = "as_set")]
@@ -41,6 +49,8 @@ impl From<Written> for Aggregate {
             prefix: written.prefix,
             summary_only: written.summary_only,
             communities: written.communities,
+            large_communities: written.large_communities,
+            ext_communities: written.ext_communities,
             med: written.med,
         }
     }
@@ -53,6 +63,8 @@ impl Aggregate {
             prefix,
             summary_only: false,
             communities: Vec::new(),
+            large_communities: Vec::new(),
+            ext_communities: Vec::new(),
             med: None,
         }
     }
@@ -88,12 +100,15 @@ mod tests {
     #[test]
     fn aggregates_read() {
         let text = "aggregate = [\n  { prefix = \"10.0.0.0/8\", as_set = false, summary_only = true, \
-                    communities = [\"65001:1\"], med = 5 },\n  { prefix = \"fd00::/8\" },\n]\n";
+                    communities = [\"65001:1\"], large_communities = [\"65001:1:2\"], \
+                    ext_communities = [\"rt:65001:1\"], med = 5 },\n  { prefix = \"fd00::/8\" },\n]\n";
         let speaker: Speaker = toml::from_str(text).unwrap();
         let expected = [
             Aggregate {
                 summary_only: true,
                 communities: vec!["65001:1".parse().unwrap()],
+                large_communities: vec!["65001:1:2".parse().unwrap()],
+                ext_communities: vec!["rt:65001:1".parse().unwrap()],
                 med: Some(5),
                 ..Aggregate::new("10.0.0.0/8".parse().unwrap())
             },

@@ -8,9 +8,9 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
 use super::one_or_many::one_or_many;
-use super::pattern::CommunityPattern;
+use super::pattern::{CommunityPattern, ExtendedPattern, LargePattern};
 use crate::rib::attributes::RouteAttributes;
-use crate::wire::{Community, Family, NextHop};
+use crate::wire::{Community, ExtendedCommunity, Family, LargeCommunity, NextHop};
 
 /// Most times that an AS number is prepended.
 pub const MAX_PREPEND: u8 = 32;
@@ -24,6 +24,10 @@ pub struct Actions {
     pub med: Option<MedChange>,
     /// COMMUNITIES from now on.
     pub communities: ListChange<Community, CommunityPattern>,
+    /// LARGE_COMMUNITY from now on (RFC 8092).
+    pub large_communities: ListChange<LargeCommunity, LargePattern>,
+    /// EXTENDED COMMUNITIES from now on (RFC 4360).
+    pub ext_communities: ListChange<ExtendedCommunity, ExtendedPattern>,
     /// How often an AS number is put in front of the path, up to [`MAX_PREPEND`]: on the way out
     /// our own, beside the one that is put there anyway; on the way in the neighbour's once more.
     pub prepend: u8,
@@ -88,6 +92,10 @@ impl<T, P> Default for ListChange<T, P> {
 }
 
 impl<T: Copy + PartialEq, P> ListChange<T, P> {
+    fn is_empty(&self) -> bool {
+        self.delete.is_empty() && self.set.is_none() && self.add.is_empty()
+    }
+
     fn apply(&self, list: &mut Vec<T>, matches: impl Fn(&P, T) -> bool) {
         match &self.set {
             Some(set) => list.clone_from(set),
@@ -141,11 +149,24 @@ impl Actions {
             Some(MedChange::Subtract(less)) => Some(med.saturating_sub(less)),
             Some(MedChange::Remove) => None,
         };
-        let matches = |pattern: &CommunityPattern, community| pattern.matches(community);
-        // Neither way copies, unless something is added or goes.
-        let mut communities = std::mem::take(&mut attributes.communities).into_vec();
-        self.communities.apply(&mut communities, matches);
-        attributes.communities = communities.into();
+        if !self.communities.is_empty() {
+            let mut communities = std::mem::take(&mut attributes.communities).into_vec();
+            self.communities
+                .apply(&mut communities, |pattern, one| pattern.matches(one));
+            attributes.communities = communities.into();
+        }
+        if !self.large_communities.is_empty() || !self.ext_communities.is_empty() {
+            attributes.rare.change(|rare| {
+                self.large_communities
+                    .apply(&mut rare.large_communities, |pattern, one| {
+                        pattern.matches(one)
+                    });
+                self.ext_communities
+                    .apply(&mut rare.ext_communities, |pattern, one| {
+                        pattern.matches(one)
+                    });
+            });
+        }
         if self.prepend > 0
             && let Some(asn) = asn
         {
@@ -161,6 +182,8 @@ pub(super) struct Set {
     pub(super) local_pref: Option<u32>,
     pub(super) med: Option<u32>,
     pub(super) communities: Option<Vec<Community>>,
+    pub(super) large_communities: Option<Vec<LargeCommunity>>,
+    pub(super) ext_communities: Option<Vec<ExtendedCommunity>>,
     pub(super) next_hop: Option<NextHopChoice>,
 }
 
@@ -171,6 +194,10 @@ pub(super) struct Add {
     pub(super) med: Option<u32>,
     #[serde(default, deserialize_with = "one_or_many")]
     pub(super) communities: Vec<Community>,
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub(super) large_communities: Vec<LargeCommunity>,
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub(super) ext_communities: Vec<ExtendedCommunity>,
 }
 
 /// `subtract = { ... }`
@@ -188,6 +215,10 @@ pub(super) struct Delete {
     pub(super) med: bool,
     #[serde(default, deserialize_with = "one_or_many")]
     pub(super) communities: Vec<CommunityPattern>,
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub(super) large_communities: Vec<LargePattern>,
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub(super) ext_communities: Vec<ExtendedPattern>,
 }
 
 impl Actions {
@@ -221,6 +252,16 @@ impl Actions {
                 delete: delete.communities,
                 set: set.communities,
                 add: add.communities,
+            },
+            large_communities: ListChange {
+                delete: delete.large_communities,
+                set: set.large_communities,
+                add: add.large_communities,
+            },
+            ext_communities: ListChange {
+                delete: delete.ext_communities,
+                set: set.ext_communities,
+                add: add.ext_communities,
             },
             prepend,
             next_hop: set.next_hop,
@@ -304,6 +345,52 @@ mod tests {
             actions.apply(&mut changed, None);
             assert_eq!(*changed.communities, all(expected), "{actions:?}");
         }
+    }
+
+    #[test]
+    fn the_rarer_communities_change_alike() {
+        let large = |text: &str| text.parse::<LargeCommunity>().unwrap();
+        let ext = |text: &str| text.parse::<ExtendedCommunity>().unwrap();
+        let mut changed = route();
+        let actions = Actions {
+            large_communities: ListChange {
+                add: vec![large("65001:1:2"), large("65002:1:2")],
+                ..ListChange::default()
+            },
+            ext_communities: ListChange {
+                set: Some(vec![ext("rt:65001:1"), ext("ro:65001:1")]),
+                ..ListChange::default()
+            },
+            ..Actions::default()
+        };
+        actions.apply(&mut changed, None);
+        let actions = Actions {
+            large_communities: ListChange {
+                delete: vec!["65001:*:*".parse().unwrap()],
+                ..ListChange::default()
+            },
+            ext_communities: ListChange {
+                delete: vec!["rt:*".parse().unwrap()],
+                ..ListChange::default()
+            },
+            ..Actions::default()
+        };
+        actions.apply(&mut changed, None);
+        assert_eq!(changed.rare.large_communities, [large("65002:1:2")]);
+        assert_eq!(changed.rare.ext_communities, [ext("ro:65001:1")]);
+        let all = Actions {
+            large_communities: ListChange {
+                set: Some(Vec::new()),
+                ..ListChange::default()
+            },
+            ext_communities: ListChange {
+                delete: vec!["*".parse().unwrap()],
+                ..ListChange::default()
+            },
+            ..Actions::default()
+        };
+        all.apply(&mut changed, None);
+        assert_eq!(changed, route(), "nothing rare is left behind");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::Provenance;
 use super::one_or_many::one_or_many;
-use super::pattern::CommunityPattern;
+use super::pattern::{CommunityPattern, ExtendedPattern, LargePattern};
 use crate::rib::attributes::RouteAttributes;
 
 /// What must be so for a rule to match. Everything stated must hold; of a list, one entry.
@@ -14,6 +14,10 @@ pub struct Conditions {
     pub from: Option<Provenance>,
     /// A community that one of these matches.
     pub community: Vec<CommunityPattern>,
+    /// A large community that one of these matches.
+    pub large_community: Vec<LargePattern>,
+    /// An extended community that one of these matches.
+    pub ext_community: Vec<ExtendedPattern>,
     /// What the AS path looks like.
     pub as_path: Option<PathCondition>,
     /// MULTI_EXIT_DISC; a route without one matches no value.
@@ -58,10 +62,16 @@ impl Conditions {
     pub fn hold(&self, attributes: &RouteAttributes, from: Provenance) -> bool {
         self.from.is_none_or(|asked| asked == from)
             && any(&self.community, |pattern| {
-                attributes
-                    .communities
-                    .iter()
-                    .any(|community| pattern.matches(*community))
+                let mut all = attributes.communities.iter();
+                all.any(|community| pattern.matches(*community))
+            })
+            && any(&self.large_community, |pattern| {
+                let mut all = attributes.rare.large_communities.iter();
+                all.any(|community| pattern.matches(*community))
+            })
+            && any(&self.ext_community, |pattern| {
+                let mut all = attributes.rare.ext_communities.iter();
+                all.any(|community| pattern.matches(*community))
             })
             && self
                 .as_path

@@ -7,7 +7,7 @@ use super::Provenance;
 use super::action::{Actions, Add, Delete, Set, Subtract};
 use super::condition::{Conditions, MedCondition, PathCondition};
 use super::one_or_many::one_or_many;
-use super::pattern::CommunityPattern;
+use super::pattern::{CommunityPattern, ExtendedPattern, LargePattern};
 use super::prefix_range::PrefixRange;
 use crate::wire::prefix::{Family, Prefix};
 
@@ -95,6 +95,10 @@ struct Written {
     from: Option<Provenance>,
     #[serde(default, deserialize_with = "one_or_many")]
     community: Vec<CommunityPattern>,
+    #[serde(default, deserialize_with = "one_or_many")]
+    large_community: Vec<LargePattern>,
+    #[serde(default, deserialize_with = "one_or_many")]
+    ext_community: Vec<ExtendedPattern>,
     as_path: Option<PathCondition>,
     med: Option<MedCondition>,
     #[serde(default)]
@@ -150,6 +154,8 @@ impl TryFrom<Written> for Rule {
             conditions: Conditions {
                 from: written.from,
                 community: written.community,
+                large_community: written.large_community,
+                ext_community: written.ext_community,
                 as_path: written.as_path,
                 med: written.med,
             },

@@ -36,7 +36,8 @@ fn prefix(text: &str) -> Prefix {
     text.parse().unwrap()
 }
 
-/// A route as a row says it: `PATH [COMMUNITY]... [med=N]`, the path with commas or `-`.
+/// A route as a row says it: `PATH [COMMUNITY]... [med=N]`, the path with commas or `-`,
+/// communities of any kind.
 fn route(text: &str) -> RouteAttributes {
     let mut words = text.split_whitespace();
     let mut route = RouteAttributes::originated(NextHop::V4(Ipv4Addr::new(10, 0, 0, 1)));
@@ -44,16 +45,24 @@ fn route(text: &str) -> RouteAttributes {
     if path != "-" {
         route.as_path = AsPath::sequence(path.split(',').map(|asn| asn.parse().unwrap()));
     }
+    let mut communities = Vec::new();
     for word in words {
-        match word.strip_prefix("med=") {
-            Some(med) => route.med = Some(med.parse().unwrap()),
-            None => {
-                let mut communities = route.communities.into_vec();
-                communities.push(word.parse().unwrap());
-                route.communities = communities.into();
-            }
+        if let Some(med) = word.strip_prefix("med=") {
+            route.med = Some(med.parse().unwrap());
+        } else if let Ok(community) = word.parse() {
+            communities.push(community);
+        } else if let Ok(community) = word.parse() {
+            route
+                .rare
+                .change(|rare| rare.large_communities.push(community));
+        } else {
+            let community = word.parse().unwrap();
+            route
+                .rare
+                .change(|rare| rare.ext_communities.push(community));
         }
     }
+    route.communities = communities.into();
     route
 }
 
@@ -160,11 +169,21 @@ fn equal_policies_are_known_to_be_equal() {
 #[test]
 fn rules_ask_for_attributes() {
     // condition, routes that match, routes that do not
-    let rows: [(&str, &[&str], &[&str]); 10] = [
+    let rows: [(&str, &[&str], &[&str]); 12] = [
         (
             "community = \"65001:1\"",
             &["1 65001:1", "1 65009:9 65001:1"],
             &["1", "1 65001:2"],
+        ),
+        (
+            "large_community = \"65001:*:2\"",
+            &["1 65001:1:2"],
+            &["1", "1 65001:1:3", "1 65001:2"],
+        ),
+        (
+            "ext_community = [\"rt:65001:*\", \"ro:*\"]",
+            &["1 rt:65001:1", "1 ro:192.0.2.1:7"],
+            &["1", "1 rt:65002:1"],
         ),
         (
             "community = [\"65001:*\", \"no-export\"]",

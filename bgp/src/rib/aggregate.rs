@@ -58,6 +58,8 @@ impl Aggregate {
             communities: self.communities.as_slice().into(),
             rare: RareAttributes {
                 aggregator: Some(Aggregator { asn, router_id }),
+                large_communities: self.large_communities.clone(),
+                ext_communities: self.ext_communities.clone(),
                 ..RareAttributes::default()
             }
             .into(),
