@@ -372,6 +372,22 @@ impl Process {
         kill(self.pid(), signal).map_err(|errno| self.system("signal", errno.into()))
     }
 
+    /// Sends a signal to it and to the processes that it has started itself.
+    ///
+    /// # Errors
+    /// It has ended already.
+    pub fn signal_family(&self, signal: Signal) -> Result<(), ProcessError> {
+        self.signal(signal)?;
+        let id = self.id();
+        let children = format!("/proc/{id}/task/{id}/children");
+        let children = std::fs::read_to_string(children).unwrap_or_default();
+        for child in children.split_whitespace().filter_map(|id| id.parse().ok()) {
+            // One that has ended in this moment is no matter.
+            let _ = kill(Pid::from_raw(child), signal);
+        }
+        Ok(())
+    }
+
     /// Asks it to end with `signal` and waits for it.
     ///
     /// # Errors

@@ -2,20 +2,21 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bgp::Family;
 use ipnet::IpNet;
 use netlink::Namespace;
-use nix::sys::signal::Signal;
 
+use super::machine::{Machine, Running, seen};
 use super::{
-    ANSWER, Daemon, LearnedRoute, NeighbourConfig, PeerError, Quote, Router, RouterConfig, START,
-    STOP, Session, SessionState, Site, late,
+    ANSWER, Daemon, Extra, LearnedRoute, NeighbourConfig, PeerError, Quote, Router, RouterConfig,
+    Session, SessionState,
 };
 use crate::enter::Lab;
-use crate::process::{Launch, Process, ProcessError};
-use crate::wait::eventually;
+use crate::process::{Launch, ProcessError};
 
 /// What birdc says, and fails, when no route matches.
 const NOT_FOUND: &str = "Network not found";
@@ -23,29 +24,29 @@ const NOT_FOUND: &str = "Network not found";
 /// A BIRD router. What it learns goes to its namespace's kernel, several equal paths as one route.
 #[derive(Debug)]
 pub struct Bird {
-    site: Site,
-    running: Option<Process>,
+    machine: Machine,
+}
+
+/// See [`Daemon::lacks`].
+pub(super) fn lacks(_extra: Extra) -> Option<&'static str> {
+    None
 }
 
 impl Bird {
     /// Not yet started.
     pub fn new(config: RouterConfig, namespace: Arc<Namespace>, lab: &Lab) -> Self {
         Self {
-            site: Site::new(config, namespace, lab),
-            running: None,
+            machine: Machine::new(config, namespace, lab),
         }
     }
 
-    fn socket(&self) -> std::path::PathBuf {
-        self.site.directory.join("bird.ctl")
+    fn socket(&self) -> PathBuf {
+        self.machine.directory.join("bird.ctl")
     }
 
-    fn running(&self) -> Result<&Process, PeerError> {
-        self.running.as_ref().ok_or_else(|| self.site.not_running())
-    }
-
-    fn write_configuration(&self) -> Result<std::path::PathBuf, PeerError> {
-        self.site.write("bird.conf", &configuration(&self.site))
+    fn write_configuration(&self) -> Result<PathBuf, PeerError> {
+        let text = configuration(&self.machine);
+        self.machine.write("bird.conf", &text)
     }
 
     /// [`Router::cli`], where "there is none" is an answer and not a failure.
@@ -62,87 +63,55 @@ impl Bird {
     /// Makes a change of what is announced take effect; sessions stay up.
     fn reconfigure(&self) -> Result<(), PeerError> {
         self.write_configuration()?;
-        if self.running.is_none() {
-            return Ok(());
-        }
         let answer = self.cli(&["configure"])?;
         if answer.contains("Reconfigured") || answer.contains("Reconfiguration in progress") {
             return Ok(());
         }
-        Err(self.site.unreadable("configure", answer))
+        Err(self.machine.unreadable("configure", answer))
     }
 }
 
 impl Router for Bird {
-    fn config(&self) -> &RouterConfig {
-        &self.site.config
-    }
-
     fn daemon(&self) -> Daemon {
         Daemon::Bird
     }
 
-    fn namespace(&self) -> &Arc<Namespace> {
-        &self.site.namespace
+    fn machine(&self) -> &Machine {
+        &self.machine
     }
 
-    fn start(&mut self) -> Result<(), PeerError> {
-        if self.running.is_some() {
-            return Ok(());
-        }
+    fn machine_mut(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    fn launch(&self) -> Result<Running, PeerError> {
+        let machine = &self.machine;
         let config = self.write_configuration()?;
+        // Recovering, it keeps what is in its kernel and tells its neighbours so.
+        let recovery: &[&str] = match machine.is_recovering() {
+            true => &["-R"],
+            false => &[],
+        };
         let mut process = Launch::new("bird")
             .arg("-f")
+            .args(recovery)
             .arg("-c")
             .arg(config)
             .arg("-s")
             .arg(self.socket())
             .arg("-P")
-            .arg(self.site.directory.join("bird.pid"))
-            .in_namespace(self.site.namespace.fd())
-            .start(&self.site.log("bird"))
-            .map_err(|error| self.site.process(error))?;
-        let answered = eventually("birdc answers", START, || match process.check() {
-            // Pointless to ask a dead one: leave the loop.
-            Err(error) => Ok(Err(error)),
-            Ok(()) => match self.cli(&["show", "status"]) {
-                Ok(status) if status.contains("Daemon is up") => Ok(Ok(())),
+            .arg(machine.directory.join("bird.pid"))
+            .in_namespace(machine.namespace.fd())
+            .start(&machine.log("bird"))
+            .map_err(|error| machine.process(error))?;
+        machine.await_ready(&mut process, "birdc answers", || {
+            match self.cli(&["show", "status"]) {
+                Ok(status) if status.contains("Daemon is up") => Ok(()),
                 Ok(status) => Err(status),
-                Err(error) => Err(crate::enter::Chain(&error).to_string()),
-            },
-        });
-        match answered {
-            Ok(Ok(())) => self.running = Some(process),
-            Ok(Err(error)) => return Err(self.site.process(error)),
-            Err(error) => return Err(late(&self.site.config, error)),
-        }
-        Ok(())
-    }
-
-    fn stop(&mut self) -> Result<(), PeerError> {
-        match self.running.take() {
-            Some(process) => process
-                .stop(Signal::SIGTERM, STOP)
-                .map(drop)
-                .map_err(|error| self.site.process(error)),
-            None => Ok(()),
-        }
-    }
-
-    fn kill(&mut self) {
-        self.running = None;
-    }
-
-    fn freeze(&self) -> Result<(), PeerError> {
-        self.running()?
-            .signal(Signal::SIGSTOP)
-            .map_err(|error| self.site.process(error))
-    }
-
-    fn thaw(&self) -> Result<(), PeerError> {
-        self.running()?
-            .signal(Signal::SIGCONT)
-            .map_err(|error| self.site.process(error))
+                Err(error) => Err(seen(&error)),
+            }
+        })?;
+        Ok(Running::new(process))
     }
 
     fn cli(&self, words: &[&str]) -> Result<String, PeerError> {
@@ -151,7 +120,7 @@ impl Router for Bird {
             .arg(self.socket())
             .args(words)
             .output(ANSWER)
-            .map_err(|error| self.site.process(error))?;
+            .map_err(|error| self.machine.process(error))?;
         // The first line is a greeting.
         Ok(answer
             .split_once('\n')
@@ -160,9 +129,10 @@ impl Router for Bird {
     }
 
     fn session(&self, neighbour: IpAddr) -> Result<Session, PeerError> {
-        let name = protocol_name(self.site.neighbour(neighbour)?);
+        let name = protocol_name(self.machine.neighbour(neighbour)?);
         let answer = self.cli(&["show", "protocols", "all", &name])?;
-        parse_session(&answer).map_err(|reason| self.site.unreadable("show protocols all", reason))
+        parse_session(&answer)
+            .map_err(|reason| self.machine.unreadable("show protocols all", reason))
     }
 
     fn routes(&self, family: Family) -> Result<Vec<LearnedRoute>, PeerError> {
@@ -173,12 +143,21 @@ impl Router for Bird {
         let answer = self.cli(&["show", "route", "table", table, "all"])?;
         let restarting = parse_restarting(&self.cli(&["show", "protocols", "all"])?);
         parse_routes(&answer, &restarting)
-            .map_err(|reason| self.site.unreadable("show route all", reason))
+            .map_err(|reason| self.machine.unreadable("show route all", reason))
     }
 
     fn communities(&self, prefix: IpNet) -> Result<Vec<(u16, u16)>, PeerError> {
         let answer = self.ask_for(&["show", "route", &prefix.to_string(), "all"])?;
-        parse_communities(&answer).map_err(|reason| self.site.unreadable("show route all", reason))
+        let pairs = parse_communities(&answer, "BGP.community: ");
+        let pairs = pairs.map(|all| all.into_iter().map(|[high, low]| (high, low)).collect());
+        pairs.map_err(|reason| self.machine.unreadable("show route all", reason))
+    }
+
+    fn large_communities(&self, prefix: IpNet) -> Result<Vec<(u32, u32, u32)>, PeerError> {
+        let answer = self.ask_for(&["show", "route", &prefix.to_string(), "all"])?;
+        let triples = parse_communities(&answer, "BGP.large_community: ");
+        let triples = triples.map(|all| all.into_iter().map(|[a, b, c]| (a, b, c)).collect());
+        triples.map_err(|reason| self.machine.unreadable("show route all", reason))
     }
 
     fn show_route(&self, prefix: IpNet) -> Result<Quote, PeerError> {
@@ -190,29 +169,33 @@ impl Router for Bird {
         })
     }
 
-    fn announce(&mut self, prefix: IpNet) -> Result<(), PeerError> {
-        if !self.site.config.announced.contains(&prefix) {
-            self.site.config.announced.push(prefix);
-        }
+    fn originate(&self, _prefix: IpNet) -> Result<(), PeerError> {
         self.reconfigure()
     }
 
-    fn withdraw(&mut self, prefix: IpNet) -> Result<(), PeerError> {
-        self.site
-            .config
-            .announced
-            .retain(|announced| *announced != prefix);
+    fn cease_to_originate(&self, _prefix: IpNet) -> Result<(), PeerError> {
         self.reconfigure()
+    }
+
+    fn ask_for_refresh(&self, neighbour: IpAddr) -> Result<(), PeerError> {
+        let name = protocol_name(self.machine.neighbour(neighbour)?);
+        self.cli(&["reload", "in", &name]).map(drop)
+    }
+
+    fn shut_down(&self, neighbour: IpAddr, reason: &str) -> Result<(), PeerError> {
+        let name = protocol_name(self.machine.neighbour(neighbour)?);
+        let reason = format!("\"{reason}\"");
+        self.cli(&["disable", &name, &reason]).map(drop)
     }
 
     fn reset_session(&self, neighbour: IpAddr) -> Result<(), PeerError> {
-        let name = protocol_name(self.site.neighbour(neighbour)?);
+        let name = protocol_name(self.machine.neighbour(neighbour)?);
         self.cli(&["restart", &name]).map(drop)
     }
 }
 
-fn configuration(site: &Site) -> String {
-    let config = &site.config;
+fn configuration(machine: &Machine) -> String {
+    let config = &machine.config;
     let mut text = format!("log stderr all;\nrouter id {};\n", config.router_id);
     // It computes these times anew at each question, so their milliseconds differ from one to the next.
     text.push_str("timeformat protocol \"%T\";\n");
@@ -226,19 +209,30 @@ fn configuration(site: &Site) -> String {
     }
     for (channel, family) in [("ipv4", Family::Ipv4Unicast), ("ipv6", Family::Ipv6Unicast)] {
         let _ = writeln!(text, "protocol static announced_{channel} {{\n  {channel};");
-        for prefix in config
-            .announced
-            .iter()
-            .filter(|p| super::family_of(**p) == family)
-        {
+        for prefix in config.announced_of(family) {
             let _ = writeln!(text, "  route {prefix} blackhole;");
         }
         text.push_str("}\n");
     }
     for neighbour in &config.neighbours {
-        neighbour_configuration(&mut text, site, neighbour);
+        neighbour_configuration(&mut text, machine, neighbour);
     }
     text
+}
+
+/// The filter of what is announced: what this router originates, with its communities.
+fn export_filter(config: &RouterConfig) -> String {
+    let mut text = "filter { if source != RTS_STATIC then reject; ".to_owned();
+    for (high, low) in &config.communities {
+        let _ = write!(text, "bgp_community.add(({high},{low})); ");
+    }
+    for (global, first, second) in &config.large_communities {
+        let _ = write!(
+            text,
+            "bgp_large_community.add(({global},{first},{second})); "
+        );
+    }
+    text + "accept; }"
 }
 
 /// A neighbour's name in BIRD, where plain words may be keywords (`gw` is one).
@@ -246,7 +240,7 @@ fn protocol_name(neighbour: &NeighbourConfig) -> String {
     format!("peer_{}", neighbour.name)
 }
 
-fn neighbour_configuration(text: &mut String, site: &Site, neighbour: &NeighbourConfig) {
+fn neighbour_configuration(text: &mut String, machine: &Machine, neighbour: &NeighbourConfig) {
     let NeighbourConfig {
         address,
         port,
@@ -255,9 +249,9 @@ fn neighbour_configuration(text: &mut String, site: &Site, neighbour: &Neighbour
         connect_retry,
         ..
     } = neighbour;
-    let local = site.transport_address(neighbour);
+    let local = machine.transport_address(neighbour);
     let _ = writeln!(text, "protocol bgp {} {{", protocol_name(neighbour));
-    let _ = writeln!(text, "  local {local} as {};", site.config.asn);
+    let _ = writeln!(text, "  local {local} as {};", machine.config.asn);
     let _ = writeln!(text, "  neighbor {address} port {port} as {asn};");
     let _ = writeln!(text, "  hold time {hold_time};");
     let _ = writeln!(
@@ -276,16 +270,38 @@ fn neighbour_configuration(text: &mut String, site: &Site, neighbour: &Neighbour
         }
         None => text.push_str("  graceful restart off;\n"),
     }
+    if let Some(password) = &neighbour.password {
+        let _ = writeln!(text, "  password \"{password}\";");
+    }
+    if neighbour.ttl_security {
+        text.push_str("  ttl security on;\n");
+    }
+    if neighbour.extended_messages {
+        text.push_str("  enable extended messages on;\n");
+    }
+    let export = export_filter(&machine.config);
     for family in &neighbour.families {
         let (channel, next_hop) = match family {
-            Family::Ipv4Unicast => ("ipv4", IpAddr::from(site.config.address)),
-            Family::Ipv6Unicast => ("ipv6", IpAddr::from(site.config.address6)),
+            Family::Ipv4Unicast if neighbour.extended_next_hop => {
+                ("ipv4", machine.config.address6.into())
+            }
+            Family::Ipv4Unicast => ("ipv4", IpAddr::from(machine.config.address)),
+            Family::Ipv6Unicast => ("ipv6", IpAddr::from(machine.config.address6)),
         };
-        let _ = writeln!(
+        let _ = write!(
             text,
-            "  {channel} {{ import all; export where source = RTS_STATIC; \
-             next hop address {next_hop}; }};"
+            "  {channel} {{ import all; export {export}; next hop address {next_hop};"
         );
+        if neighbour.extended_next_hop {
+            text.push_str(" extended next hop on;");
+        }
+        if neighbour.add_path {
+            text.push_str(" add paths on;");
+        }
+        if let Some(limit) = neighbour.max_prefix {
+            let _ = write!(text, " receive limit {limit} action disable;");
+        }
+        text.push_str(" };\n");
     }
     text.push_str("}\n");
 }
@@ -321,18 +337,24 @@ fn parse_session(text: &str) -> Result<Session, String> {
     })
 }
 
-/// Reads the communities of the first path, which is the best, in `show route PREFIX all`.
-fn parse_communities(text: &str) -> Result<Vec<(u16, u16)>, String> {
+/// Reads the communities of the first path, which is the best, in `show route PREFIX all`: numbers
+/// in parentheses after `label`.
+fn parse_communities<N: FromStr + Copy, const COUNT: usize>(
+    text: &str,
+    label: &str,
+) -> Result<Vec<[N; COUNT]>, String> {
     let paths = text.lines().skip_while(|line| !line.starts_with('\t'));
     let mut attributes = paths.take_while(|line| line.starts_with('\t'));
-    let list = attributes.find_map(|line| line.trim().strip_prefix("BGP.community: "));
-    let pair = |pair: &str| {
-        let (high, low) = pair.trim_matches(['(', ')']).split_once(',')?;
-        Some((high.parse().ok()?, low.parse().ok()?))
+    let list = attributes.find_map(|line| line.trim().strip_prefix(label));
+    let numbers = |community: &str| {
+        let numbers = community.split(',').map(|number| number.trim().parse());
+        let numbers: Vec<N> = numbers.collect::<Result<_, _>>().ok()?;
+        numbers.try_into().ok()
     };
-    let pairs = list.unwrap_or_default().split_whitespace();
-    pairs
-        .map(|text| pair(text).ok_or_else(|| format!("community {text:?}")))
+    list.unwrap_or_default()
+        .split(['(', ')'])
+        .filter(|piece| !piece.trim().is_empty())
+        .map(|text| numbers(text).ok_or_else(|| format!("community {text:?}")))
         .collect()
 }
 
@@ -462,6 +484,7 @@ mod tests {
             \tBGP.med: 7\n\
             \tBGP.local_pref: 100\n\
             \tBGP.community: (65003,1) (65535,0)\n\
+            \tBGP.large_community: (65003, 1, 2) (65003, 4200000000, 0)\n\
             \x20                    unicast [other 02:21:06.062] (100) [i]\n\
             \tvia 10.99.0.5 on idc0\n\
             \tType: BGP univ\n\
@@ -488,8 +511,11 @@ mod tests {
             stale: true,
         };
         assert_eq!(routes, [first, second]);
-        assert_eq!(parse_communities(text), Ok(vec![(65003, 1), (65535, 0)]));
-        assert_eq!(parse_communities("Network not found"), Ok(vec![]));
+        let pairs = |text| parse_communities::<u16, 2>(text, "BGP.community: ");
+        assert_eq!(pairs(text), Ok(vec![[65003, 1], [65535, 0]]));
+        assert_eq!(pairs("Network not found"), Ok(vec![]));
+        let triples = parse_communities::<u32, 3>(text, "BGP.large_community: ");
+        assert_eq!(triples, Ok(vec![[65003, 1, 2], [65003, 4_200_000_000, 0]]));
     }
 
     #[test]

@@ -11,16 +11,15 @@ use bgp::Family;
 use ipnet::IpNet;
 use netlink::Namespace;
 use nix::mount::{MsFlags, mount};
-use nix::sys::signal::Signal;
 use serde::Deserialize;
 
+use super::machine::{Machine, Running, seen};
 use super::{
-    ANSWER, Daemon, LearnedRoute, NeighbourConfig, PeerError, Quote, Router, RouterConfig, START,
-    STOP, Session, SessionState, Site, late,
+    ANSWER, Daemon, Extra, LearnedRoute, NeighbourConfig, PeerError, Quote, Router, RouterConfig,
+    Session, SessionState,
 };
 use crate::enter::Lab;
 use crate::process::{Launch, Process};
-use crate::wait::eventually;
 
 /// Where Debian keeps FRR's daemons: OpenBGPD has a `bgpd` too, and that one is on the PATH.
 const DAEMONS: &str = "/usr/lib/frr";
@@ -30,31 +29,24 @@ const VTY_GROUP: &str = "frrvty";
 /// An FRR router. What it learns goes to its namespace's kernel.
 #[derive(Debug)]
 pub struct Frr {
-    site: Site,
-    running: Option<Daemons>,
+    machine: Machine,
 }
 
-#[derive(Debug)]
-struct Daemons {
-    bgpd: Process,
-    zebra: Process,
+/// See [`Daemon::lacks`].
+pub(super) fn lacks(_extra: Extra) -> Option<&'static str> {
+    None
 }
 
 impl Frr {
     /// Not yet started.
     pub fn new(config: RouterConfig, namespace: Arc<Namespace>, lab: &Lab) -> Self {
         Self {
-            site: Site::new(config, namespace, lab),
-            running: None,
+            machine: Machine::new(config, namespace, lab),
         }
     }
 
-    fn running(&self) -> Result<&Daemons, PeerError> {
-        self.running.as_ref().ok_or_else(|| self.site.not_running())
-    }
-
-    fn launch(&self, program: &str, config: &Path) -> Result<Process, PeerError> {
-        let directory = &self.site.directory;
+    fn run(&self, program: &str, config: &Path) -> Result<Process, PeerError> {
+        let directory = &self.machine.directory;
         Launch::new(Path::new(DAEMONS).join(program))
             .arg("--vty_socket")
             .arg(directory)
@@ -74,32 +66,14 @@ impl Frr {
             .arg(config)
             .arg("-i")
             .arg(directory.join(format!("{program}.pid")))
-            .in_namespace(self.site.namespace.fd())
-            .start(&self.site.log(program))
-            .map_err(|error| self.site.process(error))
-    }
-
-    /// Waits for a daemon that has just been started.
-    fn await_ready(
-        &self,
-        process: &mut Process,
-        what: &str,
-        mut ready: impl FnMut() -> Result<(), String>,
-    ) -> Result<(), PeerError> {
-        let answered = eventually(what, START, || match process.check() {
-            Err(error) => Ok(Err(error)),
-            Ok(()) => ready().map(Ok),
-        });
-        match answered {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(self.site.process(error)),
-            Err(error) => Err(late(&self.site.config, error)),
-        }
+            .in_namespace(self.machine.namespace.fd())
+            .start(&self.machine.log(program))
+            .map_err(|error| self.machine.process(error))
     }
 
     /// Runs configuration commands in the running `bgpd`.
     fn configure(&self, commands: &[&str]) -> Result<(), PeerError> {
-        let router = format!("router bgp {}", self.site.config.asn);
+        let router = format!("router bgp {}", self.machine.config.asn);
         let all: Vec<&str> = ["configure terminal", &router]
             .into_iter()
             .chain(commands.iter().copied())
@@ -107,7 +81,7 @@ impl Frr {
         let said = self.vtysh(&all)?;
         // vtysh reports a refused command on stdout and may still succeed.
         if said.contains('%') {
-            Err(self.site.unreadable(&all.join("; "), said))
+            Err(self.machine.unreadable(&all.join("; "), said))
         } else {
             Ok(())
         }
@@ -116,16 +90,16 @@ impl Frr {
     fn vtysh(&self, commands: &[&str]) -> Result<String, PeerError> {
         let mut launch = Launch::new("vtysh")
             .arg("--vty_socket")
-            .arg(&self.site.directory);
+            .arg(&self.machine.directory);
         for command in commands {
             launch = launch.arg("-c").arg(command);
         }
         launch
             .output(ANSWER)
-            .map_err(|error| self.site.process(error))
+            .map_err(|error| self.machine.process(error))
     }
 
-    fn originate(&self, negation: &str, prefix: IpNet) -> Result<(), PeerError> {
+    fn network(&self, negation: &str, prefix: IpNet) -> Result<(), PeerError> {
         let network = format!("{negation}network {prefix}");
         let family = format!(
             "address-family {} unicast",
@@ -133,84 +107,50 @@ impl Frr {
         );
         self.configure(&[&family, &network])
     }
+
+    /// What it says of one prefix.
+    fn best(&self, prefix: IpNet) -> Result<Option<PrefixPathJson>, PeerError> {
+        let family = super::family_of(prefix).as_str();
+        let command = format!("show bgp {family} unicast {prefix} json");
+        let answer = self.vtysh(&[&command])?;
+        parse_best(&answer).map_err(|reason| self.machine.unreadable(&command, reason))
+    }
 }
 
 impl Router for Frr {
-    fn config(&self) -> &RouterConfig {
-        &self.site.config
-    }
-
     fn daemon(&self) -> Daemon {
         Daemon::Frr
     }
 
-    fn namespace(&self) -> &Arc<Namespace> {
-        &self.site.namespace
+    fn machine(&self) -> &Machine {
+        &self.machine
     }
 
-    fn start(&mut self) -> Result<(), PeerError> {
-        if self.running.is_some() {
-            return Ok(());
-        }
-        let group = self.site.write("group", "")?;
-        let joined = join_vty_group(&group);
-        joined.map_err(|source| PeerError::File {
-            router: self.site.config.name.clone(),
-            path: "/etc/group".into(),
-            source,
-        })?;
-        let zebra_config = self.site.write("zebra.conf", "")?;
-        let bgpd_config = self.site.write("bgpd.conf", &configuration(&self.site))?;
+    fn machine_mut(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    fn launch(&self) -> Result<Running, PeerError> {
+        let machine = &self.machine;
+        let group = machine.write("group", "")?;
+        join_vty_group(&group).map_err(|source| machine.file("/etc/group", source))?;
+        let zebra_config = machine.write("zebra.conf", "")?;
+        let bgpd_config = machine.write("bgpd.conf", &configuration(machine))?;
 
         // Left over from an earlier run, it would be taken for the new zebra's.
-        let api = self.site.directory.join("zserv.api");
+        let api = machine.directory.join("zserv.api");
         let _ = fs::remove_file(&api);
-        let mut zebra = self.launch("zebra", &zebra_config)?;
-        self.await_ready(&mut zebra, "zebra listens", || {
-            if api.exists() {
-                Ok(())
-            } else {
-                Err("no socket yet".to_owned())
-            }
+        let mut zebra = self.run("zebra", &zebra_config)?;
+        machine.await_ready(&mut zebra, "zebra listens", || match api.exists() {
+            true => Ok(()),
+            false => Err("no socket yet".to_owned()),
         })?;
-        let mut bgpd = self.launch("bgpd", &bgpd_config)?;
-        self.await_ready(&mut bgpd, "vtysh answers", || {
+        let mut bgpd = self.run("bgpd", &bgpd_config)?;
+        machine.await_ready(&mut bgpd, "vtysh answers", || {
             let said = self.vtysh(&["show bgp summary json"]);
-            said.map(drop)
-                .map_err(|error| crate::enter::Chain(&error).to_string())
+            said.map(drop).map_err(|error| seen(&error))
         })?;
-        self.running = Some(Daemons { bgpd, zebra });
-        Ok(())
-    }
-
-    fn stop(&mut self) -> Result<(), PeerError> {
-        let Some(Daemons { bgpd, zebra }) = self.running.take() else {
-            return Ok(());
-        };
-        for process in [bgpd, zebra] {
-            process
-                .stop(Signal::SIGTERM, STOP)
-                .map_err(|error| self.site.process(error))?;
-        }
-        Ok(())
-    }
-
-    fn kill(&mut self) {
-        self.running = None;
-    }
-
-    fn freeze(&self) -> Result<(), PeerError> {
-        self.running()?
-            .bgpd
-            .signal(Signal::SIGSTOP)
-            .map_err(|error| self.site.process(error))
-    }
-
-    fn thaw(&self) -> Result<(), PeerError> {
-        self.running()?
-            .bgpd
-            .signal(Signal::SIGCONT)
-            .map_err(|error| self.site.process(error))
+        Ok(Running::new(bgpd).with(zebra))
     }
 
     fn cli(&self, words: &[&str]) -> Result<String, PeerError> {
@@ -218,25 +158,34 @@ impl Router for Frr {
     }
 
     fn session(&self, neighbour: IpAddr) -> Result<Session, PeerError> {
-        self.site.neighbour(neighbour)?;
+        self.machine.neighbour(neighbour)?;
         let answer = self.vtysh(&[&format!("show bgp neighbors {neighbour} json")])?;
         parse_session(&answer, neighbour)
-            .map_err(|reason| self.site.unreadable("show bgp neighbors json", reason))
+            .map_err(|reason| self.machine.unreadable("show bgp neighbors json", reason))
     }
 
     fn routes(&self, family: Family) -> Result<Vec<LearnedRoute>, PeerError> {
         let command = format!("show bgp {} unicast json", family.as_str());
         let answer = self.vtysh(&[&command])?;
-        parse_routes(&answer).map_err(|reason| self.site.unreadable(&command, reason))
+        parse_routes(&answer).map_err(|reason| self.machine.unreadable(&command, reason))
     }
 
     fn communities(&self, prefix: IpNet) -> Result<Vec<(u16, u16)>, PeerError> {
-        let command = format!(
-            "show bgp {} unicast {prefix} json",
-            super::family_of(prefix).as_str()
-        );
-        let answer = self.vtysh(&[&command])?;
-        parse_communities(&answer).map_err(|reason| self.site.unreadable(&command, reason))
+        let path = self.best(prefix)?;
+        let list = path.and_then(|path| path.community);
+        let communities = list.iter().flat_map(|list| &list.list);
+        let communities = communities.map(|name| community(name));
+        let communities = communities.collect::<Result<_, _>>();
+        communities.map_err(|reason| self.machine.unreadable("show bgp", reason))
+    }
+
+    fn large_communities(&self, prefix: IpNet) -> Result<Vec<(u32, u32, u32)>, PeerError> {
+        let path = self.best(prefix)?;
+        let list = path.and_then(|path| path.large_community);
+        let communities = list.iter().flat_map(|list| &list.list);
+        let communities = communities.map(|text| large_community(text));
+        let communities = communities.collect::<Result<_, _>>();
+        communities.map_err(|reason| self.machine.unreadable("show bgp", reason))
     }
 
     fn show_route(&self, prefix: IpNet) -> Result<Quote, PeerError> {
@@ -249,31 +198,27 @@ impl Router for Frr {
         })
     }
 
-    fn announce(&mut self, prefix: IpNet) -> Result<(), PeerError> {
-        if !self.site.config.announced.contains(&prefix) {
-            self.site.config.announced.push(prefix);
-        }
-        if self.running.is_some() {
-            self.originate("", prefix)
-        } else {
-            Ok(())
-        }
+    fn originate(&self, prefix: IpNet) -> Result<(), PeerError> {
+        self.network("", prefix)
     }
 
-    fn withdraw(&mut self, prefix: IpNet) -> Result<(), PeerError> {
-        self.site
-            .config
-            .announced
-            .retain(|announced| *announced != prefix);
-        if self.running.is_some() {
-            self.originate("no ", prefix)
-        } else {
-            Ok(())
-        }
+    fn cease_to_originate(&self, prefix: IpNet) -> Result<(), PeerError> {
+        self.network("no ", prefix)
+    }
+
+    fn ask_for_refresh(&self, neighbour: IpAddr) -> Result<(), PeerError> {
+        self.machine.neighbour(neighbour)?;
+        let order = format!("clear bgp {neighbour} soft in");
+        self.vtysh(&[&order]).map(drop)
+    }
+
+    fn shut_down(&self, neighbour: IpAddr, reason: &str) -> Result<(), PeerError> {
+        self.machine.neighbour(neighbour)?;
+        self.configure(&[&format!("neighbor {neighbour} shutdown message {reason}")])
     }
 
     fn reset_session(&self, neighbour: IpAddr) -> Result<(), PeerError> {
-        self.site.neighbour(neighbour)?;
+        self.machine.neighbour(neighbour)?;
         self.vtysh(&[&format!("clear bgp {neighbour}")]).map(drop)
     }
 }
@@ -304,8 +249,8 @@ fn join_vty_group(copy: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn configuration(site: &Site) -> String {
-    let config = &site.config;
+fn configuration(machine: &Machine) -> String {
+    let config = &machine.config;
     let mut text = format!(
         "frr defaults datacenter\nhostname {}\nlog timestamp precision 3\n",
         config.name
@@ -313,21 +258,19 @@ fn configuration(site: &Site) -> String {
     // Whatever the transport: its own address as next hop, and nothing but what it originates. First,
     // because a route-map that comes after its use takes effect after five seconds.
     text.push_str("bgp as-path access-list ours permit ^$\n");
-    let next_hops = [
-        (
-            Family::Ipv4Unicast,
-            format!("ip next-hop {}", config.address),
-        ),
-        (
-            Family::Ipv6Unicast,
-            format!("ipv6 next-hop global {}", config.address6),
-        ),
-    ];
-    for (family, next_hop) in next_hops {
-        let _ = writeln!(
+    let extended = config.neighbours.iter().any(|n| n.extended_next_hop);
+    for family in Family::ALL {
+        let next_hop = match family {
+            // Untouched, it is the address of the session.
+            Family::Ipv4Unicast if extended => String::new(),
+            Family::Ipv4Unicast => format!(" set ip next-hop {}\n", config.address),
+            Family::Ipv6Unicast => format!(" set ipv6 next-hop global {}\n", config.address6),
+        };
+        let _ = write!(
             text,
-            "route-map {} permit 10\n match as-path ours\n set {next_hop}\nexit",
-            route_map(family)
+            "route-map {} permit 10\n match as-path ours\n{next_hop}{}exit\n",
+            route_map(family),
+            set_communities(config)
         );
     }
     let _ = write!(
@@ -339,37 +282,54 @@ fn configuration(site: &Site) -> String {
     );
     if let Some(seconds) = config.neighbours.iter().find_map(|n| n.graceful_restart) {
         let _ = writeln!(text, " bgp graceful-restart");
+        let _ = writeln!(text, " bgp graceful-restart preserve-fw-state");
         let _ = writeln!(text, " bgp graceful-restart restart-time {seconds}");
     }
     for neighbour in &config.neighbours {
-        neighbour_configuration(&mut text, site, neighbour);
+        neighbour_configuration(&mut text, machine, neighbour);
     }
     for family in Family::ALL {
         let _ = writeln!(text, " address-family {} unicast", family.as_str());
-        for prefix in config
-            .announced
-            .iter()
-            .filter(|p| super::family_of(**p) == family)
-        {
+        for prefix in config.announced_of(family) {
             let _ = writeln!(text, "  network {prefix}");
         }
-        let route_map = route_map(family);
-        for neighbour in config
-            .neighbours
-            .iter()
-            .filter(|n| n.families.contains(&family))
-        {
-            let _ = writeln!(text, "  neighbor {} activate", neighbour.address);
-            let _ = writeln!(
-                text,
-                "  neighbor {} route-map {route_map} out",
-                neighbour.address
-            );
+        for neighbour in &config.neighbours {
+            if neighbour.families.contains(&family) {
+                neighbour_family(&mut text, neighbour, family);
+            }
         }
         text.push_str(" exit-address-family\n");
     }
     text.push_str("exit\n");
     text
+}
+
+fn set_communities(config: &RouterConfig) -> String {
+    let mut text = String::new();
+    for (high, low) in &config.communities {
+        let _ = writeln!(text, " set community {high}:{low} additive");
+    }
+    for (global, first, second) in &config.large_communities {
+        let _ = writeln!(
+            text,
+            " set large-community {global}:{first}:{second} additive"
+        );
+    }
+    text
+}
+
+fn neighbour_family(text: &mut String, neighbour: &NeighbourConfig, family: Family) {
+    let mut line = |rest: String| {
+        let _ = writeln!(text, "  neighbor {} {rest}", neighbour.address);
+    };
+    line("activate".to_owned());
+    line(format!("route-map {} out", route_map(family)));
+    if neighbour.add_path {
+        line("addpath-tx-all-paths".to_owned());
+    }
+    if let Some(limit) = neighbour.max_prefix {
+        line(format!("maximum-prefix {limit}"));
+    }
 }
 
 fn route_map(family: Family) -> &'static str {
@@ -379,7 +339,7 @@ fn route_map(family: Family) -> &'static str {
     }
 }
 
-fn neighbour_configuration(text: &mut String, site: &Site, neighbour: &NeighbourConfig) {
+fn neighbour_configuration(text: &mut String, machine: &Machine, neighbour: &NeighbourConfig) {
     let NeighbourConfig {
         name,
         address,
@@ -389,7 +349,7 @@ fn neighbour_configuration(text: &mut String, site: &Site, neighbour: &Neighbour
         connect_retry,
         ..
     } = neighbour;
-    let local = site.transport_address(neighbour);
+    let local = machine.transport_address(neighbour);
     let mut line = |rest: String| {
         let _ = writeln!(text, " neighbor {address} {rest}");
     };
@@ -406,6 +366,15 @@ fn neighbour_configuration(text: &mut String, site: &Site, neighbour: &Neighbour
     match neighbour.graceful_restart {
         Some(_) => line("graceful-restart".to_owned()),
         None => line("graceful-restart-disable".to_owned()),
+    }
+    if let Some(password) = &neighbour.password {
+        line(format!("password {password}"));
+    }
+    if neighbour.ttl_security {
+        line("ttl-security hops 1".to_owned());
+    }
+    if neighbour.extended_next_hop {
+        line("capability extended-nexthop".to_owned());
     }
 }
 
@@ -514,6 +483,8 @@ struct PrefixJson {
 struct PrefixPathJson {
     bestpath: Option<BestPathJson>,
     community: Option<CommunityJson>,
+    #[serde(rename = "largeCommunity")]
+    large_community: Option<CommunityJson>,
 }
 
 #[derive(Deserialize)]
@@ -527,15 +498,15 @@ struct CommunityJson {
     list: Vec<String>,
 }
 
-/// The communities of the best path; FRR prints well-known ones by name.
-fn parse_communities(text: &str) -> Result<Vec<(u16, u16)>, String> {
-    let said: PrefixJson = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let best = |path: &&PrefixPathJson| path.bestpath.as_ref().is_some_and(|best| best.overall);
-    let path = said.paths.iter().find(best);
-    let Some(community) = path.and_then(|path| path.community.as_ref()) else {
-        return Ok(Vec::new());
-    };
-    let parse = |name: &String| match name.as_str() {
+fn parse_best(text: &str) -> Result<Option<PrefixPathJson>, serde_json::Error> {
+    let said: PrefixJson = serde_json::from_str(text)?;
+    let best = |path: &PrefixPathJson| path.bestpath.as_ref().is_some_and(|best| best.overall);
+    Ok(said.paths.into_iter().find(best))
+}
+
+/// FRR prints well-known communities by name.
+fn community(name: &str) -> Result<(u16, u16), String> {
+    match name {
         "gracefulShutdown" => Ok((65535, 0)),
         "blackhole" => Ok((65535, 666)),
         "noExport" => Ok((65535, 65281)),
@@ -545,8 +516,15 @@ fn parse_communities(text: &str) -> Result<Vec<(u16, u16)>, String> {
             .split_once(':')
             .and_then(|(high, low)| Some((high.parse().ok()?, low.parse().ok()?)))
             .ok_or_else(|| format!("community {pair:?}")),
-    };
-    community.list.iter().map(parse).collect()
+    }
+}
+
+fn large_community(text: &str) -> Result<(u32, u32, u32), String> {
+    let numbers: Result<Vec<u32>, _> = text.split(':').map(str::parse).collect();
+    match numbers.as_deref() {
+        Ok([global, first, second]) => Ok((*global, *first, *second)),
+        _ => Err(format!("large community {text:?}")),
+    }
 }
 
 #[cfg(test)]
@@ -578,9 +556,16 @@ mod tests {
         let text = r#"{"paths":[{"community":{"list":["1:1"]}},
             {"bestpath":{"overall":true,"selectionReason":"Older Path"},
              "community":{"string":"65003:1 graceful-shutdown",
-                          "list":["65003:1","gracefulShutdown"]}}]}"#;
-        assert_eq!(parse_communities(text), Ok(vec![(65003, 1), (65535, 0)]));
-        assert_eq!(parse_communities("{}"), Ok(vec![]));
+                          "list":["65003:1","gracefulShutdown"]},
+             "largeCommunity":{"string":"65003:1:4200000000","list":["65003:1:4200000000"]}}]}"#;
+        let best = parse_best(text).expect("readable").expect("a best path");
+        let all = best.community.expect("communities").list;
+        let all: Vec<_> = all.iter().map(|name| community(name)).collect();
+        assert_eq!(all, [Ok((65003, 1)), Ok((65535, 0))]);
+        let all = best.large_community.expect("large communities").list;
+        let all: Vec<_> = all.iter().map(|text| large_community(text)).collect();
+        assert_eq!(all, [Ok((65003, 1, 4_200_000_000))]);
+        assert!(parse_best("{}").expect("readable").is_none());
     }
 
     #[test]

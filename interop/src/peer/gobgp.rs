@@ -13,16 +13,15 @@ use std::sync::Arc;
 use bgp::Family;
 use ipnet::IpNet;
 use netlink::Namespace;
-use nix::sys::signal::Signal;
 use serde::Deserialize;
 
+use super::machine::{Machine, Running, seen};
 use super::{
-    ANSWER, Daemon, LearnedRoute, NeighbourConfig, PeerError, Quote, Router, RouterConfig, START,
-    STOP, Session, SessionState, Site, late,
+    ANSWER, Daemon, Extra, LearnedRoute, NeighbourConfig, PeerError, Quote, Router, RouterConfig,
+    Session, SessionState,
 };
 use crate::enter::Lab;
-use crate::process::{Launch, Process};
-use crate::wait::eventually;
+use crate::process::Launch;
 
 /// The API listens on its own namespace's loopback only.
 const API: &str = "127.0.0.1:50051";
@@ -30,161 +29,123 @@ const API: &str = "127.0.0.1:50051";
 /// A GoBGP router.
 #[derive(Debug)]
 pub struct Gobgp {
-    site: Site,
-    running: Option<Running>,
+    machine: Machine,
 }
 
-#[derive(Debug)]
-struct Running {
-    gobgpd: Process,
-    /// Ends with the daemon; the routes it made stay, as after a crash of a real router.
-    _kernel: kernel::Feed,
+/// See [`Daemon::lacks`].
+pub(super) fn lacks(extra: Extra) -> Option<&'static str> {
+    match extra {
+        Extra::ExtendedMessages => Some("it never offers the capability (RFC 8654)"),
+        Extra::ExtendedNextHop => Some("offered to peers that are configured by interface only"),
+        Extra::AskForRefresh => Some("`gobgp neighbor` sends none"),
+        _ => None,
+    }
 }
 
 impl Gobgp {
     /// Not yet started.
     pub fn new(config: RouterConfig, namespace: Arc<Namespace>, lab: &Lab) -> Self {
         Self {
-            site: Site::new(config, namespace, lab),
-            running: None,
-        }
-    }
-
-    fn running(&self) -> Result<&Process, PeerError> {
-        let running = self
-            .running
-            .as_ref()
-            .ok_or_else(|| self.site.not_running())?;
-        Ok(&running.gobgpd)
-    }
-
-    /// Adds or removes one originated prefix in the running daemon.
-    fn originate(&self, action: &str, prefix: IpNet) -> Result<(), PeerError> {
-        let (family, next_hop) = match prefix {
-            IpNet::V4(_) => ("ipv4", IpAddr::from(self.site.config.address)),
-            IpNet::V6(_) => ("ipv6", IpAddr::from(self.site.config.address6)),
-        };
-        let (prefix, next_hop) = (prefix.to_string(), next_hop.to_string());
-        let words = ["global", "rib", action, "-a", family, &prefix];
-        match action {
-            "add" => {
-                let origin = ["origin", "igp", "nexthop", next_hop.as_str()];
-                self.cli(&[&words[..], &origin[..]].concat()).map(drop)
-            }
-            _ => self.cli(&words).map(drop),
+            machine: Machine::new(config, namespace, lab),
         }
     }
 
     fn json<T: for<'de> Deserialize<'de>>(&self, words: &[&str]) -> Result<T, PeerError> {
         let answer = self.cli(words)?;
-        serde_json::from_str(&answer).map_err(|error| self.site.unreadable(&words.join(" "), error))
+        let read = serde_json::from_str(&answer);
+        read.map_err(|error| self.machine.unreadable(&words.join(" "), error))
+    }
+
+    /// The attributes of the best path to a prefix.
+    fn best(&self, prefix: IpNet) -> Result<Vec<AttributeJson>, PeerError> {
+        let (family, prefix) = (super::family_of(prefix).as_str(), prefix.to_string());
+        let answer = self.cli(&["-j", "global", "rib", "-a", family, &prefix])?;
+        parse_best(&answer).map_err(|reason| self.machine.unreadable("global rib -j", reason))
     }
 }
 
 impl Router for Gobgp {
-    fn config(&self) -> &RouterConfig {
-        &self.site.config
-    }
-
     fn daemon(&self) -> Daemon {
         Daemon::Gobgp
     }
 
-    fn namespace(&self) -> &Arc<Namespace> {
-        &self.site.namespace
+    fn machine(&self) -> &Machine {
+        &self.machine
     }
 
-    fn start(&mut self) -> Result<(), PeerError> {
-        if self.running.is_some() {
-            return Ok(());
-        }
-        let config = self.site.write("gobgpd.toml", &configuration(&self.site))?;
+    fn machine_mut(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    fn launch(&self) -> Result<Running, PeerError> {
+        let machine = &self.machine;
+        let config = machine.write("gobgpd.toml", &configuration(machine))?;
+        let recovery: &[&str] = match machine.is_recovering() {
+            true => &["--graceful-restart"],
+            false => &[],
+        };
         let mut process = Launch::new("gobgpd")
             .arg("-f")
             .arg(config)
             .args(["--api-hosts", API, "--pprof-disable"])
-            .in_namespace(self.site.namespace.fd())
-            .start(&self.site.log("gobgpd"))
-            .map_err(|error| self.site.process(error))?;
-        let neighbours = self.site.config.neighbours.len();
-        let answered = eventually("gobgp answers", START, || match process.check() {
-            Err(error) => Ok(Err(error)),
+            .args(recovery)
+            .in_namespace(machine.namespace.fd())
+            .start(&machine.log("gobgpd"))
+            .map_err(|error| machine.process(error))?;
+        let neighbours = machine.config.neighbours.len();
+        machine.await_ready(&mut process, "gobgp answers", || {
             // The API answers before the configuration is read: wait for the neighbours too.
-            Ok(()) => match self.cli(&["neighbor"]) {
-                Ok(table) if table.lines().count() > neighbours => Ok(Ok(())),
+            match self.cli(&["neighbor"]) {
+                Ok(table) if table.lines().count() > neighbours => Ok(()),
                 Ok(table) => Err(table),
-                Err(error) => Err(crate::enter::Chain(&error).to_string()),
-            },
-        });
-        match answered {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(self.site.process(error)),
-            Err(error) => return Err(late(&self.site.config, error)),
-        }
-        let kernel = kernel::Feed::start(&self.site)?;
-        self.running = Some(Running {
-            gobgpd: process,
-            _kernel: kernel,
-        });
+                Err(error) => Err(seen(&error)),
+            }
+        })?;
+        let running = Running::new(process).beside(kernel::Feed::start(machine)?);
         // There is no configuration for originated prefixes.
-        for prefix in &self.site.config.announced {
-            self.originate("add", *prefix)?;
+        for prefix in &machine.config.announced {
+            self.originate(*prefix)?;
         }
-        Ok(())
-    }
-
-    fn stop(&mut self) -> Result<(), PeerError> {
-        match self.running.take() {
-            Some(running) => running
-                .gobgpd
-                .stop(Signal::SIGTERM, STOP)
-                .map(drop)
-                .map_err(|error| self.site.process(error)),
-            None => Ok(()),
-        }
-    }
-
-    fn kill(&mut self) {
-        self.running = None;
-    }
-
-    fn freeze(&self) -> Result<(), PeerError> {
-        self.running()?
-            .signal(Signal::SIGSTOP)
-            .map_err(|error| self.site.process(error))
-    }
-
-    fn thaw(&self) -> Result<(), PeerError> {
-        self.running()?
-            .signal(Signal::SIGCONT)
-            .map_err(|error| self.site.process(error))
+        Ok(running)
     }
 
     fn cli(&self, words: &[&str]) -> Result<String, PeerError> {
         Launch::new("gobgp")
             .args(words)
-            .in_namespace(self.site.namespace.fd())
+            .in_namespace(self.machine.namespace.fd())
             .output(ANSWER)
-            .map_err(|error| self.site.process(error))
+            .map_err(|error| self.machine.process(error))
     }
 
     fn session(&self, neighbour: IpAddr) -> Result<Session, PeerError> {
-        self.site.neighbour(neighbour)?;
+        self.machine.neighbour(neighbour)?;
         let said: NeighborJson = self.json(&["-j", "neighbor", &neighbour.to_string()])?;
         said.session()
-            .map_err(|reason| self.site.unreadable("neighbor -j", reason))
+            .map_err(|reason| self.machine.unreadable("neighbor -j", reason))
     }
 
     fn routes(&self, family: Family) -> Result<Vec<LearnedRoute>, PeerError> {
         let command = ["-j", "global", "rib", "-a", family.as_str()];
         let answer = self.cli(&command)?;
-        parse_routes(&answer).map_err(|reason| self.site.unreadable("global rib -j", reason))
+        parse_routes(&answer).map_err(|reason| self.machine.unreadable("global rib -j", reason))
     }
 
     fn communities(&self, prefix: IpNet) -> Result<Vec<(u16, u16)>, PeerError> {
-        let (family, prefix) = (super::family_of(prefix).as_str(), prefix.to_string());
-        let answer = self.cli(&["-j", "global", "rib", "-a", family, &prefix])?;
-        parse_communities(&answer).map_err(|reason| self.site.unreadable("global rib -j", reason))
+        let attributes = self.best(prefix)?;
+        let all = attributes.iter().filter_map(|a| a.communities.as_ref());
+        let pair = |community: &u32| ((community >> 16) as u16, *community as u16);
+        Ok(all.flatten().map(pair).collect())
+    }
+
+    fn large_communities(&self, prefix: IpNet) -> Result<Vec<(u32, u32, u32)>, PeerError> {
+        let attributes = self.best(prefix)?;
+        let large = attributes.iter().filter(|a| a.code == LARGE_COMMUNITY);
+        let values = large.filter_map(|attribute| attribute.value.clone());
+        let values = values.map(serde_json::from_value::<Vec<LargeCommunityJson>>);
+        let values = values.collect::<Result<Vec<_>, _>>();
+        let values = values.map_err(|e| self.machine.unreadable("global rib -j", e))?;
+        let all = values.into_iter().flatten();
+        Ok(all.map(|l| (l.global, l.first, l.second)).collect())
     }
 
     fn show_route(&self, prefix: IpNet) -> Result<Quote, PeerError> {
@@ -198,31 +159,44 @@ impl Router for Gobgp {
         })
     }
 
-    fn announce(&mut self, prefix: IpNet) -> Result<(), PeerError> {
-        if !self.site.config.announced.contains(&prefix) {
-            self.site.config.announced.push(prefix);
+    fn originate(&self, prefix: IpNet) -> Result<(), PeerError> {
+        let config = &self.machine.config;
+        let family = super::family_of(prefix);
+        let (prefix, next_hop) = (prefix.to_string(), config.next_hop(family).to_string());
+        let mut words = vec!["global", "rib", "add", "-a", family.as_str(), &prefix];
+        words.extend(["origin", "igp", "nexthop", &next_hop]);
+        let communities = joined(config.communities.iter().map(|(a, b)| format!("{a}:{b}")));
+        let large = config.large_communities.iter();
+        let large = joined(large.map(|(a, b, c)| format!("{a}:{b}:{c}")));
+        for (word, list) in [("community", &communities), ("large-community", &large)] {
+            if !list.is_empty() {
+                words.extend([word, list]);
+            }
         }
-        if self.running.is_some() {
-            self.originate("add", prefix)
-        } else {
-            Ok(())
-        }
+        self.cli(&words).map(drop)
     }
 
-    fn withdraw(&mut self, prefix: IpNet) -> Result<(), PeerError> {
-        self.site
-            .config
-            .announced
-            .retain(|announced| *announced != prefix);
-        if self.running.is_some() {
-            self.originate("del", prefix)
-        } else {
-            Ok(())
-        }
+    fn cease_to_originate(&self, prefix: IpNet) -> Result<(), PeerError> {
+        let family = super::family_of(prefix).as_str();
+        let prefix = prefix.to_string();
+        self.cli(&["global", "rib", "del", "-a", family, &prefix])
+            .map(drop)
+    }
+
+    fn ask_for_refresh(&self, neighbour: IpAddr) -> Result<(), PeerError> {
+        self.machine.neighbour(neighbour)?;
+        Err(self.machine.not_offered("asking for a route refresh"))
+    }
+
+    fn shut_down(&self, neighbour: IpAddr, reason: &str) -> Result<(), PeerError> {
+        self.machine.neighbour(neighbour)?;
+        let neighbour = neighbour.to_string();
+        self.cli(&["neighbor", &neighbour, "disable", "--reason", reason])
+            .map(drop)
     }
 
     fn reset_session(&self, neighbour: IpAddr) -> Result<(), PeerError> {
-        self.site.neighbour(neighbour)?;
+        self.machine.neighbour(neighbour)?;
         // Its own `reset` keeps the session down for 30 s, whatever the configuration says.
         for action in ["disable", "enable"] {
             self.cli(&["neighbor", &neighbour.to_string(), action])?;
@@ -231,7 +205,11 @@ impl Router for Gobgp {
     }
 }
 
-fn configuration(site: &Site) -> String {
+fn joined(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(",")
+}
+
+fn configuration(machine: &Machine) -> String {
     let RouterConfig {
         asn,
         router_id,
@@ -239,19 +217,19 @@ fn configuration(site: &Site) -> String {
         address6,
         neighbours,
         ..
-    } = &site.config;
+    } = &machine.config;
     let mut text = format!(
         "[global.config]\n  as = {asn}\n  router-id = \"{router_id}\"\n  \
          local-address-list = [\"{address}\", \"{address6}\"]\n\
          [global.use-multiple-paths.config]\n  enabled = true\n"
     );
     for neighbour in neighbours {
-        neighbour_configuration(&mut text, site, neighbour);
+        neighbour_configuration(&mut text, machine, neighbour);
     }
     text
 }
 
-fn neighbour_configuration(text: &mut String, site: &Site, neighbour: &NeighbourConfig) {
+fn neighbour_configuration(text: &mut String, machine: &Machine, neighbour: &NeighbourConfig) {
     let NeighbourConfig {
         address,
         port,
@@ -261,17 +239,25 @@ fn neighbour_configuration(text: &mut String, site: &Site, neighbour: &Neighbour
         connect_retry,
         ..
     } = neighbour;
-    let local = site.transport_address(neighbour);
+    let local = machine.transport_address(neighbour);
+    let password = neighbour.password.as_ref();
+    let password = password.map_or(String::new(), |password| {
+        format!("    auth-password = \"{password}\"\n")
+    });
     let _ = writeln!(
         text,
         "[[neighbors]]\n  \
-         [neighbors.config]\n    neighbor-address = \"{address}\"\n    peer-as = {asn}\n  \
+         [neighbors.config]\n    neighbor-address = \"{address}\"\n    peer-as = {asn}\n{}  \
          [neighbors.transport.config]\n    local-address = \"{local}\"\n    \
          remote-port = {port}\n    passive-mode = {passive}\n  \
          [neighbors.timers.config]\n    hold-time = {hold_time}\n    \
          keepalive-interval = {}\n    connect-retry = {connect_retry}\n    idle-hold-time-after-reset = 1",
+        password,
         hold_time / 3
     );
+    if neighbour.ttl_security {
+        text.push_str("  [neighbors.ttl-security.config]\n    enabled = true\n    ttl-min = 255\n");
+    }
     if let Some(seconds) = neighbour.graceful_restart {
         let _ = writeln!(
             text,
@@ -288,6 +274,17 @@ fn neighbour_configuration(text: &mut String, site: &Site, neighbour: &Neighbour
              [neighbors.afi-safis.mp-graceful-restart.config]\n      enabled = {enabled}",
             family.as_str()
         );
+        if neighbour.add_path {
+            text.push_str(
+                "    [neighbors.afi-safis.add-paths.config]\n      receive = true\n      send-max = 8\n",
+            );
+        }
+        if let Some(limit) = neighbour.max_prefix {
+            let _ = writeln!(
+                text,
+                "    [neighbors.afi-safis.prefix-limit.config]\n      max-prefixes = {limit}"
+            );
+        }
     }
 }
 
@@ -384,6 +381,17 @@ struct AttributeJson {
     as_paths: Option<Vec<SegmentJson>>,
     communities: Option<Vec<u32>>,
     metric: Option<u32>,
+    value: Option<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct LargeCommunityJson {
+    #[serde(rename = "ASN")]
+    global: u32,
+    #[serde(rename = "LocalData1")]
+    first: u32,
+    #[serde(rename = "LocalData2")]
+    second: u32,
 }
 
 #[derive(Deserialize)]
@@ -394,6 +402,7 @@ struct SegmentJson {
 type TableJson = BTreeMap<IpNet, Vec<PathJson>>;
 
 const MULTI_EXIT_DISC: u8 = 4;
+const LARGE_COMMUNITY: u8 = 32;
 
 fn parse_table(text: &str) -> Result<TableJson, serde_json::Error> {
     // That there is nothing is said in words, even when asked for JSON.
@@ -403,17 +412,10 @@ fn parse_table(text: &str) -> Result<TableJson, serde_json::Error> {
     serde_json::from_str(text)
 }
 
-fn parse_communities(text: &str) -> Result<Vec<(u16, u16)>, serde_json::Error> {
-    let table = parse_table(text)?;
-    let best = table.values().flatten().find(|path| path.best);
-    let attributes = best.map(|path| path.attrs.as_slice()).unwrap_or_default();
-    let all = attributes
-        .iter()
-        .filter_map(|attribute| attribute.communities.as_ref())
-        .flatten();
-    Ok(all
-        .map(|community| ((community >> 16) as u16, *community as u16))
-        .collect())
+fn parse_best(text: &str) -> Result<Vec<AttributeJson>, serde_json::Error> {
+    let mut paths = parse_table(text)?.into_values().flatten();
+    let best = paths.find(|path| path.best);
+    Ok(best.map(|path| path.attrs).unwrap_or_default())
 }
 
 fn parse_routes(text: &str) -> Result<Vec<LearnedRoute>, serde_json::Error> {
@@ -475,7 +477,9 @@ mod tests {
             stale: true,
         };
         assert_eq!(routes, [learned]);
-        assert_eq!(parse_communities(text).expect("readable"), [(65003, 1)]);
+        let best = parse_best(text).expect("readable");
+        let communities = best.iter().find_map(|a| a.communities.as_deref());
+        assert_eq!(communities, Some(&[4_260_036_609][..]));
         assert!(
             parse_routes("Network not in table\n")
                 .expect("readable")

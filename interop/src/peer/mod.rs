@@ -1,17 +1,22 @@
-//! Real routers: BIRD, GoBGP and FRR from Debian's packages, each started in the foreground inside
-//! a namespace with a generated configuration, and asked through its own command line.
+//! Real routers: BIRD, GoBGP, FRR, OpenBGPD and ExaBGP from Debian's packages, each started in the
+//! foreground inside a namespace with a generated configuration, and asked through its own command
+//! line.
 //!
-//! All three carry IPv4 and IPv6 over one session, and all three are graceful-restart helpers when
-//! the configuration says so. Nothing here knows what the product is: a router's neighbour may as
-//! well be another router.
+//! What a program lacks is refused by name ([`Daemon::lacks`]), and what its command line does not
+//! tell is not made up ([`PeerError::NotOffered`]). Nothing here knows what the product is: a
+//! router's neighbour may as well be another router.
 
 pub mod bird;
+pub mod config;
+pub mod exabgp;
 pub mod frr;
 pub mod gobgp;
+mod machine;
+pub mod openbgpd;
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,83 +24,22 @@ use std::time::Duration;
 use bgp::Family;
 use ipnet::IpNet;
 use netlink::Namespace;
+use nix::sys::signal::Signal;
 
-use crate::enter::Lab;
+use crate::enter::{Chain, Lab};
 use crate::process::ProcessError;
 use crate::wait::{TimedOut, eventually};
 
 pub use bird::Bird;
+pub use config::{Extra, NeighbourConfig, RouterConfig};
+pub use exabgp::Exabgp;
 pub use frr::Frr;
 pub use gobgp::Gobgp;
+pub use machine::{Machine, Running};
+pub use openbgpd::Openbgpd;
 
-/// How long a router may take from its start until its command line answers.
-const START: Duration = Duration::from_secs(15);
-/// How long a router may take to end when asked to.
-const STOP: Duration = Duration::from_secs(10);
 /// How long one question on a router's command line may take.
 const ANSWER: Duration = Duration::from_secs(10);
-
-/// A router: who it is, whom it speaks to and what it announces.
-#[derive(Debug, Clone)]
-pub struct RouterConfig {
-    /// Name in messages and of its files: letters, digits and `-`.
-    pub name: String,
-    /// Its AS number, two or four octets.
-    pub asn: u32,
-    /// Its BGP identifier.
-    pub router_id: Ipv4Addr,
-    /// Its address on the segment of its neighbours: transport of IPv4 sessions, and next hop of
-    /// the IPv4 prefixes it announces.
-    pub address: Ipv4Addr,
-    /// The same for IPv6.
-    pub address6: Ipv6Addr,
-    /// Its neighbours.
-    pub neighbours: Vec<NeighbourConfig>,
-    /// What it originates from the start; changed at run time by [`Router::announce`].
-    pub announced: Vec<IpNet>,
-}
-
-/// One neighbour of a router.
-#[derive(Debug, Clone)]
-pub struct NeighbourConfig {
-    /// Name in the router's configuration where it has one: letters, digits and `_`.
-    pub name: String,
-    /// Its address; the session runs over this family and may carry both.
-    pub address: IpAddr,
-    /// Its TCP port.
-    pub port: u16,
-    /// The AS number expected of it.
-    pub asn: u32,
-    /// The families offered to it.
-    pub families: Vec<Family>,
-    /// Only wait for its connection, never connect.
-    pub passive: bool,
-    /// Hold time offered, seconds: 0, or 3 and more.
-    pub hold_time: u16,
-    /// Seconds between two attempts to connect. The routers' own defaults wait up to minutes: right in
-    /// the field, tedious in a lab.
-    pub connect_retry: u16,
-    /// Offer graceful restart (RFC 4724), with this restart time, seconds (at most 4095): so the
-    /// router also keeps the neighbour's routes while that restarts.
-    pub graceful_restart: Option<u16>,
-}
-
-impl NeighbourConfig {
-    /// Both families, hold time 9 s, active every second, port 179, graceful restart within 120 s.
-    pub fn new(name: &str, address: IpAddr, asn: u32) -> Self {
-        Self {
-            name: name.to_owned(),
-            address,
-            port: 179,
-            asn,
-            families: Family::ALL.to_vec(),
-            passive: false,
-            hold_time: 9,
-            connect_retry: 1,
-            graceful_restart: Some(120),
-        }
-    }
-}
 
 /// Which program a router runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,6 +50,32 @@ pub enum Daemon {
     Gobgp,
     /// FRRouting 8.
     Frr,
+    /// OpenBGPD 7.
+    Openbgpd,
+    /// ExaBGP 4: a speaker without a table or a choice of its own.
+    Exabgp,
+}
+
+impl Daemon {
+    /// All of them.
+    pub const ALL: [Daemon; 5] = [
+        Self::Bird,
+        Self::Gobgp,
+        Self::Frr,
+        Self::Openbgpd,
+        Self::Exabgp,
+    ];
+
+    /// Why the program, in the version that Debian has, cannot do this; `None`: it can.
+    pub fn lacks(self, extra: Extra) -> Option<&'static str> {
+        match self {
+            Self::Bird => bird::lacks(extra),
+            Self::Gobgp => gobgp::lacks(extra),
+            Self::Frr => frr::lacks(extra),
+            Self::Openbgpd => openbgpd::lacks(extra),
+            Self::Exabgp => exabgp::lacks(extra),
+        }
+    }
 }
 
 impl fmt::Display for Daemon {
@@ -114,6 +84,8 @@ impl fmt::Display for Daemon {
             Self::Bird => "BIRD",
             Self::Gobgp => "GoBGP",
             Self::Frr => "FRR",
+            Self::Openbgpd => "OpenBGPD",
+            Self::Exabgp => "ExaBGP",
         })
     }
 }
@@ -162,7 +134,7 @@ impl fmt::Display for Session {
 pub struct LearnedRoute {
     /// The destination.
     pub prefix: IpNet,
-    /// The global next hop.
+    /// The global next hop; where it was told a link-local one too, ExaBGP shows only that.
     pub next_hop: IpAddr,
     /// The AS path, nearest first; the members of a set in their place.
     pub as_path: Vec<u32>,
@@ -235,6 +207,26 @@ pub enum PeerError {
         /// The address asked for.
         neighbour: IpAddr,
     },
+    /// The program cannot do what the configuration asks of it.
+    #[error("router {router}: {daemon} has no {extra}: {reason}")]
+    Lacks {
+        /// The router's name.
+        router: String,
+        /// Its program.
+        daemon: Daemon,
+        /// What was asked of it.
+        extra: Extra,
+        /// Why it cannot.
+        reason: &'static str,
+    },
+    /// Its command line does not tell this.
+    #[error("router {router}: {what} is not offered by this router")]
+    NotOffered {
+        /// The router's name.
+        router: String,
+        /// What was asked.
+        what: &'static str,
+    },
     /// Its answer could not be understood.
     #[error("router {router} answered `{command}` with what the lab cannot read: {reason}")]
     Answer {
@@ -265,45 +257,24 @@ pub enum PeerError {
     },
 }
 
-/// The common face of the three routers.
+/// The common face of the routers.
 pub trait Router: Send {
-    /// Its configuration, with what it announces now.
-    fn config(&self) -> &RouterConfig;
-
     /// Its program.
     fn daemon(&self) -> Daemon;
 
-    /// The namespace it runs in.
-    fn namespace(&self) -> &Arc<Namespace>;
+    /// Its place in the lab.
+    fn machine(&self) -> &Machine;
 
-    /// Starts it; returns when its command line answers. Does nothing if it runs.
+    /// Its place in the lab.
+    fn machine_mut(&mut self) -> &mut Machine;
+
+    /// Starts its processes; returns when its command line answers. See [`Router::start`].
     ///
     /// # Errors
-    /// It is not installed, refuses its configuration, or does not answer.
-    fn start(&mut self) -> Result<(), PeerError>;
+    /// As for [`Router::start`].
+    fn launch(&self) -> Result<Running, PeerError>;
 
-    /// Stops it as an operator would (SIGTERM: it says goodbye to its neighbours).
-    ///
-    /// # Errors
-    /// It did not end in time; it is then killed.
-    fn stop(&mut self) -> Result<(), PeerError>;
-
-    /// Kills it, as a crash would.
-    fn kill(&mut self);
-
-    /// Stops it from running without ending it: its TCP connections stay and say nothing.
-    ///
-    /// # Errors
-    /// It is not running.
-    fn freeze(&self) -> Result<(), PeerError>;
-
-    /// Lets it run again after [`Router::freeze`].
-    ///
-    /// # Errors
-    /// It is not running.
-    fn thaw(&self) -> Result<(), PeerError>;
-
-    /// Asks its own command line (`birdc`, `gobgp`, `vtysh -c`).
+    /// Asks its own command line (`birdc`, `gobgp`, `vtysh -c`, `bgpctl`, `exabgpcli`).
     ///
     /// # Errors
     /// It does not answer, or refuses.
@@ -327,29 +298,140 @@ pub trait Router: Send {
     /// It does not answer.
     fn communities(&self, prefix: IpNet) -> Result<Vec<(u16, u16)>, PeerError>;
 
-    /// What its operator would see when asking for one prefix, for people to read.
+    /// The RFC 8092 communities of its best path to exactly `prefix`; none if it has no path.
     ///
     /// # Errors
     /// It does not answer.
+    fn large_communities(&self, prefix: IpNet) -> Result<Vec<(u32, u32, u32)>, PeerError>;
+
+    /// What its operator would see when asking for one prefix, for people to read.
+    ///
+    /// # Errors
+    /// It does not answer, or cannot be asked for one prefix.
     fn show_route(&self, prefix: IpNet) -> Result<Quote, PeerError>;
 
-    /// Originates a prefix too, with its own address as next hop.
+    /// Makes a running program originate what [`Router::config`] now says: `prefix` has been added.
+    /// Callers want [`Router::announce`].
     ///
     /// # Errors
     /// It refuses.
-    fn announce(&mut self, prefix: IpNet) -> Result<(), PeerError>;
+    fn originate(&self, prefix: IpNet) -> Result<(), PeerError>;
 
-    /// Stops originating a prefix.
+    /// The same for a prefix that has been removed. Callers want [`Router::withdraw`].
     ///
     /// # Errors
     /// It refuses.
-    fn withdraw(&mut self, prefix: IpNet) -> Result<(), PeerError>;
+    fn cease_to_originate(&self, prefix: IpNet) -> Result<(), PeerError>;
 
     /// Resets the session with `neighbour` (a Cease); it comes back by itself.
     ///
     /// # Errors
     /// It refuses, or has no such neighbour.
     fn reset_session(&self, neighbour: IpAddr) -> Result<(), PeerError>;
+
+    /// Asks `neighbour` for its routes once more, with a ROUTE-REFRESH for each family (RFC 2918).
+    ///
+    /// # Errors
+    /// It refuses, or has no such neighbour, or no such command.
+    fn ask_for_refresh(&self, neighbour: IpAddr) -> Result<(), PeerError>;
+
+    /// Takes the session with `neighbour` down for good (Cease, Administrative Shutdown), with a
+    /// reason of letters and spaces for its operator (RFC 9003).
+    ///
+    /// # Errors
+    /// It refuses, or has no such neighbour, or takes no reason.
+    fn shut_down(&self, neighbour: IpAddr, reason: &str) -> Result<(), PeerError>;
+
+    /// Its configuration, with what it announces now.
+    fn config(&self) -> &RouterConfig {
+        &self.machine().config
+    }
+
+    /// The namespace it runs in.
+    fn namespace(&self) -> &Arc<Namespace> {
+        &self.machine().namespace
+    }
+
+    /// Starts it; returns when its command line answers. Does nothing if it runs.
+    ///
+    /// # Errors
+    /// It is not installed, lacks what its configuration asks for, refuses it, or does not answer.
+    fn start(&mut self) -> Result<(), PeerError> {
+        if self.machine().is_running() {
+            return Ok(());
+        }
+        let daemon = self.daemon();
+        for extra in self.config().extras() {
+            if let Some(reason) = daemon.lacks(extra) {
+                return Err(PeerError::Lacks {
+                    router: self.config().name.clone(),
+                    daemon,
+                    extra,
+                    reason,
+                });
+            }
+        }
+        let running = self.launch()?;
+        self.machine_mut().started(running);
+        Ok(())
+    }
+
+    /// Stops it as an operator would (SIGTERM: it says goodbye to its neighbours).
+    ///
+    /// # Errors
+    /// It did not end in time; it is then killed.
+    fn stop(&mut self) -> Result<(), PeerError> {
+        self.machine_mut().stop()
+    }
+
+    /// Kills it, as a crash would.
+    fn kill(&mut self) {
+        self.machine_mut().kill();
+    }
+
+    /// Stops it from running without ending it: its TCP connections stay and say nothing.
+    ///
+    /// # Errors
+    /// It is not running.
+    fn freeze(&self) -> Result<(), PeerError> {
+        self.machine().signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it run again after [`Router::freeze`].
+    ///
+    /// # Errors
+    /// It is not running.
+    fn thaw(&self) -> Result<(), PeerError> {
+        self.machine().signal(Signal::SIGCONT)
+    }
+
+    /// Originates a prefix too, with its own address as next hop.
+    ///
+    /// # Errors
+    /// It refuses.
+    fn announce(&mut self, prefix: IpNet) -> Result<(), PeerError> {
+        let announced = &mut self.machine_mut().config.announced;
+        if !announced.contains(&prefix) {
+            announced.push(prefix);
+        }
+        match self.machine().is_running() {
+            true => self.originate(prefix),
+            false => Ok(()),
+        }
+    }
+
+    /// Stops originating a prefix.
+    ///
+    /// # Errors
+    /// It refuses.
+    fn withdraw(&mut self, prefix: IpNet) -> Result<(), PeerError> {
+        let announced = &mut self.machine_mut().config.announced;
+        announced.retain(|announced| *announced != prefix);
+        match self.machine().is_running() {
+            true => self.cease_to_originate(prefix),
+            false => Ok(()),
+        }
+    }
 
     /// Waits until the session with `neighbour` is Established.
     ///
@@ -360,9 +442,9 @@ pub trait Router: Send {
         let probe = || match self.session(neighbour) {
             Ok(session) if session.state == SessionState::Established => Ok(session),
             Ok(session) => Err(session.to_string()),
-            Err(error) => Err(crate::enter::Chain(&error).to_string()),
+            Err(error) => Err(Chain(&error).to_string()),
         };
-        eventually(what, within, probe).map_err(|source| late(self.config(), source))
+        eventually(what, within, probe).map_err(|source| self.machine().late(source))
     }
 
     /// Waits until it has learned a path to exactly `prefix`; gives back all it has.
@@ -384,7 +466,7 @@ pub trait Router: Send {
             }
         };
         let what = format!("a route to {prefix}");
-        eventually(what, within, probe).map_err(|source| late(self.config(), source))
+        eventually(what, within, probe).map_err(|source| self.machine().late(source))
     }
 
     /// Waits until it has no path to exactly `prefix`.
@@ -401,7 +483,7 @@ pub trait Router: Send {
             }
         };
         let what = format!("no route to {prefix}");
-        eventually(what, within, probe).map_err(|source| late(self.config(), source))
+        eventually(what, within, probe).map_err(|source| self.machine().late(source))
     }
 }
 
@@ -416,6 +498,8 @@ pub fn router(
         Daemon::Bird => Box::new(Bird::new(config, namespace, lab)),
         Daemon::Gobgp => Box::new(Gobgp::new(config, namespace, lab)),
         Daemon::Frr => Box::new(Frr::new(config, namespace, lab)),
+        Daemon::Openbgpd => Box::new(Openbgpd::new(config, namespace, lab)),
+        Daemon::Exabgp => Box::new(Exabgp::new(config, namespace, lab)),
     }
 }
 
@@ -428,7 +512,7 @@ pub fn family_of(prefix: IpNet) -> Family {
 }
 
 fn learned(routes: Result<Vec<LearnedRoute>, PeerError>) -> Result<Vec<LearnedRoute>, String> {
-    routes.map_err(|error| crate::enter::Chain(&error).to_string())
+    routes.map_err(|error| Chain(&error).to_string())
 }
 
 fn listed(routes: &[LearnedRoute]) -> String {
@@ -437,92 +521,5 @@ fn listed(routes: &[LearnedRoute]) -> String {
         "no routes".to_owned()
     } else {
         routes.join("; ")
-    }
-}
-
-fn late(config: &RouterConfig, source: TimedOut) -> PeerError {
-    PeerError::Late {
-        router: config.name.clone(),
-        source,
-    }
-}
-
-/// The parts that the three have in common: where its files are and how its errors are named.
-#[derive(Debug)]
-struct Site {
-    config: RouterConfig,
-    namespace: Arc<Namespace>,
-    /// Configuration and sockets.
-    directory: PathBuf,
-    /// Logs, on disk.
-    logs: PathBuf,
-}
-
-impl Site {
-    fn new(config: RouterConfig, namespace: Arc<Namespace>, lab: &Lab) -> Self {
-        let directory = lab.run().join(&config.name);
-        Self {
-            config,
-            namespace,
-            directory,
-            logs: lab.scratch().to_owned(),
-        }
-    }
-
-    fn write(&self, file: &str, text: &str) -> Result<PathBuf, PeerError> {
-        let path = self.directory.join(file);
-        std::fs::create_dir_all(&self.directory)
-            .and_then(|()| std::fs::write(&path, text))
-            .map_err(|source| PeerError::File {
-                router: self.config.name.clone(),
-                path: path.clone(),
-                source,
-            })?;
-        Ok(path)
-    }
-
-    fn log(&self, program: &str) -> PathBuf {
-        self.logs
-            .join(format!("{}-{program}.log", self.config.name))
-    }
-
-    fn process(&self, source: ProcessError) -> PeerError {
-        PeerError::Process {
-            router: self.config.name.clone(),
-            source,
-        }
-    }
-
-    fn not_running(&self) -> PeerError {
-        PeerError::NotRunning {
-            router: self.config.name.clone(),
-        }
-    }
-
-    fn unreadable(&self, command: &str, reason: impl fmt::Display) -> PeerError {
-        PeerError::Answer {
-            router: self.config.name.clone(),
-            command: command.to_owned(),
-            reason: reason.to_string(),
-        }
-    }
-
-    fn neighbour(&self, address: IpAddr) -> Result<&NeighbourConfig, PeerError> {
-        self.config
-            .neighbours
-            .iter()
-            .find(|neighbour| neighbour.address == address)
-            .ok_or_else(|| PeerError::NoNeighbour {
-                router: self.config.name.clone(),
-                neighbour: address,
-            })
-    }
-
-    /// The router's own address of the family the session with `neighbour` runs over.
-    fn transport_address(&self, neighbour: &NeighbourConfig) -> IpAddr {
-        match neighbour.address {
-            IpAddr::V4(_) => self.config.address.into(),
-            IpAddr::V6(_) => self.config.address6.into(),
-        }
     }
 }

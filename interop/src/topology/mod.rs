@@ -239,6 +239,8 @@ impl Region {
             address6: plan::idc6(plan.number),
             neighbours: vec![NeighbourConfig::new("gw", gateway, self.config.gateway_as)],
             announced,
+            communities: Vec::new(),
+            large_communities: Vec::new(),
         };
         change(&mut config);
         let namespace = Arc::clone(node.namespace());

@@ -54,7 +54,7 @@ fn share_load_of_two_routers(lab: &Lab, daemon: Daemon) -> Outcome {
     let second = match daemon {
         Daemon::Bird => Daemon::Gobgp,
         Daemon::Gobgp => Daemon::Frr,
-        Daemon::Frr => Daemon::Bird,
+        Daemon::Frr | Daemon::Openbgpd | Daemon::Exabgp => Daemon::Bird,
     };
     let mut here = Encounter::begin(lab, &[daemon, second], Terms::default())?;
     here.await_sessions()?;

@@ -3,7 +3,7 @@
 use interop::capture::bgp::{Message, UPDATE, messages};
 use interop::capture::{Capture, tshark};
 use interop::enter::{Lab, Outcome};
-use interop::peer::Daemon;
+use interop::peer::{Daemon, Extra};
 use interop::topology::plan;
 
 use super::encounter::{Encounter, Failure, Terms, becomes, is_established};
@@ -24,16 +24,11 @@ fn dissected(lab: &Lab, daemon: Daemon) -> Outcome {
     here.link()?;
     here.expect_announced()?;
 
-    // GoBGP's command line has no way to send a ROUTE-REFRESH.
-    let gateway = here.gateway_address().to_string();
-    let refresh: Option<&[&str]> = match daemon {
-        Daemon::Bird => Some(&["reload", "in", "peer_gw"]),
-        Daemon::Frr => Some(&["clear", "bgp", &gateway, "soft", "in"]),
-        Daemon::Gobgp => None,
-    };
-    if let Some(words) = refresh {
+    let gateway = here.gateway_address();
+    let refreshed = daemon.lacks(Extra::AskForRefresh).is_none();
+    if refreshed {
         await_updates(&capture, 4)?;
-        here.router().cli(words)?;
+        here.router().ask_for_refresh(gateway)?;
         await_updates(&capture, 6)?;
     }
     here.unlink()?;
@@ -47,7 +42,7 @@ fn dissected(lab: &Lab, daemon: Daemon) -> Outcome {
     frames.write(&pcap)?;
     let ours = format!("bgp && ip.src == {}", plan::GATEWAY4);
     assert_eq!(tshark::complaints(&pcap, &ours)?, []);
-    let told = if refresh.is_some() { 2 } else { 1 };
+    let told = if refreshed { 2 } else { 1 };
     let expected: [(&str, Vec<&str>); _] = [
         ("bgp.open.version", vec!["4"]),
         ("bgp.open.myas", vec!["65001"]),

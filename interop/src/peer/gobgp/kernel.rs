@@ -10,7 +10,8 @@ use ipnet::IpNet;
 use netlink::{NextHop, Request, Route, RouteFilter, Socket};
 use serde::Deserialize;
 
-use super::super::{PeerError, Site};
+use super::super::PeerError;
+use super::super::machine::Machine;
 use crate::process::{Launch, Process};
 
 /// What Linux's `rt_protos` calls `bgp`.
@@ -25,12 +26,12 @@ pub(super) struct Feed {
 
 impl Feed {
     /// Starts with what the daemon has now; what an earlier one left in the kernel goes.
-    pub(super) fn start(site: &Site) -> Result<Self, PeerError> {
+    pub(super) fn start(machine: &Machine) -> Result<Self, PeerError> {
         let kernel = |source| PeerError::Kernel {
-            router: site.config.name.clone(),
+            router: machine.config.name.clone(),
             source,
         };
-        let mut socket = Socket::open_in(&site.namespace).map_err(kernel)?;
+        let mut socket = Socket::open_in(&machine.namespace).map_err(kernel)?;
         let filter = RouteFilter {
             protocol: Some(PROTOCOL),
             ..RouteFilter::default()
@@ -42,9 +43,9 @@ impl Feed {
         }
         let (monitor, changes) = Launch::new("gobgp")
             .args(["-j", "monitor", "global", "rib", "--current"])
-            .in_namespace(site.namespace.fd())
-            .start_reading(&site.log("monitor"))
-            .map_err(|error| site.process(error))?;
+            .in_namespace(machine.namespace.fd())
+            .start_reading(&machine.log("monitor"))
+            .map_err(|error| machine.process(error))?;
         let writer = std::thread::spawn(move || write(socket, changes));
         Ok(Self {
             monitor: Some(monitor),
