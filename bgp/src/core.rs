@@ -9,21 +9,22 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::config::{ConfigError, InterfaceName, SpeakerConfig, is_link_local};
 use crate::event::Announcement;
 use crate::fsm::negotiate::Local;
 use crate::fsm::{self, Jitter, State};
-use crate::rib::attributes::{Interner, RouteAttributes};
+use crate::rib::attributes::RouteAttributes;
+use crate::rib::group::Dispatch;
 use crate::rib::select::{PeerIndex, Source};
-use crate::rib::table::{Change, Table};
 use crate::wire::{Cease, Decoded, Family, Message, NextHop, Notification, Prefix, WireError};
 
 mod advice;
 mod connection;
 mod journal;
 mod peer;
+mod rib;
 mod session;
 mod status;
 mod tap;
@@ -34,6 +35,7 @@ pub use session::Flush;
 
 use journal::Journal;
 use peer::{Outcome, Peer};
+use rib::Rib;
 
 /// What the driver of a [`Core`] is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,16 +95,6 @@ pub struct Core {
     now: Instant,
 }
 
-#[derive(Debug)]
-struct Rib {
-    table: Table,
-    interner: Interner,
-    /// Numbers the changes of best paths.
-    number: u64,
-    /// We are restarting, and not all that was announced before is announced again.
-    deferred: bool,
-}
-
 /// What a step of a peer needs beside the peer.
 struct Context<'a> {
     local: &'a Local,
@@ -138,14 +130,9 @@ impl Core {
             .iter()
             .map(|peer| peer.rank(Ipv4Addr::UNSPECIFIED))
             .collect();
-        let rib = Rib {
-            table: Table::new(ranks, config.multipath),
-            interner: Interner::default(),
-            number: 0,
-            deferred: local
-                .graceful_restart
-                .is_some_and(|restart| restart.restarting),
-        };
+        let restarts = |restart: crate::config::GracefulRestart| restart.restarting;
+        let deferred = local.graceful_restart.is_some_and(restarts);
+        let rib = Rib::new(ranks, config.multipath, deferred);
         Ok(Core {
             local,
             peers,
@@ -289,7 +276,6 @@ impl Core {
 
     /// Announces routes of our own.
     pub fn announce(&mut self, routes: Vec<Announcement>) {
-        let mut changes = Vec::with_capacity(routes.len());
         for Announcement {
             prefix,
             communities,
@@ -305,22 +291,17 @@ impl Core {
                 med,
                 ..RouteAttributes::originated(ours)
             };
-            let attributes = self.rib.interner.intern(attributes);
-            changes.push((
-                prefix,
-                self.rib.table.announce(prefix, Source::Local, attributes),
-            ));
+            self.rib.announce(prefix.into(), Source::Local, attributes);
         }
-        self.changed(&changes);
+        self.changed();
     }
 
     /// Withdraws routes of our own.
     pub fn withdraw(&mut self, prefixes: &[Prefix]) {
-        let changes: Vec<_> = prefixes
-            .iter()
-            .map(|prefix| (*prefix, self.rib.table.withdraw(*prefix, Source::Local)))
-            .collect();
-        self.changed(&changes);
+        for prefix in prefixes {
+            self.rib.withdraw((*prefix).into(), Source::Local);
+        }
+        self.changed();
     }
 
     /// All that was announced before a restart is announced again: it may be told, with
@@ -329,11 +310,7 @@ impl Core {
         if let Some(restart) = &mut self.local.graceful_restart {
             restart.restarting = false;
         }
-        if std::mem::take(&mut self.rib.deferred) {
-            for peer in &mut self.peers {
-                peer.tell_all(&self.rib.table, self.rib.number);
-            }
-        }
+        self.rib.complete();
     }
 
     /// Takes the session with a peer down until told otherwise, or lets it come up again.
@@ -381,10 +358,7 @@ impl Core {
 
     /// What has to leave before every peer knows what it is to know now.
     pub fn flush(&self) -> Flush {
-        let waiting = self
-            .peers
-            .iter()
-            .filter_map(|peer| peer.flush(self.rib.number));
+        let waiting = self.peers.iter().filter_map(|peer| peer.flush(&self.rib));
         Flush {
             waiting: waiting.collect(),
         }
@@ -397,11 +371,10 @@ impl Core {
         flush: &mut Flush,
         mut unacknowledged: impl FnMut(ConnectionId) -> usize,
     ) {
-        let deferred = self.rib.deferred;
         flush.waiting.retain_mut(|waiting| {
             self.peers
-                .get_mut(waiting.connection.peer_index())
-                .is_some_and(|peer| !peer.is_flushed(waiting, deferred, &mut unacknowledged))
+                .get(waiting.connection.peer_index())
+                .is_some_and(|peer| !peer.is_flushed(waiting, &self.rib, &mut unacknowledged))
         });
     }
 
@@ -457,9 +430,9 @@ impl Core {
                 });
                 // In any other state it was an error, and the connection is gone.
                 if let Some(session) = self.peers[index].session_on(connection) {
-                    let changes = session.update(update, findings, &mut self.rib);
+                    session.update(update, findings, &mut self.rib);
                     self.ends_of_rib(index);
-                    self.changed(&changes);
+                    self.changed();
                 }
                 return;
             }
@@ -471,7 +444,7 @@ impl Core {
                     peer.step(connection, fsm::Event::RouteRefresh, context)
                 });
                 if let Some(session) = self.peers[index].session_on(connection) {
-                    session.refresh(&refresh, &self.rib);
+                    session.refresh(&refresh, &mut self.rib);
                 }
                 return;
             }
@@ -498,8 +471,8 @@ impl Core {
         let mut ended = None;
         if outcome.down {
             ended = self.tap_down(index, outcome.why);
-            let changes = self.peers[index].end_session(&mut self.rib);
-            self.changed(&changes);
+            self.peers[index].end_session(&mut self.rib);
+            self.changed();
         }
         if outcome.up {
             self.peers[index].begin_session(&self.local, &mut self.rib);
@@ -518,34 +491,26 @@ impl Core {
         }
     }
 
-    fn changed(&mut self, changes: &[(Prefix, Change)]) {
-        for (prefix, change) in changes {
-            if change.used {
-                self.journal.prefix(*prefix);
-            }
-            if change.best {
-                self.rib.number += 1;
-                if !self.rib.deferred {
-                    for peer in &mut self.peers {
-                        peer.tell(&self.rib.table, *prefix, self.rib.number);
-                    }
-                }
-            }
-        }
+    fn changed(&mut self) {
+        let journal = &mut self.journal;
+        self.rib.tell(|prefix| journal.prefix(prefix));
     }
 
     /// Makes UPDATEs for peers that have room.
     fn tell_peers(&mut self) {
-        if self.rib.deferred {
-            return;
-        }
-        for peer in &mut self.peers {
-            let mut octets = BytesMut::new();
-            if let Some(connection) = peer.write_updates(&mut self.rib, &mut octets, self.now) {
-                self.outputs.push_back(Output::Send {
-                    connection,
-                    octets: octets.freeze(),
-                });
+        let mut made = Vec::new();
+        let peers = &self.peers;
+        self.rib
+            .write(|peer| peers[peer.0 as usize].pressure(), &mut made);
+        for Dispatch {
+            peer,
+            octets,
+            messages,
+        } in made
+        {
+            let peer = &mut self.peers[peer.0 as usize];
+            if let Some(connection) = peer.hand_over_updates(messages, octets.len(), self.now) {
+                self.outputs.push_back(Output::Send { connection, octets });
             }
         }
     }

@@ -43,12 +43,22 @@ pub enum Provenance {
 
 /// The name of what a policy does to a route that it permits. Only of use to the policy that gave
 /// it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ActionsId(u32);
 
 impl ActionsId {
     /// Nothing is changed.
     pub const UNCHANGED: ActionsId = ActionsId(0);
+
+    /// The number behind the name, for who packs it with others.
+    pub(crate) const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The name with this number, which came from the same policy.
+    pub(crate) const fn from_number(number: u32) -> ActionsId {
+        ActionsId(number)
+    }
 }
 
 /// What a policy says about a route.

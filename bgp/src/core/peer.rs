@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tracing::{debug, info, warn};
 
 use super::connection::{Connection, ConnectionId};
@@ -15,12 +15,16 @@ use crate::config::PeerConfig;
 use crate::event::Event;
 use crate::fsm::negotiate::{self, Local, Negotiated};
 use crate::fsm::{self, Action, Cause, Fsm, Jitter, State, Terms, Timer};
+use crate::rib::group::Pressure;
 use crate::rib::select::{PeerIndex, PeerRank};
 use crate::tap::{Down, Up};
 use crate::wire::{Cease, Decoded, Message, Notification, Open, WireError, WireOptions};
 
-/// Octets on their way to a peer beyond which nothing more is made for it.
+/// Octets on their way to a peer beyond which nothing more is made for it,
 pub(super) const HIGH_WATER: u64 = 256 * 1024;
+/// and beyond which it does not go along with others that are told the same any more. What is on
+/// its way to all of them exists once.
+pub(super) const FAR_BEHIND: u64 = 4 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -517,14 +521,24 @@ impl Peer {
     pub(super) fn hand_over_updates(
         &mut self,
         messages: usize,
-        octets: &BytesMut,
+        octets: usize,
         now: Instant,
     ) -> Option<ConnectionId> {
         let connection = self.own.connection.as_mut()?;
         connection.messages_out += messages as u64;
-        connection.handed += octets.len() as u64;
+        connection.handed += octets as u64;
         self.own.fsm.update_sent(now);
         Some(connection.id)
+    }
+
+    /// How much is on its way to the peer.
+    pub(super) fn pressure(&self) -> Pressure {
+        match self.connection().map(Connection::in_flight) {
+            Some(octets) if octets < HIGH_WATER => Pressure::Room,
+            Some(octets) if octets < FAR_BEHIND => Pressure::Busy,
+            // Without a connection the session is about to end.
+            _ => Pressure::Behind,
+        }
     }
 
     /// The rival takes the place of a machine that has no connection left; without one itself, it

@@ -1,24 +1,22 @@
 //! An established session: routes in, routes out, and what has reached the peer.
 
 use std::net::IpAddr;
-use std::time::Instant;
 
-use bytes::BytesMut;
-
-use super::Rib;
 use super::connection::ConnectionId;
-use super::peer::{HIGH_WATER, Peer};
+use super::peer::Peer;
+use super::rib::{GroupId, Rib};
 use crate::config::{PeerConfig, PeerName};
 use crate::event::{Event, Told};
 use crate::fsm::State;
 use crate::fsm::negotiate::{Local, Negotiated};
 use crate::rib::attributes::RouteAttributes;
-use crate::rib::export::{AdjRibOut, ExportContext};
+use crate::rib::export::ExportContext;
+use crate::rib::group::Place;
 use crate::rib::import::{AdjRibIn, ImportContext};
 use crate::rib::select::{PeerIndex, Source};
-use crate::rib::table::{Change, Table, slot};
+use crate::rib::table::slot;
 use crate::wire::error::Verdict;
-use crate::wire::{AfiSafi, Family, Finding, Prefix, RouteRefresh, Update};
+use crate::wire::{AfiSafi, Family, Finding, Nlri, Prefix, RouteRefresh, Update};
 
 /// What exists only while a session is established.
 #[derive(Debug)]
@@ -28,8 +26,8 @@ pub(super) struct Session {
     policy: crate::policy::ImportPolicy,
     import: ImportContext,
     pub(super) adj_in: AdjRibIn,
-    pub(super) export: ExportContext,
-    pub(super) adj_out: AdjRibOut,
+    /// The peers that are told the same.
+    pub(super) group: GroupId,
     /// Families whose End-of-RIB has arrived, and those of them that were reported.
     end_of_rib: [bool; Family::ALL.len()],
     end_of_rib_told: [bool; Family::ALL.len()],
@@ -66,8 +64,8 @@ pub(super) struct Waiting {
 
 #[derive(Debug, Clone, Copy)]
 enum Stage {
-    /// Changes up to this number are to be put into messages.
-    Told(u64),
+    /// Changes before this place are to be put into messages.
+    Told(Place),
     /// Octets up to this count are to be acknowledged.
     Acknowledged(u64),
 }
@@ -79,6 +77,7 @@ impl Session {
         asn: u32,
         address: Option<IpAddr>,
         negotiated: Negotiated,
+        rib: &mut Rib,
     ) -> Session {
         let internal = negotiated.options.internal;
         let (own_v4, own_v6) = match address {
@@ -94,6 +93,15 @@ impl Session {
             peer.next_hop_v4.map(IpAddr::V4),
             peer.next_hop_v6.map(IpAddr::V6),
         ];
+        let export = ExportContext {
+            asn,
+            internal,
+            policy: peer.export.clone(),
+            families: negotiated.families.clone(),
+            next_hop_v4: peer.next_hop_v4.or(own_v4),
+            next_hop_v6: peer.next_hop_v6.or(own_v6),
+            options: negotiated.options,
+        };
         Session {
             index,
             policy: peer.import.clone(),
@@ -103,17 +111,7 @@ impl Session {
                 own_addresses: configured.into_iter().flatten().chain(address).collect(),
             },
             adj_in: AdjRibIn::default(),
-            export: ExportContext {
-                peer: index,
-                asn,
-                internal,
-                policy: peer.export.clone(),
-                families: negotiated.families.clone(),
-                next_hop_v4: peer.next_hop_v4.or(own_v4),
-                next_hop_v6: peer.next_hop_v6.or(own_v6),
-                options: negotiated.options,
-            },
-            adj_out: AdjRibOut::default(),
+            group: rib.join(index, export),
             end_of_rib: Default::default(),
             end_of_rib_told: Default::default(),
             disabled: Default::default(),
@@ -124,13 +122,7 @@ impl Session {
     }
 
     /// Takes an UPDATE into the tables.
-    pub(super) fn update(
-        &mut self,
-        update: Update,
-        findings: Vec<Finding>,
-        rib: &mut Rib,
-    ) -> Vec<(Prefix, Change)> {
-        let mut changes = Vec::new();
+    pub(super) fn update(&mut self, update: Update, findings: Vec<Finding>, rib: &mut Rib) {
         let verdict = findings.iter().map(|finding| finding.verdict).max();
         if let Some(finding) = findings
             .iter()
@@ -142,39 +134,35 @@ impl Session {
             && self.negotiated.carries(family)
         {
             self.end_of_rib[slot(family)] = true;
-            return changes;
+            return;
         }
         match verdict {
             None | Some(Verdict::AttributeDiscard) => {
                 for nlri in update.unreachable() {
-                    self.lose(nlri.prefix, rib, &mut changes);
+                    self.lose(nlri, rib);
                 }
-                self.learn(&update, rib, &mut changes);
+                self.learn(&update, rib);
             }
             Some(verdict) => {
                 for nlri in update.treated_as_withdraw() {
-                    self.lose(nlri.prefix, rib, &mut changes);
+                    self.lose(nlri, rib);
                 }
                 if let Verdict::AfiSafiDisable(family) = verdict
                     && let Some(family) = family.family()
                 {
                     self.disabled[slot(family)] = true;
-                    changes.extend(self.lose_all(family, rib));
+                    self.lose_all(family, rib);
                 }
             }
         }
-        changes
     }
 
-    fn lose(&mut self, prefix: Prefix, rib: &mut Rib, changes: &mut Vec<(Prefix, Change)>) {
-        self.adj_in.withdrawn(&prefix);
-        let change = rib.table.withdraw(prefix, Source::Peer(self.index));
-        if change.matters() {
-            changes.push((prefix, change));
-        }
+    fn lose(&mut self, nlri: Nlri, rib: &mut Rib) {
+        self.adj_in.withdrawn(&nlri);
+        rib.withdraw(nlri, Source::Peer(self.index));
     }
 
-    fn learn(&mut self, update: &Update, rib: &mut Rib, changes: &mut Vec<(Prefix, Change)>) {
+    fn learn(&mut self, update: &Update, rib: &mut Rib) {
         for reach in update.reachable() {
             let usable =
                 self.negotiated.carries(reach.family) && !self.disabled[slot(reach.family)];
@@ -186,43 +174,28 @@ impl Session {
                 continue;
             };
             let refusal = self.import.refusal(&attributes);
-            let attributes = rib.interner.intern(self.import.adopt(attributes));
+            let attributes = self.import.adopt(attributes);
             let source = Source::Peer(self.index);
-            for prefix in reach.nlri.iter().map(|nlri| &nlri.prefix) {
-                let change = match self.adj_in.judge(*prefix, refusal, &self.policy) {
-                    true => rib.table.announce(*prefix, source, attributes.clone()),
-                    false => rib.table.withdraw(*prefix, source),
-                };
-                if change.matters() {
-                    changes.push((*prefix, change));
-                }
-            }
+            let (adj_in, policy) = (&mut self.adj_in, &self.policy);
+            rib.learn(attributes, source, reach.nlri, |nlri| {
+                adj_in.judge(*nlri, refusal, policy)
+            });
         }
     }
 
     /// Drops every route of a family.
-    fn lose_all(&mut self, family: Family, rib: &mut Rib) -> Vec<(Prefix, Change)> {
+    fn lose_all(&mut self, family: Family, rib: &mut Rib) {
         self.adj_in.drop_family(family);
-        let source = Source::Peer(self.index);
-        let prefixes: Vec<Prefix> = rib
-            .table
-            .prefixes_from(family, source)
-            .map(|(prefix, _)| prefix)
-            .collect();
-        let changes = prefixes
-            .into_iter()
-            .map(|prefix| (prefix, rib.table.withdraw(prefix, source)));
-        changes.filter(|(_, change)| change.matters()).collect()
+        rib.withdraw_all(family, Source::Peer(self.index));
     }
 
     /// The peer wants everything again (RFC 2918). Other subtypes are not negotiated (RFC 7313).
-    pub(super) fn refresh(&mut self, refresh: &RouteRefresh, rib: &Rib) {
-        if refresh.subtype == 0
+    pub(super) fn refresh(&mut self, refresh: &RouteRefresh, rib: &mut Rib) {
+        if refresh.subtype == RouteRefresh::REQUEST
             && !rib.deferred
             && let Some(family) = refresh.family.family()
         {
-            self.adj_out
-                .refresh(&self.export, &rib.table, family, rib.number);
+            rib.refresh(self.group, self.index, family, false);
         }
     }
 }
@@ -244,59 +217,19 @@ impl Peer {
             local.asn,
             connection.local,
             negotiated,
+            rib,
         );
         self.session = Some(session);
-        if !rib.deferred {
-            self.tell_all(&rib.table, rib.number);
-        }
     }
 
     /// The session is over: what the peer told is no longer so.
-    pub(super) fn end_session(&mut self, rib: &mut Rib) -> Vec<(Prefix, Change)> {
+    pub(super) fn end_session(&mut self, rib: &mut Rib) {
         let Some(mut session) = self.session.take() else {
-            return Vec::new();
+            return;
         };
-        let lost = Family::ALL
-            .into_iter()
-            .flat_map(|family| session.lose_all(family, rib));
-        lost.collect()
-    }
-
-    /// Starts telling the peer the whole table.
-    pub(super) fn tell_all(&mut self, table: &Table, number: u64) {
-        if let Some(session) = &mut self.session {
-            session.adj_out.tell_all(&session.export, table, number);
-        }
-    }
-
-    /// The best path to a prefix has changed.
-    pub(super) fn tell(&mut self, table: &Table, prefix: Prefix, number: u64) {
-        if let Some(session) = &mut self.session {
-            session
-                .adj_out
-                .changed(&session.export, table, prefix, number);
-        }
-    }
-
-    /// Makes UPDATEs as far as there is room on the connection.
-    pub(super) fn write_updates(
-        &mut self,
-        rib: &mut Rib,
-        out: &mut BytesMut,
-        now: Instant,
-    ) -> Option<ConnectionId> {
-        let room = self.connection()?.in_flight() < HIGH_WATER;
-        let session = self.session.as_mut().filter(|_| room)?;
-        let mut messages = 0;
-        // A round may find that nothing is to be told after all.
-        while out.is_empty() && session.adj_out.has_work() {
-            messages += session
-                .adj_out
-                .write(&session.export, &rib.table, &mut rib.interner, out);
-        }
-        match out.is_empty() {
-            true => None,
-            false => self.hand_over_updates(messages, out, now),
+        rib.leave(session.group, self.index);
+        for family in Family::ALL {
+            session.lose_all(family, rib);
         }
     }
 
@@ -347,51 +280,43 @@ impl Peer {
         self.session
             .iter()
             .flat_map(|session| session.adj_in.refusals())
-            .map(|(prefix, _)| *prefix)
+            .map(|(nlri, _)| nlri.prefix)
     }
 
     /// What the peer has been told.
-    pub(super) fn advertised(&self) -> Option<(PeerName, Told)> {
-        let told = |family| {
-            self.session
-                .as_ref()
-                .map(|session| session.adj_out.told(family))
-        };
-        let mut all = told(Family::Ipv4Unicast)?.clone();
-        all.extend(
-            told(Family::Ipv6Unicast)?
-                .iter()
-                .map(|(p, told)| (*p, told.clone())),
-        );
-        Some((self.config.name.clone(), all))
+    pub(super) fn advertised(&self, rib: &Rib) -> Option<(PeerName, Told)> {
+        let session = self.session.as_ref()?;
+        Some((
+            self.config.name.clone(),
+            rib.told_to(session.group, self.index),
+        ))
     }
 
-    /// What it takes until the peer knows all changes up to this number.
-    pub(super) fn flush(&self, number: u64) -> Option<Waiting> {
-        self.session.as_ref()?;
+    /// What it takes until the peer knows all changes made so far.
+    pub(super) fn flush(&self, rib: &Rib) -> Option<Waiting> {
+        let session = self.session.as_ref()?;
         Some(Waiting {
             connection: self.connection()?.id,
-            stage: Stage::Told(number),
+            stage: Stage::Told(rib.place(session.group)),
         })
     }
 
     /// Whether that is done, or the session is gone and nothing can be done.
     pub(super) fn is_flushed(
-        &mut self,
+        &self,
         waiting: &mut Waiting,
-        deferred: bool,
+        rib: &Rib,
         unacknowledged: impl FnOnce(ConnectionId) -> usize,
     ) -> bool {
         let Some(connection) = self.connection().filter(|c| c.id == waiting.connection) else {
             return true;
         };
         let (handed, written) = (connection.handed, connection.written);
-        let Some(session) = &mut self.session else {
+        let Some(session) = &self.session else {
             return true;
         };
-        if let Stage::Told(number) = waiting.stage
-            && !deferred
-            && session.adj_out.has_told(number)
+        if let Stage::Told(place) = &mut waiting.stage
+            && rib.has_reached(session.group, self.index, place)
         {
             waiting.stage = Stage::Acknowledged(handed);
         }

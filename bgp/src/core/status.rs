@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use super::advice;
 use super::peer::Peer;
+use super::rib::Rib;
 use super::session::Session;
 use crate::event::{PeerStatus, PrefixCounts};
 use crate::fsm::State;
 use crate::policy::{ExportPolicy, ImportPolicy};
 use crate::rib::select::Source;
-use crate::rib::table::{Table, slot};
+use crate::rib::table::slot;
 use crate::wire::Family;
 
 /// Whoever accepts a connection and says nothing for so long is worth a note.
@@ -17,19 +18,19 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 impl Peer {
     /// The peer as it stands.
-    pub(super) fn status(&self, table: &Table, deferred: bool, now: Instant) -> PeerStatus {
+    pub(super) fn status(&self, rib: &Rib, now: Instant) -> PeerStatus {
         let connection = self.connection();
         let negotiated = connection.and_then(|connection| connection.negotiated.as_ref());
         let session = self.session.as_ref();
         let counts = |family: &Family| {
-            let accepted = table.count(*family, Source::Peer(self.index));
+            let accepted = rib.table.count(*family, Source::Peer(self.index));
             let refused = session.map_or(0, |session| session.adj_in.refused(*family));
-            let out = session.map(|session| &session.adj_out);
+            let out = session.map(|session| rib.group(session.group));
             PrefixCounts {
                 received: accepted + refused,
                 accepted,
-                advertised: out.map_or(0, |out| out.told(*family).len()),
-                pending: out.map_or(0, |out| out.pending_of(*family)),
+                advertised: out.map_or(0, |out| out.count(self.index, *family)),
+                pending: out.map_or(0, |out| out.pending(self.index, *family)),
             }
         };
         PeerStatus {
@@ -43,7 +44,7 @@ impl Peer {
             since_seconds: now.saturating_duration_since(self.since).as_secs(),
             sessions: self.sessions,
             last_error: self.last_error.as_ref().map(|failure| failure.text.clone()),
-            notes: self.notes(deferred, now),
+            notes: self.notes(rib, now),
             local_address: connection.and_then(|connection| connection.local),
             router_id: negotiated.map(|negotiated| negotiated.router_id),
             families: self.families(),
@@ -64,7 +65,7 @@ impl Peer {
     }
 
     /// What stands in the way of routes.
-    fn notes(&self, deferred: bool, now: Instant) -> Vec<String> {
+    fn notes(&self, rib: &Rib, now: Instant) -> Vec<String> {
         let mut notes = Vec::new();
         if !self.admin_up {
             notes.push("administratively down: take it up again to use it".to_owned());
@@ -87,13 +88,14 @@ impl Peer {
             .as_ref()
             .filter(|_| self.state() == State::Established)
         {
-            self.session_notes(session, deferred, &mut notes);
+            self.session_notes(session, rib, &mut notes);
         }
         notes
     }
 
-    fn session_notes(&self, session: &Session, deferred: bool, notes: &mut Vec<String>) {
-        if deferred {
+    fn session_notes(&self, session: &Session, rib: &Rib, notes: &mut Vec<String>) {
+        let group = rib.group(session.group);
+        if rib.deferred {
             notes.push(
                 "nothing is told yet: restarting, and not everything is announced again".to_owned(),
             );
@@ -108,7 +110,7 @@ impl Peer {
                     "no {family} routes are accepted: the peer sent some that cannot be \
                      understood; reset the session once it is fixed"
                 ));
-            } else if session.export.next_hop(*family).is_none()
+            } else if group.context().next_hop(*family).is_none()
                 && self.config.export != ExportPolicy::None
             {
                 let field = match family {
@@ -129,10 +131,10 @@ impl Peer {
                 session.malformed
             ));
         }
-        if session.adj_out.oversized() > 0 {
+        if group.oversized() > 0 {
             notes.push(format!(
                 "{} routes were not told: their attributes fill a whole message",
-                session.adj_out.oversized()
+                group.oversized()
             ));
         }
     }

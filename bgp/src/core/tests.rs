@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
+
 use super::*;
 use crate::config::{GracefulRestart, PeerConfig};
 use crate::event::{Event, RouteChange};
@@ -809,7 +811,9 @@ fn a_slow_peer_gets_the_latest_state_and_costs_little() {
     let mut bench = Bench::new(config(vec![peer("a", A, 65002), peer("b", B, 65002)]));
     let (a, b) = (bench.establish(A, 65002), bench.establish(B, 65002));
     bench.reading = false;
-    for round in 0..4 {
+    // What is made for B goes to A as well until A is too far behind; then it costs nothing more.
+    let rounds = 45;
+    for round in 0..rounds {
         let routes = (0..20_000u32).map(|index| Announcement {
             med: Some(round * 100 + index % 7),
             ..Announcement::new(Prefix::host(
@@ -826,7 +830,7 @@ fn a_slow_peer_gets_the_latest_state_and_costs_little() {
     }
     let queued = bench.sent[&a].len();
     assert!(
-        queued < 1 << 20,
+        queued < 5 << 20,
         "{queued} octets for a peer that does not read"
     );
     let status = bench.core.peers(bench.now);
@@ -848,7 +852,8 @@ fn a_slow_peer_gets_the_latest_state_and_costs_little() {
         }
     }
     assert_eq!(meds.len(), 20_000);
-    assert!(meds.values().all(|med| *med >= 300), "the last round");
+    let last = (rounds - 1) * 100;
+    assert!(meds.values().all(|med| *med >= last), "the last round");
     bench.core.advance_flush(&mut flush, |_| 1);
     assert!(!flush.is_done(), "one octet is not acknowledged");
     bench.core.advance_flush(&mut flush, |_| 0);

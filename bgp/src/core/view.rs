@@ -44,7 +44,7 @@ impl Core {
     pub fn peers(&self, now: Instant) -> Vec<PeerStatus> {
         self.peers
             .iter()
-            .map(|peer| peer.status(&self.rib.table, self.rib.deferred, now))
+            .map(|peer| peer.status(&self.rib, now))
             .collect()
     }
 
@@ -52,6 +52,7 @@ impl Core {
     pub fn routes(&self) -> Vec<RouteChange> {
         let prefixes = self.rib.table.prefixes();
         prefixes
+            .into_iter()
             .map(|prefix| self.route(prefix))
             .filter(|route| !route.paths.is_empty())
             .collect()
@@ -59,7 +60,8 @@ impl Core {
 
     /// What each peer with an established session has been told.
     pub fn advertised(&self) -> Advertised {
-        self.peers.iter().filter_map(Peer::advertised).collect()
+        let told = |peer: &Peer| peer.advertised(&self.rib);
+        self.peers.iter().filter_map(told).collect()
     }
 
     /// Accepted routes of one peer, and the prefixes of its refused ones.
@@ -69,8 +71,11 @@ impl Core {
         };
         let source = Source::Peer(peer.index);
         let accepted = Family::ALL.into_iter().flat_map(|family| {
-            let routes = self.rib.table.prefixes_from(family, source);
-            routes.map(|(prefix, attributes)| (prefix, Some((**attributes).clone())))
+            let routes = self.rib.table.paths_from(family, source).into_iter();
+            routes.map(|(nlri, id)| {
+                let attributes = self.rib.table.attributes(id);
+                (nlri.prefix, Some((**attributes).clone()))
+            })
         });
         let refused = peer.refusals().map(|prefix| (prefix, None));
         let mut routes: Vec<_> = accepted.chain(refused).collect();
@@ -100,14 +105,16 @@ impl Core {
     }
 
     fn route(&self, prefix: Prefix) -> RouteChange {
-        let paths = self.rib.table.used(&prefix).iter().filter_map(|path| {
-            let Source::Peer(peer) = path.source else {
+        let used = self.rib.table.used(&prefix);
+        let paths = used.iter().filter_map(|path| {
+            let Source::Peer(peer) = Source::from(path.source) else {
                 return None;
             };
+            let attributes = self.rib.table.attributes(path.attributes).clone();
             Some(Path {
                 peer: self.peers.get(peer.0 as usize)?.config.name.clone(),
-                next_hop: path.attributes.next_hop.addr(),
-                attributes: path.attributes.clone(),
+                next_hop: attributes.next_hop.addr(),
+                attributes,
             })
         });
         RouteChange {

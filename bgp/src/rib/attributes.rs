@@ -1,11 +1,6 @@
-//! The attributes of a route that was accepted or is announced, and the pool that shares them.
+//! The attributes of a route that was accepted or is announced.
 //!
-//! Unlike [`Attributes`] of the wire, nothing mandatory can be missing here. Routes with equal
-//! attributes share one allocation, so that comparing and grouping them is comparing pointers.
-
-use std::collections::HashSet;
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+//! Unlike [`Attributes`] of the wire, nothing mandatory can be missing here.
 
 use serde::Serialize;
 
@@ -101,61 +96,6 @@ impl RouteAttributes {
     }
 }
 
-/// A pool in which equal attributes exist once.
-#[derive(Debug, Default)]
-pub(crate) struct Interner {
-    pool: HashSet<ByValue>,
-    // Size at which to look for attributes that no route uses any more.
-    sweep_at: usize,
-}
-
-const SWEEP_LEAST: usize = 1024;
-
-#[derive(Debug)]
-struct ByValue(Arc<RouteAttributes>);
-
-impl PartialEq for ByValue {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
-    }
-}
-
-impl Eq for ByValue {}
-
-impl Hash for ByValue {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
-    }
-}
-
-impl std::borrow::Borrow<RouteAttributes> for ByValue {
-    fn borrow(&self) -> &RouteAttributes {
-        &self.0
-    }
-}
-
-impl Interner {
-    /// The shared copy of these attributes.
-    pub(crate) fn intern(&mut self, attributes: RouteAttributes) -> Arc<RouteAttributes> {
-        if let Some(known) = self.pool.get(&attributes) {
-            return known.0.clone();
-        }
-        if self.pool.len() >= self.sweep_at {
-            self.pool.retain(|entry| Arc::strong_count(&entry.0) > 1);
-            self.sweep_at = (self.pool.len() * 2).max(SWEEP_LEAST);
-        }
-        let shared = Arc::new(attributes);
-        self.pool.insert(ByValue(shared.clone()));
-        shared
-    }
-
-    /// How many different sets are held, unused ones included.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.pool.len()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -168,26 +108,6 @@ mod tests {
             med: Some(med),
             ..RouteAttributes::originated(next_hop)
         }
-    }
-
-    #[test]
-    fn equal_attributes_are_one_allocation() {
-        let mut interner = Interner::default();
-        let (a, b) = (interner.intern(via(1, 5)), interner.intern(via(1, 5)));
-        assert!(Arc::ptr_eq(&a, &b));
-        assert!(!Arc::ptr_eq(&a, &interner.intern(via(2, 5))));
-        assert_eq!(interner.len(), 2);
-    }
-
-    #[test]
-    fn the_pool_does_not_grow_with_what_is_gone() {
-        let mut interner = Interner::default();
-        let kept = interner.intern(via(1, 0));
-        for med in 0..100_000 {
-            interner.intern(via(2, med));
-        }
-        assert!(interner.len() <= 2 * SWEEP_LEAST, "{} sets", interner.len());
-        assert!(Arc::ptr_eq(&kept, &interner.intern(via(1, 0))));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use crate::policy::ImportPolicy;
 use crate::rib::attributes::RouteAttributes;
 use crate::rib::table::slot;
-use crate::wire::{Family, Prefix};
+use crate::wire::{Family, Nlri};
 
 /// Why a route is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,7 +44,7 @@ const REMEMBERED: usize = 1 << 16;
 /// The receiving side of one session.
 #[derive(Debug, Default)]
 pub struct AdjRibIn {
-    refused: HashMap<Prefix, Refusal>,
+    refused: HashMap<Nlri, Refusal>,
     counts: [[usize; Refusal::ALL.len()]; Family::ALL.len()],
     forgotten: bool,
 }
@@ -87,15 +87,16 @@ impl AdjRibIn {
     /// Judges a route to a prefix, given what is wrong with its attributes; true: accepted.
     pub fn judge(
         &mut self,
-        prefix: Prefix,
+        nlri: Nlri,
         attributes: Option<Refusal>,
         policy: &ImportPolicy,
     ) -> bool {
-        self.withdrawn(&prefix);
-        let refusal = attributes.or_else(|| (!policy.permits(&prefix)).then_some(Refusal::Policy));
+        self.withdrawn(&nlri);
+        let prefix = &nlri.prefix;
+        let refusal = attributes.or_else(|| (!policy.permits(prefix)).then_some(Refusal::Policy));
         let Some(refusal) = refusal else { return true };
         if self.refused.len() < REMEMBERED {
-            self.refused.insert(prefix, refusal);
+            self.refused.insert(nlri, refusal);
             self.counts[slot(prefix.family())][refusal as usize] += 1;
         } else {
             self.forgotten = true;
@@ -104,9 +105,12 @@ impl AdjRibIn {
     }
 
     /// The peer has withdrawn its route, or replaces it.
-    pub fn withdrawn(&mut self, prefix: &Prefix) {
-        if let Some(refusal) = self.refused.remove(prefix) {
-            self.counts[slot(prefix.family())][refusal as usize] -= 1;
+    pub fn withdrawn(&mut self, nlri: &Nlri) {
+        // Nearly always nothing is refused.
+        if !self.refused.is_empty()
+            && let Some(refusal) = self.refused.remove(nlri)
+        {
+            self.counts[slot(nlri.prefix.family())][refusal as usize] -= 1;
         }
     }
 
@@ -115,8 +119,8 @@ impl AdjRibIn {
         self.counts[slot(family)].iter().sum()
     }
 
-    /// Every refused prefix with its reason.
-    pub fn refusals(&self) -> impl Iterator<Item = (&Prefix, &Refusal)> {
+    /// Every refused route with its reason.
+    pub fn refusals(&self) -> impl Iterator<Item = (&Nlri, &Refusal)> {
         self.refused.iter()
     }
 
@@ -138,7 +142,8 @@ impl AdjRibIn {
 
     /// Forgets a family, when its routes are dropped altogether.
     pub fn drop_family(&mut self, family: Family) {
-        self.refused.retain(|prefix, _| prefix.family() != family);
+        self.refused
+            .retain(|nlri, _| nlri.prefix.family() != family);
         self.counts[slot(family)] = Default::default();
     }
 }
@@ -149,7 +154,7 @@ mod tests {
 
     use super::*;
     use crate::policy::Rule;
-    use crate::wire::{AsPath, NextHop};
+    use crate::wire::{AsPath, NextHop, Prefix};
 
     fn attributes(path: &[u32], next_hop: [u8; 4]) -> RouteAttributes {
         RouteAttributes {
@@ -199,7 +204,7 @@ mod tests {
                 .collect(),
         );
         let mut rib = AdjRibIn::default();
-        let prefix = |text: &str| text.parse::<Prefix>().unwrap();
+        let prefix = |text: &str| Nlri::from(text.parse::<Prefix>().unwrap());
         assert!(rib.judge(prefix("10.1.0.0/16"), None, &policy));
         assert!(!rib.judge(prefix("11.0.0.0/8"), None, &policy));
         assert!(!rib.judge(prefix("10.1.0.0/16"), Some(Refusal::AsLoop), &policy));
@@ -228,7 +233,7 @@ mod tests {
         let mut rib = AdjRibIn::default();
         for index in 0..REMEMBERED as u32 + 10 {
             let host = Prefix::host(Ipv4Addr::from_bits(index).into());
-            assert!(!rib.judge(host, None, &ImportPolicy::None));
+            assert!(!rib.judge(host.into(), None, &ImportPolicy::None));
         }
         assert_eq!(rib.refused(Family::Ipv4Unicast), REMEMBERED);
         assert!(

@@ -5,10 +5,10 @@
 
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
 use crate::config::Multipath;
 use crate::rib::attributes::RouteAttributes;
+use crate::wire::Origin;
 
 /// The number of a peer, in the order of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,22 +23,6 @@ pub enum Source {
     Peer(PeerIndex),
 }
 
-/// One path to a prefix.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourcedPath {
-    /// Where it comes from.
-    pub source: Source,
-    /// What it says. Of a local path, an unspecified next hop stands for ours.
-    pub attributes: Arc<RouteAttributes>,
-}
-
-impl SourcedPath {
-    /// Same source, same (interned) attributes.
-    pub(crate) fn is(&self, other: &SourcedPath) -> bool {
-        self.source == other.source && Arc::ptr_eq(&self.attributes, &other.attributes)
-    }
-}
-
 /// What the decision process needs to know about a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PeerRank {
@@ -50,92 +34,136 @@ pub struct PeerRank {
     pub address: IpAddr,
 }
 
-/// Puts the paths to be used in front, the best one first, and returns how many they are: none
-/// only if there is no path.
-pub fn select(
-    paths: &mut [SourcedPath],
-    rank: impl Fn(PeerIndex) -> PeerRank,
-    multipath: Multipath,
-) -> usize {
-    if paths.len() <= 1 {
-        return paths.len();
-    }
-    // A local path beats all: we are the origin.
-    if let Some(local) = paths.iter().position(|path| path.source == Source::Local) {
-        paths.swap(0, local);
-        return 1;
-    }
-    let rank = |path: &SourcedPath| match path.source {
-        Source::Peer(peer) => Some(rank(peer)),
-        Source::Local => None,
-    };
-    let internal = |path: &SourcedPath| rank(path).is_some_and(|rank| rank.internal);
+/// A path as the decision process sees it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Candidate<'a> {
+    /// What it says.
+    pub(crate) attributes: &'a RouteAttributes,
+    /// Who told us; `None`: we are the origin.
+    pub(crate) peer: Option<PeerRank>,
+    /// Tells paths of one peer apart (RFC 7911).
+    pub(crate) path_id: u32,
+    /// Kept for long after its session was lost: used only where there is nothing better
+    /// (RFC 9494 section 4.3).
+    pub(crate) last_resort: bool,
+    /// Its next hop can be reached.
+    pub(crate) usable: bool,
+}
 
-    // Section 9.1.2.2 removes paths step by step. Steps a and b, and the preference before them,
-    // are one comparison.
-    let merit = |path: &SourcedPath| {
-        let attributes = &path.attributes;
+impl Candidate<'_> {
+    /// Steps a and b of section 9.1.2.2, and the preference before them, in one comparison.
+    fn merit(&self) -> (bool, Reverse<u32>, usize, Origin) {
+        let attributes = self.attributes;
         (
+            self.last_resort,
             Reverse(attributes.preference()),
             attributes.as_path.hops(),
             attributes.origin,
         )
-    };
-    let best = paths.iter().map(merit).min();
-    let mut candidates: Vec<usize> = (0..paths.len())
-        .filter(|index| Some(merit(&paths[*index])) == best)
+    }
+
+    fn med(&self) -> u32 {
+        self.attributes.med.unwrap_or(0)
+    }
+
+    fn internal(&self) -> bool {
+        self.peer.is_some_and(|rank| rank.internal)
+    }
+
+    /// Steps f and g: identifier, then address, of the peer. A route that was reflected counts as
+    /// of its originator, and the longer way through reflectors is the worse one (RFC 4456
+    /// section 9).
+    fn tie_break(&self) -> Option<(Ipv4Addr, usize, IpAddr, u32)> {
+        let rank = self.peer?;
+        let originator = self.attributes.rare.originator_id.unwrap_or(rank.router_id);
+        let reflections = self.attributes.rare.cluster_list.len();
+        Some((originator, reflections, rank.address, self.path_id))
+    }
+}
+
+/// Puts the paths to be used in front, the best one first, and returns how many they are: none
+/// only if no path is usable.
+pub(crate) fn select<'a, P: Copy>(
+    paths: &mut [P],
+    view: impl Fn(&P) -> Candidate<'a>,
+    multipath: Multipath,
+) -> usize {
+    if let [only] = paths {
+        return usize::from(view(only).usable);
+    }
+    let views: Vec<Candidate<'a>> = paths.iter().map(view).collect();
+    // A local path beats all: we are the origin.
+    if let Some(local) = views.iter().position(|path| path.peer.is_none()) {
+        paths.swap(0, local);
+        return 1;
+    }
+
+    // Section 9.1.2.2 removes paths step by step.
+    let usable = || views.iter().filter(|path| path.usable);
+    let best = usable().map(Candidate::merit).min();
+    let mut candidates: Vec<usize> = (0..views.len())
+        .filter(|index| views[*index].usable && Some(views[*index].merit()) == best)
         .collect();
 
     // Step c: MED, among paths through the same neighbouring AS; none counts as the lowest.
-    let neighbour = |index: usize| paths[index].attributes.as_path.first();
-    let med = |index: usize| paths[index].attributes.med.unwrap_or(0);
-    let all = candidates.clone();
-    candidates.retain(|index| {
-        !all.iter()
-            .any(|other| neighbour(*other) == neighbour(*index) && med(*other) < med(*index))
-    });
+    let neighbour = |index: usize| views[index].attributes.as_path.first();
+    if candidates.len() > 1 {
+        let all = candidates.clone();
+        candidates.retain(|&index| {
+            !all.iter().any(|&other| {
+                views[other].med() < views[index].med() && neighbour(other) == neighbour(index)
+            })
+        });
+    }
 
     // Step d: external before internal. (Step e, the cost of reaching the next hop, is equal for
     // all: there is no interior protocol.)
-    if candidates.iter().any(|index| !internal(&paths[*index])) {
-        candidates.retain(|index| !internal(&paths[*index]));
+    if candidates.iter().any(|index| !views[*index].internal()) {
+        candidates.retain(|index| !views[*index].internal());
     }
 
-    // Steps f and g: identifier, then address, of the peer.
-    candidates.sort_by_key(|index| rank(&paths[*index]));
+    candidates.sort_by_key(|index| views[*index].tie_break());
     let Some(&best) = candidates.first() else {
         return 0;
     };
 
     let equal = |index: usize| {
+        let path = &views[index];
         index == best
-            || !internal(&paths[index])
-                && med(index) == med(best)
-                && (multipath.relax
-                    || paths[index].attributes.as_path == paths[best].attributes.as_path)
+            || !path.internal()
+                && path.med() == views[best].med()
+                && (multipath.relax || path.attributes.as_path == views[best].attributes.as_path)
     };
     candidates.retain(|index| equal(*index));
     candidates.truncate(multipath.max_paths.max(1));
 
     // Bring the chosen ones to the front, in their order.
-    let mut rest: Vec<SourcedPath> = Vec::with_capacity(paths.len());
-    rest.extend(candidates.iter().map(|index| paths[*index].clone()));
-    rest.extend(
-        (0..paths.len())
-            .filter(|i| !candidates.contains(i))
-            .map(|index| paths[index].clone()),
-    );
-    paths.clone_from_slice(&rest);
+    let before: Vec<P> = paths.to_vec();
+    let rest = (0..before.len()).filter(|index| !candidates.contains(index));
+    let order = candidates.iter().copied().chain(rest);
+    for (place, index) in paths.iter_mut().zip(order) {
+        *place = before[index];
+    }
     candidates.len()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{AsPath, NextHop, Origin};
+    use crate::wire::{AsPath, NextHop};
 
-    /// A path as a row says it: `peer path [pref=N] [med=N] [origin=igp|egp|incomplete]`.
-    fn path(row: &str) -> SourcedPath {
+    #[derive(Debug)]
+    struct Row {
+        source: Source,
+        attributes: RouteAttributes,
+        last_resort: bool,
+        usable: bool,
+    }
+
+    /// A path as a row says it: `peer path [pref=N] [med=N] [origin=igp|egp|incomplete] [stale]
+    /// [unreachable]`.
+    fn path(row: &str) -> Row {
+        let (mut last_resort, mut usable) = (false, true);
         let mut words = row.split_whitespace();
         let source = match words.next().unwrap() {
             "local" => Source::Local,
@@ -148,7 +176,14 @@ mod tests {
             attributes.as_path = AsPath::sequence(path.split(',').map(|asn| asn.parse().unwrap()));
         }
         for word in words {
-            let (key, value) = word.split_once('=').unwrap();
+            match word {
+                "stale" => last_resort = true,
+                "unreachable" => usable = false,
+                _ => {}
+            }
+            let Some((key, value)) = word.split_once('=') else {
+                continue;
+            };
             match key {
                 "pref" => attributes.local_pref = Some(value.parse().unwrap()),
                 "med" => attributes.med = Some(value.parse().unwrap()),
@@ -162,9 +197,11 @@ mod tests {
                 _ => panic!("{word}"),
             }
         }
-        SourcedPath {
+        Row {
             source,
-            attributes: Arc::new(attributes),
+            attributes,
+            last_resort,
+            usable,
         }
     }
 
@@ -184,12 +221,28 @@ mod tests {
         // Every rotation and its reverse: order must not matter.
         for shift in 0..rows.len() {
             for reverse in [false, true] {
-                let mut paths: Vec<_> = rows.iter().map(|row| path(row)).collect();
+                let all: Vec<_> = rows.iter().map(|row| path(row)).collect();
+                let mut paths: Vec<&Row> = all.iter().collect();
                 paths.rotate_left(shift);
                 if reverse {
                     paths.reverse();
                 }
-                let count = select(&mut paths, rank, multipath);
+                let view = |row: &&'_ Row| Candidate {
+                    // Every row outlives the call.
+                    attributes: &all[all
+                        .iter()
+                        .position(|other| std::ptr::eq(other, *row))
+                        .unwrap()]
+                    .attributes,
+                    peer: match row.source {
+                        Source::Local => None,
+                        Source::Peer(peer) => Some(rank(peer)),
+                    },
+                    path_id: 0,
+                    last_resort: row.last_resort,
+                    usable: row.usable,
+                };
+                let count = select(&mut paths, view, multipath);
                 let sources: Vec<_> = paths[..count]
                     .iter()
                     .map(|path| match path.source {
@@ -260,6 +313,21 @@ mod tests {
             (&["10 1", "11 1"], "10", "lower identifier"),
             (&["2 1", "1 1"], "1", "lower identifier"),
             (&["5 1", "4 1"], "4", "lower address of equal identifiers"),
+            (
+                &["0 1 stale", "1 1,2,3"],
+                "1",
+                "anything before a long-lived stale one",
+            ),
+            (
+                &["0 1 stale", "1 1,2 stale"],
+                "0",
+                "stale ones among themselves",
+            ),
+            (
+                &["0 1 unreachable", "1 1,2,3"],
+                "1",
+                "a next hop that cannot be reached",
+            ),
             // The classic that no pairwise order can decide: 0 loses to 1 by MED, and so can not
             // beat 2 by its identifier.
             (

@@ -1,30 +1,63 @@
 //! Adj-RIBs-In and Loc-RIB in one: for every prefix all accepted paths, the used ones first.
 //!
-//! Ordered by prefix, so that what is sent to a peer and what a test sees comes in one order.
+//! Built for a million prefixes: a prefix has a small number, under which everybody keeps what he
+//! has to say about it; one with a single path takes 12 octets (IPv4) and its place in an index.
 
-use std::collections::BTreeMap;
+use std::hash::BuildHasher;
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::config::Multipath;
 use crate::rib::attributes::RouteAttributes;
-use crate::rib::select::{PeerIndex, PeerRank, Source, SourcedPath, select};
-use crate::wire::{Family, Prefix};
+use crate::rib::chunked::Chunked;
+use crate::rib::interner::{AttributesId, Interner};
+use crate::rib::paths::{Flags, Listed, Path, PathSource, Paths};
+use crate::rib::select::{Candidate, PeerIndex, PeerRank, Source, select};
+use crate::wire::{Family, Nlri, Prefix};
 
-/// The table of both families.
+/// The number of a prefix within its family, as long as somebody keeps something under it.
+pub(crate) type RouteId = u32;
+
+/// The table of both families, and the attributes that its paths share.
 #[derive(Debug)]
 pub struct Table {
-    routes: [BTreeMap<Prefix, Route>; Family::ALL.len()],
+    families: [FamilyTable; Family::ALL.len()],
+    pub(crate) interner: Interner,
     ranks: Vec<PeerRank>,
     multipath: Multipath,
-    local: [usize; Family::ALL.len()],
-    accepted: Vec<[usize; Family::ALL.len()]>,
+    hasher: DefaultHashBuilder,
+    scratch: Scratch,
+}
+
+#[derive(Debug)]
+struct FamilyTable {
+    keys: Keys,
+    index: HashTable<RouteId>,
+    paths: Paths,
+    /// Numbers ever given out, and those of them that are free again.
+    numbers: u32,
+    free: Vec<RouteId>,
+    /// Prefixes that have lost their last path. Whoever keeps something under their numbers looks
+    /// at them before they are free.
+    dead: Vec<RouteId>,
+    dead_looked_at: usize,
+    local: usize,
+    accepted: Vec<usize>,
+}
+
+/// The networks by number, without their lengths.
+#[derive(Debug)]
+enum Keys {
+    V4(Chunked<u32>),
+    V6(Chunked<[u8; 16]>),
 }
 
 #[derive(Debug, Default)]
-struct Route {
-    /// Never empty; the first `selected` ones are in use, the best one first.
-    paths: Vec<SourcedPath>,
-    selected: usize,
+struct Scratch {
+    paths: Vec<Path>,
+    before: Vec<Path>,
 }
 
 /// What a change of paths did to a prefix.
@@ -35,13 +68,16 @@ pub struct Change {
     /// The learned paths in use are others, or say something else. There are none while the best
     /// path is our own.
     pub used: bool,
+    /// Any path came, went or says something else.
+    pub any: bool,
 }
 
-impl Change {
-    /// Whether anything changed that somebody may want to know.
-    pub fn matters(self) -> bool {
-        self.best || self.used
-    }
+/// A prefix, and what happened to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Changed {
+    pub(crate) family: Family,
+    pub(crate) id: RouteId,
+    pub(crate) change: Change,
 }
 
 /// The place of a family in an array of two.
@@ -52,24 +88,123 @@ pub(crate) const fn slot(family: Family) -> usize {
     }
 }
 
+/// A word or two are hashed quicker than what a prefix is made of.
+fn hash_of(hasher: &DefaultHashBuilder, prefix: &Prefix) -> u64 {
+    let len = u64::from(prefix.len());
+    match prefix.addr() {
+        IpAddr::V4(address) => hasher.hash_one(u64::from(address.to_bits()) << 8 | len),
+        IpAddr::V6(address) => hasher.hash_one((address.to_bits(), len)),
+    }
+}
+
+impl Keys {
+    fn get(&self, id: RouteId, len: u8) -> Prefix {
+        match self {
+            Keys::V4(keys) => Prefix::masked_v4(keys.get(id).into(), len),
+            Keys::V6(keys) => Prefix::masked_v6(keys.get(id).into(), len),
+        }
+    }
+
+    fn set(&mut self, id: RouteId, prefix: &Prefix) {
+        match (self, prefix.addr()) {
+            (Keys::V4(keys), IpAddr::V4(address)) => *keys.at(id) = address.to_bits(),
+            (Keys::V6(keys), IpAddr::V6(address)) => *keys.at(id) = address.octets(),
+            // A prefix is looked up in the table of its family.
+            _ => {}
+        }
+    }
+}
+
+impl FamilyTable {
+    fn new(family: Family) -> FamilyTable {
+        FamilyTable {
+            keys: match family {
+                Family::Ipv4Unicast => Keys::V4(Chunked::default()),
+                Family::Ipv6Unicast => Keys::V6(Chunked::default()),
+            },
+            index: HashTable::new(),
+            paths: Paths::default(),
+            numbers: 0,
+            free: Vec::new(),
+            dead: Vec::new(),
+            dead_looked_at: 0,
+            local: 0,
+            accepted: Vec::new(),
+        }
+    }
+
+    fn prefix(&self, id: RouteId) -> Prefix {
+        self.keys.get(id, self.paths.len_of(id))
+    }
+
+    fn find(&self, hasher: &DefaultHashBuilder, prefix: &Prefix) -> Option<RouteId> {
+        let hash = hash_of(hasher, prefix);
+        self.index
+            .find(hash, |id| self.prefix(*id) == *prefix)
+            .copied()
+    }
+
+    /// The number of the prefix, given out if it has none.
+    fn number(&mut self, hasher: &DefaultHashBuilder, prefix: &Prefix) -> RouteId {
+        let hash = hash_of(hasher, prefix);
+        let (keys, paths) = (&self.keys, &self.paths);
+        let known = |id: &RouteId| keys.get(*id, paths.len_of(*id));
+        if let Some(id) = self.index.find(hash, |id| known(id) == *prefix) {
+            return *id;
+        }
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.numbers += 1;
+            self.numbers - 1
+        });
+        self.keys.set(id, prefix);
+        self.paths.set_len_of(id, prefix.len());
+        let (keys, paths) = (&self.keys, &self.paths);
+        self.index.insert_unique(hash, id, |id| {
+            hash_of(hasher, &keys.get(*id, paths.len_of(*id)))
+        });
+        id
+    }
+
+    fn count(&mut self, source: Source) -> &mut usize {
+        match source {
+            Source::Local => &mut self.local,
+            Source::Peer(peer) => {
+                let index = peer.0 as usize;
+                if index >= self.accepted.len() {
+                    self.accepted.resize(index + 1, 0);
+                }
+                &mut self.accepted[index]
+            }
+        }
+    }
+}
+
 impl Table {
     /// An empty table; `ranks` are those of the peers by index.
     pub fn new(ranks: Vec<PeerRank>, multipath: Multipath) -> Table {
-        let accepted = vec![[0; Family::ALL.len()]; ranks.len()];
         Table {
-            routes: Default::default(),
+            families: Family::ALL.map(FamilyTable::new),
+            interner: Interner::default(),
             ranks,
             multipath,
-            local: [0; 2],
-            accepted,
+            hasher: DefaultHashBuilder::default(),
+            scratch: Scratch::default(),
         }
     }
 
     /// Sets what the decision process knows about a peer. It must have no path in the table.
     pub fn set_rank(&mut self, peer: PeerIndex, rank: PeerRank) {
-        if let Some(known) = self.ranks.get_mut(peer.0 as usize) {
-            *known = rank;
+        let index = peer.0 as usize;
+        if index >= self.ranks.len() {
+            // Numbers are given out in order; a gap would be filled before it is used.
+            self.ranks.resize(index + 1, rank);
         }
+        self.ranks[index] = rank;
+    }
+
+    /// When a prefix gets several next hops from now on.
+    pub fn set_multipath(&mut self, multipath: Multipath) {
+        self.multipath = multipath;
     }
 
     /// Whether the peer is in our own AS.
@@ -79,308 +214,367 @@ impl Table {
             .is_some_and(|rank| rank.internal)
     }
 
-    /// Takes a path in place of the one its source had (implicit withdraw, RFC 4271 section 3.1).
-    pub fn announce(
+    /// Takes a path in place of the one its source had (implicit withdraw, RFC 4271 section 3.1;
+    /// with path identifiers, RFC 7911 section 5).
+    pub(crate) fn announce(
         &mut self,
-        prefix: Prefix,
+        nlri: Nlri,
         source: Source,
-        attributes: Arc<RouteAttributes>,
-    ) -> Change {
-        let route = self.routes[slot(prefix.family())]
-            .entry(prefix)
-            .or_default();
-        let before = route.used();
-        let path = SourcedPath { source, attributes };
-        match route.paths.iter_mut().find(|path| path.source == source) {
-            Some(known) if known.is(&path) => return Change::default(),
-            Some(known) => *known = path,
-            None => {
-                // Most prefixes have one path: no room for more until there are.
-                if route.paths.is_empty() {
-                    route.paths.reserve_exact(1);
+        attributes: AttributesId,
+    ) -> Changed {
+        let family = nlri.prefix.family();
+        let table = &mut self.families[slot(family)];
+        let id = table.number(&self.hasher, &nlri.prefix);
+        let source_code = PathSource::from(source);
+        let changed = |change| Changed { family, id, change };
+
+        // Nearly all prefixes have one path, of one source.
+        match table.paths.single(id) {
+            Some(known)
+                if nlri.path_id == 0 && known.source == source_code && known.path_id == 0 =>
+            {
+                if known.attributes == attributes && known.flags == Flags::NONE {
+                    return changed(Change::default());
                 }
-                route.paths.push(path);
-                *count(&mut self.local, &mut self.accepted, prefix, source) += 1;
+                // Without a stale or unusable path there is one that is in use, before and after.
+                let was_best = !known.flags.contains(Flags::UNUSABLE);
+                self.interner.hold(attributes);
+                self.interner.release(known.attributes);
+                table.paths.set_single(id, source_code, attributes);
+                let differs = !was_best || known.attributes != attributes;
+                return changed(Change {
+                    best: differs,
+                    used: differs && source != Source::Local,
+                    any: true,
+                });
             }
+            None if nlri.path_id == 0 && table.paths.is_empty(id) => {
+                self.interner.hold(attributes);
+                table.paths.set_single(id, source_code, attributes);
+                *table.count(source) += 1;
+                return changed(Change {
+                    best: true,
+                    used: source != Source::Local,
+                    any: true,
+                });
+            }
+            _ => {}
         }
-        let ranks = &self.ranks;
-        route.selected = select(
-            &mut route.paths,
-            |peer| ranks[peer.0 as usize],
-            self.multipath,
-        );
-        compare(&before, &route.paths[..route.selected])
+
+        let new = |tx_id| Path {
+            source: source_code,
+            attributes,
+            path_id: nlri.path_id,
+            tx_id,
+            flags: Flags::NONE,
+        };
+        let change = self.edit(family, id, |paths, interner, count| {
+            match paths
+                .iter_mut()
+                .find(|path| path.source == source_code && path.path_id == nlri.path_id)
+            {
+                Some(known) if known.attributes == attributes && known.flags == Flags::NONE => {
+                    false
+                }
+                Some(known) => {
+                    interner.hold(attributes);
+                    interner.release(known.attributes);
+                    *known = new(known.tx_id);
+                    true
+                }
+                None => {
+                    interner.hold(attributes);
+                    let taken = |id: &u32| paths.iter().any(|path| path.tx_id == *id);
+                    // The smallest that no path of the prefix has.
+                    let tx_id = (1..).find(|id| !taken(id)).unwrap_or(u32::MAX);
+                    paths.push(new(tx_id));
+                    count(source, 1);
+                    true
+                }
+            }
+        });
+        changed(change)
     }
 
     /// Forgets the path of a source, if there is one.
-    pub fn withdraw(&mut self, prefix: Prefix, source: Source) -> Change {
-        let routes = &mut self.routes[slot(prefix.family())];
-        let Some(route) = routes.get_mut(&prefix) else {
-            return Change::default();
-        };
-        let Some(index) = route.paths.iter().position(|path| path.source == source) else {
-            return Change::default();
-        };
-        let before = route.used();
-        route.paths.remove(index);
-        *count(&mut self.local, &mut self.accepted, prefix, source) -= 1;
-        let ranks = &self.ranks;
-        route.selected = select(
-            &mut route.paths,
-            |peer| ranks[peer.0 as usize],
-            self.multipath,
-        );
-        let change = compare(&before, &route.paths[..route.selected]);
-        if route.paths.is_empty() {
-            routes.remove(&prefix);
+    pub(crate) fn withdraw(&mut self, nlri: Nlri, source: Source) -> Option<Changed> {
+        let family = nlri.prefix.family();
+        let table = &self.families[slot(family)];
+        let id = table.find(&self.hasher, &nlri.prefix)?;
+        self.withdraw_path(family, id, source, |path| path.path_id == nlri.path_id)
+    }
+
+    /// Forgets those paths of a source to a prefix that `gone` names.
+    pub(crate) fn withdraw_path(
+        &mut self,
+        family: Family,
+        id: RouteId,
+        source: Source,
+        gone: impl Fn(&Path) -> bool,
+    ) -> Option<Changed> {
+        let source_code = PathSource::from(source);
+        let table = &mut self.families[slot(family)];
+        let changed = |change| Changed { family, id, change };
+        if let Some(known) = table.paths.single(id) {
+            if known.source != source_code || !gone(&known) {
+                return None;
+            }
+            let was_best = !known.flags.contains(Flags::UNUSABLE);
+            self.interner.release(known.attributes);
+            table.paths.clear(id);
+            table.dead.push(id);
+            *table.count(source) -= 1;
+            return Some(changed(Change {
+                best: was_best,
+                used: was_best && source != Source::Local,
+                any: true,
+            }));
         }
+        let change = self.edit(family, id, |paths, interner, count| {
+            let before = paths.len();
+            paths.retain(|path| {
+                let stays = path.source != source_code || !gone(path);
+                if !stays {
+                    interner.release(path.attributes);
+                    count(source, -1);
+                }
+                stays
+            });
+            paths.len() != before
+        });
+        change.any.then(|| changed(change))
+    }
+
+    /// Changes the paths of a prefix as `act` wants, which says whether it did, and selects anew.
+    fn edit(
+        &mut self,
+        family: Family,
+        id: RouteId,
+        act: impl FnOnce(&mut Vec<Path>, &mut Interner, &mut dyn FnMut(Source, isize)) -> bool,
+    ) -> Change {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let Scratch { paths, before } = &mut scratch;
+        let table = &mut self.families[slot(family)];
+        before.clear();
+        before.extend_from_slice(&table.paths.used(id));
+        table.paths.take(id, paths);
+        let was_empty = paths.is_empty();
+        let mut counts: Vec<(Source, isize)> = Vec::new();
+        let did = act(paths, &mut self.interner, &mut |source, by| {
+            counts.push((source, by));
+        });
+        for (source, by) in counts {
+            let count = table.count(source);
+            *count = count.saturating_add_signed(by);
+        }
+        let selected = match did {
+            true => {
+                let (interner, ranks) = (&self.interner, &self.ranks);
+                select(
+                    paths,
+                    |path| candidate(path, interner, ranks),
+                    self.multipath,
+                )
+            }
+            false => before.len(),
+        };
+        if paths.is_empty() && !was_empty {
+            table.dead.push(id);
+        }
+        table.paths.put(id, paths, selected);
+        let change = match did {
+            true => compare(before, &table.paths.used(id)),
+            false => Change::default(),
+        };
+        paths.clear();
+        self.scratch = scratch;
         change
     }
 
-    /// The prefixes of a family that a source has a path to, in order.
-    pub fn prefixes_from(
-        &self,
+    /// Selects anew, when something about the paths of a prefix other than themselves changed.
+    pub(crate) fn reselect(
+        &mut self,
         family: Family,
-        source: Source,
-    ) -> impl Iterator<Item = (Prefix, &Arc<RouteAttributes>)> {
-        self.routes[slot(family)]
-            .iter()
-            .filter_map(move |(prefix, route)| {
-                let path = route.paths.iter().find(|path| path.source == source)?;
-                Some((*prefix, &path.attributes))
+        id: RouteId,
+        flags: impl Fn(&Path, &Interner) -> Flags,
+    ) -> Option<Changed> {
+        let change = self.edit(family, id, |paths, interner, _| {
+            for path in paths {
+                path.flags = flags(path, interner);
+            }
+            true
+        });
+        change.any.then_some(Changed { family, id, change })
+    }
+
+    /// Every number in use, in the order in which they were given out.
+    pub(crate) fn ids(&self, family: Family) -> impl Iterator<Item = RouteId> + use<'_> {
+        let table = &self.families[slot(family)];
+        (0..table.numbers).filter(|id| !table.paths.is_empty(*id))
+    }
+
+    /// The numbers of the prefixes that a source has a path to.
+    pub(crate) fn ids_from(&self, family: Family, source: Source) -> Vec<RouteId> {
+        let table = &self.families[slot(family)];
+        if self.count(family, source) == 0 {
+            return Vec::new();
+        }
+        let source = PathSource::from(source);
+        let has = |id: &RouteId| {
+            table
+                .paths
+                .all(*id)
+                .iter()
+                .any(|path| path.source == source)
+        };
+        (0..table.numbers).filter(has).collect()
+    }
+
+    /// The paths of a source, in order of prefix.
+    pub(crate) fn paths_from(&self, family: Family, source: Source) -> Vec<(Nlri, AttributesId)> {
+        let table = &self.families[slot(family)];
+        let code = PathSource::from(source);
+        let mut found: Vec<_> = self
+            .ids_from(family, source)
+            .into_iter()
+            .flat_map(|id| {
+                let prefix = table.prefix(id);
+                let paths = table.paths.all(id);
+                let paths = paths.iter().filter(|path| path.source == code).map(|path| {
+                    let path_id = path.path_id;
+                    (Nlri { prefix, path_id }, path.attributes)
+                });
+                paths.collect::<Vec<_>>()
             })
+            .collect();
+        found.sort_by_key(|(nlri, _)| *nlri);
+        found
     }
 
-    /// Every prefix of a family with its best path, in order.
-    pub fn best_paths(&self, family: Family) -> impl Iterator<Item = (Prefix, &SourcedPath)> {
-        self.routes[slot(family)]
-            .iter()
-            .filter_map(|(prefix, route)| route.paths.first().map(|path| (*prefix, path)))
+    /// The prefix of a number in use.
+    pub(crate) fn prefix(&self, family: Family, id: RouteId) -> Prefix {
+        self.families[slot(family)].prefix(id)
     }
 
-    /// The best path to a prefix.
-    pub fn best(&self, prefix: &Prefix) -> Option<&SourcedPath> {
-        self.routes[slot(prefix.family())]
-            .get(prefix)?
-            .paths
-            .first()
+    /// The number of a prefix that somebody keeps something about.
+    pub(crate) fn id(&self, prefix: &Prefix) -> Option<RouteId> {
+        self.families[slot(prefix.family())].find(&self.hasher, prefix)
+    }
+
+    /// The best path of a prefix by number.
+    pub(crate) fn best(&self, family: Family, id: RouteId) -> Option<Path> {
+        self.families[slot(family)].paths.used(id).first().copied()
+    }
+
+    /// All paths of a prefix by number, those in use first.
+    pub(crate) fn all(&self, family: Family, id: RouteId) -> Listed<'_> {
+        self.families[slot(family)].paths.all(id)
     }
 
     /// The paths to a prefix that are in use, the best one first; empty without any.
-    pub fn used(&self, prefix: &Prefix) -> &[SourcedPath] {
-        match self.routes[slot(prefix.family())].get(prefix) {
-            Some(route) => &route.paths[..route.selected],
-            None => &[],
+    pub(crate) fn used(&self, prefix: &Prefix) -> Listed<'_> {
+        match self.id(prefix) {
+            Some(id) => self.families[slot(prefix.family())].paths.used(id),
+            None => Listed::Many(&[]),
         }
     }
 
-    /// Every prefix of both families, in order.
-    pub fn prefixes(&self) -> impl Iterator<Item = Prefix> {
-        self.routes.iter().flat_map(|routes| routes.keys().copied())
+    /// The attributes of a path.
+    pub(crate) fn attributes(&self, id: AttributesId) -> &Arc<RouteAttributes> {
+        self.interner.get(id)
+    }
+
+    /// Every prefix with a path, of both families, in order.
+    pub fn prefixes(&self) -> Vec<Prefix> {
+        let of = |family| self.ids(family).map(move |id| self.prefix(family, id));
+        let mut prefixes: Vec<Prefix> = Family::ALL.into_iter().flat_map(of).collect();
+        prefixes.sort_unstable();
+        prefixes
     }
 
     /// How many paths of this family a source has in the table.
     pub fn count(&self, family: Family, source: Source) -> usize {
+        let table = &self.families[slot(family)];
         match source {
-            Source::Local => self.local[slot(family)],
-            Source::Peer(peer) => self
-                .accepted
-                .get(peer.0 as usize)
-                .map_or(0, |counts| counts[slot(family)]),
+            Source::Local => table.local,
+            Source::Peer(peer) => table.accepted.get(peer.0 as usize).copied().unwrap_or(0),
         }
     }
-}
 
-fn count<'a>(
-    local: &'a mut [usize; 2],
-    accepted: &'a mut [[usize; 2]],
-    prefix: Prefix,
-    source: Source,
-) -> &'a mut usize {
-    match source {
-        Source::Local => &mut local[slot(prefix.family())],
-        Source::Peer(peer) => &mut accepted[peer.0 as usize][slot(prefix.family())],
+    /// Frees the numbers of prefixes without a path that nobody keeps anything under. Looks at
+    /// them only when enough have come together, so that its cost is bounded by theirs.
+    pub(crate) fn sweep(&mut self, family: Family, kept: impl Fn(RouteId) -> bool) {
+        let FamilyTable {
+            keys,
+            index,
+            paths,
+            free,
+            dead,
+            dead_looked_at,
+            ..
+        } = &mut self.families[slot(family)];
+        if dead.len() <= 2 * *dead_looked_at {
+            return;
+        }
+        let hasher = &self.hasher;
+        dead.retain(|&id| {
+            // It may have come back, or stand here twice.
+            if !paths.is_empty(id) || !paths.is_numbered(id) {
+                return false;
+            }
+            if kept(id) {
+                return true;
+            }
+            let prefix = keys.get(id, paths.len_of(id));
+            if let Ok(entry) = index.find_entry(hash_of(hasher, &prefix), |other| *other == id) {
+                entry.remove();
+            }
+            paths.forget(id);
+            free.push(id);
+            false
+        });
+        dead.shrink_to(1024);
+        *dead_looked_at = dead.len();
     }
 }
 
-impl Route {
-    fn used(&self) -> Vec<SourcedPath> {
-        self.paths[..self.selected].to_vec()
+fn candidate<'a>(path: &Path, interner: &'a Interner, ranks: &[PeerRank]) -> Candidate<'a> {
+    Candidate {
+        attributes: interner.get(path.attributes),
+        peer: match Source::from(path.source) {
+            Source::Local => None,
+            Source::Peer(peer) => ranks.get(peer.0 as usize).copied(),
+        },
+        path_id: path.path_id,
+        last_resort: path.flags.contains(Flags::LONG_LIVED),
+        usable: !path.flags.contains(Flags::UNUSABLE),
     }
 }
 
 /// Our own path is in use alone or not at all.
-fn learned(used: &[SourcedPath]) -> &[SourcedPath] {
+fn learned(used: &[Path]) -> &[Path] {
     match used.first() {
-        Some(SourcedPath {
-            source: Source::Local,
-            ..
-        }) => &[],
+        Some(best) if best.source == PathSource::LOCAL => &[],
         _ => used,
     }
 }
 
-fn compare(before: &[SourcedPath], after: &[SourcedPath]) -> Change {
-    let same = |(a, b): (&SourcedPath, &SourcedPath)| a.is(b);
+fn compare(before: &[Path], after: &[Path]) -> Change {
+    let same = |(a, b): (&Path, &Path)| a.says(b);
     let best = match (before.first(), after.first()) {
-        (Some(before), Some(after)) => !before.is(after),
+        (Some(before), Some(after)) => !before.says(after),
         (None, None) => false,
         _ => true,
     };
     let before = learned(before);
     let after = learned(after);
     let used = before.len() != after.len() || !before.iter().zip(after).all(same);
-    Change { best, used }
+    Change {
+        best,
+        used,
+        any: true,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use super::*;
-    use crate::rib::attributes::Interner;
-    use crate::wire::{AsPath, NextHop};
-
-    struct Bench {
-        table: Table,
-        interner: Interner,
-    }
-
-    const BOTH: Change = Change {
-        best: true,
-        used: true,
-    };
-    const USED: Change = Change {
-        best: false,
-        used: true,
-    };
-    const BEST: Change = Change {
-        best: true,
-        used: false,
-    };
-    const NONE: Change = Change {
-        best: false,
-        used: false,
-    };
-
-    impl Bench {
-        fn new() -> Bench {
-            let ranks = (0..3).map(|peer| PeerRank {
-                internal: false,
-                router_id: Ipv4Addr::new(192, 0, 2, peer),
-                address: Ipv4Addr::new(10, 99, 0, peer).into(),
-            });
-            let table = Table::new(ranks.collect(), Multipath::default());
-            Bench {
-                table,
-                interner: Interner::default(),
-            }
-        }
-
-        fn announce(&mut self, prefix: &str, source: Source, path: &[u32]) -> Change {
-            let attributes = RouteAttributes {
-                as_path: AsPath::sequence(path.iter().copied()),
-                ..RouteAttributes::originated(NextHop::V4(Ipv4Addr::new(10, 99, 0, 1)))
-            };
-            let attributes = self.interner.intern(attributes);
-            self.table
-                .announce(prefix.parse().unwrap(), source, attributes)
-        }
-
-        fn withdraw(&mut self, prefix: &str, source: Source) -> Change {
-            self.table.withdraw(prefix.parse().unwrap(), source)
-        }
-    }
-
-    #[test]
-    fn changes_are_reported_as_far_as_they_matter() {
-        let peer = |index| Source::Peer(PeerIndex(index));
-        let mut bench = Bench::new();
-        let net = "10.0.0.0/8";
-        assert_eq!(
-            bench.announce(net, peer(1), &[2, 9]),
-            BOTH,
-            "the first path"
-        );
-        assert_eq!(
-            bench.announce(net, peer(1), &[2, 9]),
-            NONE,
-            "the same again"
-        );
-        assert_eq!(
-            bench.announce(net, peer(2), &[2, 9]),
-            USED,
-            "a second one as good"
-        );
-        assert_eq!(
-            bench.announce(net, peer(0), &[2, 8, 9]),
-            NONE,
-            "a worse one"
-        );
-        assert_eq!(
-            bench.announce(net, peer(2), &[2, 8, 9]),
-            USED,
-            "worse than before"
-        );
-        assert_eq!(
-            bench.announce(net, peer(1), &[3, 9]),
-            BOTH,
-            "implicit withdraw"
-        );
-        assert_eq!(bench.announce(net, Source::Local, &[]), BOTH, "our own");
-        assert_eq!(bench.withdraw(net, peer(1)), NONE, "not in use");
-        assert_eq!(
-            bench.withdraw(net, Source::Local),
-            BOTH,
-            "back to the learned ones"
-        );
-        assert_eq!(bench.table.used(&net.parse().unwrap()).len(), 2);
-        assert_eq!(bench.withdraw(net, peer(0)), BOTH);
-        assert_eq!(bench.withdraw(net, peer(0)), NONE, "it has none");
-        assert_eq!(
-            bench.withdraw("11.0.0.0/8", peer(0)),
-            NONE,
-            "nobody has one"
-        );
-        assert_eq!(bench.withdraw(net, peer(2)), BOTH);
-        assert_eq!(
-            bench.announce(net, Source::Local, &[]),
-            BEST,
-            "nobody had one"
-        );
-        assert_eq!(bench.withdraw(net, Source::Local), BEST);
-        assert_eq!(bench.table.prefixes().count(), 0, "nothing is left behind");
-        assert_eq!(bench.table.used(&net.parse().unwrap()), []);
-    }
-
-    #[test]
-    fn counts_follow_the_paths() {
-        let peer = |index| Source::Peer(PeerIndex(index));
-        let mut bench = Bench::new();
-        for (prefix, source) in [
-            ("10.0.0.0/8", peer(0)),
-            ("10.0.0.0/8", peer(0)),
-            ("10.0.0.0/8", peer(1)),
-            ("fd00::/8", peer(1)),
-            ("fd00::/16", peer(1)),
-            ("fd00::/16", Source::Local),
-        ] {
-            bench.announce(prefix, source, &[1]);
-        }
-        let counts = |table: &Table| {
-            [peer(0), peer(1), peer(2), Source::Local]
-                .map(|source| Family::ALL.map(|family| table.count(family, source)))
-        };
-        assert_eq!(counts(&bench.table), [[1, 0], [1, 2], [0, 0], [0, 1]]);
-        let told: Vec<_> = bench
-            .table
-            .prefixes_from(Family::Ipv6Unicast, peer(1))
-            .map(|(prefix, _)| prefix.to_string())
-            .collect();
-        assert_eq!(told, ["fd00::/8", "fd00::/16"]);
-        bench.withdraw("fd00::/8", peer(1));
-        bench.withdraw("fd00::/8", peer(1));
-        bench.withdraw("10.0.0.0/8", peer(0));
-        assert_eq!(counts(&bench.table), [[0, 0], [1, 1], [0, 0], [0, 1]]);
-    }
-}
+mod tests;

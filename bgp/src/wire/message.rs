@@ -98,6 +98,15 @@ pub struct RouteRefresh {
     pub subtype: u8,
 }
 
+impl RouteRefresh {
+    /// Asks for all routes of a family (RFC 2918).
+    pub const REQUEST: u8 = 0;
+    /// All routes of the family follow (BoRR, RFC 7313).
+    pub const BEGIN: u8 = 1;
+    /// All routes of the family were told since [`RouteRefresh::BEGIN`] (EoRR, RFC 7313).
+    pub const END: u8 = 2;
+}
+
 /// A decoded message with what was wrong in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decoded {

@@ -1,7 +1,15 @@
+use std::net::Ipv4Addr;
+
 use super::*;
 use crate::config::Multipath;
+use crate::policy::ExportPolicy;
+use crate::rib::attributes::RareAttributes;
 use crate::rib::select::PeerRank;
-use crate::wire::{AsPath, AttributeCode, AttributeFlags, Attributes, UnknownAttribute, frame};
+use crate::rib::table::Changed;
+use crate::wire::{
+    AsPath, AttributeCode, AttributeFlags, Attributes, Community, NextHop, Nlri, UnknownAttribute,
+    WireOptions, frame,
+};
 
 const EXTERNAL: PeerIndex = PeerIndex(0);
 const INTERNAL: PeerIndex = PeerIndex(1);
@@ -10,10 +18,8 @@ const OTHER_INTERNAL: PeerIndex = PeerIndex(3);
 
 struct Bench {
     table: Table,
-    interner: Interner,
-    rib: AdjRibOut,
-    context: ExportContext,
-    number: u64,
+    group: Group,
+    peer: PeerIndex,
 }
 
 fn options() -> WireOptions {
@@ -32,67 +38,100 @@ impl Bench {
             router_id: Ipv4Addr::from_bits(index),
             address: Ipv4Addr::from_bits(index).into(),
         });
-        Bench {
-            table: Table::new(ranks.collect(), Multipath::default()),
-            interner: Interner::default(),
-            rib: AdjRibOut::default(),
-            context: ExportContext {
-                peer,
-                asn: 65001,
+        let context = ExportContext {
+            asn: 65001,
+            internal: internal(peer),
+            policy: ExportPolicy::All,
+            families: Family::ALL.to_vec(),
+            next_hop_v4: Some(Ipv4Addr::new(10, 99, 0, 1)),
+            next_hop_v6: Some("fd99::1".parse().unwrap()),
+            options: WireOptions {
                 internal: internal(peer),
-                policy: ExportPolicy::All,
-                families: Family::ALL.to_vec(),
-                next_hop_v4: Some(Ipv4Addr::new(10, 99, 0, 1)),
-                next_hop_v6: Some("fd99::1".parse().unwrap()),
-                options: WireOptions {
-                    internal: internal(peer),
-                    ..options()
-                },
+                ..options()
             },
-            number: 0,
-        }
+        };
+        let mut bench = Bench {
+            table: Table::new(ranks.collect(), Multipath::default()),
+            group: Group::new(context),
+            peer,
+        };
+        // What a session starts with is not what is tested.
+        bench.group.join(peer, &bench.table, false);
+        bench
     }
 
     fn set(&mut self, prefix: Prefix, source: Source, attributes: RouteAttributes) {
-        let attributes = self.interner.intern(attributes);
-        let change = self.table.announce(prefix, source, attributes);
-        self.note(prefix, change.best);
+        let id = self.table.interner.intern(attributes);
+        let changed = self.table.announce(prefix.into(), source, id);
+        self.table.interner.release(id);
+        self.note(changed);
     }
 
     fn unset(&mut self, prefix: Prefix, source: Source) {
-        let change = self.table.withdraw(prefix, source);
-        self.note(prefix, change.best);
+        if let Some(changed) = self.table.withdraw(prefix.into(), source) {
+            self.note(changed);
+        }
     }
 
-    fn note(&mut self, prefix: Prefix, changed: bool) {
-        self.number += 1;
-        if changed {
-            self.rib
-                .changed(&self.context, &self.table, prefix, self.number);
+    fn note(&mut self, changed: Changed) {
+        if changed.change.any {
+            self.group
+                .changed(changed.family, changed.id, changed.change.best);
         }
+        let group = &self.group;
+        for family in Family::ALL {
+            self.table.sweep(family, |id| group.keeps(family, id));
+        }
+    }
+
+    /// Writes as much as members with such pressure are given, and reads back what each gets.
+    fn written(
+        &mut self,
+        pressure: impl Fn(PeerIndex) -> Pressure,
+    ) -> HashMap<PeerIndex, Vec<Message>> {
+        let mut made = Vec::new();
+        while self.group.write(&mut self.table, &pressure, &mut made) {}
+        let mut all: HashMap<PeerIndex, Vec<Message>> = HashMap::new();
+        for Dispatch {
+            peer,
+            octets,
+            messages,
+        } in made
+        {
+            let mut octets = BytesMut::from(octets);
+            let read = all.entry(peer).or_default();
+            let before = read.len();
+            while let Some(octets) = frame::split(&mut octets, &self.group.context.options).unwrap()
+            {
+                assert!(octets.len() <= 4096);
+                let decoded = Message::decode(&octets, &self.group.context.options).unwrap();
+                assert_eq!(decoded.findings, []);
+                read.push(decoded.message);
+            }
+            assert_eq!(read.len() - before, messages, "the count of messages");
+        }
+        all
     }
 
     /// Writes everything and reads it back.
     fn told(&mut self) -> Vec<Update> {
-        let mut out = BytesMut::new();
-        let mut count = 0;
-        while self.rib.has_work() {
-            count += self
-                .rib
-                .write(&self.context, &self.table, &mut self.interner, &mut out);
-        }
-        let mut updates = Vec::new();
-        while let Some(octets) = frame::split(&mut out, &self.context.options).unwrap() {
-            assert!(octets.len() <= 4096);
-            let decoded = Message::decode(&octets, &self.context.options).unwrap();
-            assert_eq!(decoded.findings, []);
-            let Message::Update(update) = decoded.message else {
-                panic!("{decoded:?}")
-            };
-            updates.push(update);
-        }
-        assert_eq!(updates.len(), count, "the count of messages");
-        updates
+        let messages = self.written(|_| Pressure::Room).remove(&self.peer);
+        let update = |message| match message {
+            Message::Update(update) => update,
+            other => panic!("{other:?}"),
+        };
+        messages
+            .unwrap_or_default()
+            .into_iter()
+            .map(update)
+            .collect()
+    }
+
+    fn pending(&self) -> usize {
+        Family::ALL
+            .iter()
+            .map(|family| self.group.pending(self.peer, *family))
+            .sum()
     }
 }
 
@@ -237,10 +276,14 @@ fn unknown_attributes_are_passed_on_if_transitive() {
         value: [1, 2, 3].into(),
     };
     let mut bench = Bench::new(EXTERNAL);
-    let mut attributes = learned(&[65002]);
-    attributes.rare.change(|rare| {
-        rare.unknown = vec![unknown(200, 0xc0), unknown(201, 0x80)];
-    });
+    let attributes = RouteAttributes {
+        rare: RareAttributes {
+            unknown: vec![unknown(200, 0xc0), unknown(201, 0x80)],
+            ..RareAttributes::default()
+        }
+        .into(),
+        ..learned(&[65002])
+    };
     bench.set(
         prefix("10.0.0.0/8"),
         Source::Peer(OTHER_EXTERNAL),
@@ -252,13 +295,13 @@ fn unknown_attributes_are_passed_on_if_transitive() {
 #[test]
 fn families_without_a_next_hop_of_ours_are_not_told() {
     let mut bench = Bench::new(EXTERNAL);
-    bench.context.next_hop_v6 = None;
+    bench.group.context.next_hop_v6 = None;
     bench.set(prefix("fd00::/8"), Source::Local, ours());
     bench.set(prefix("10.0.0.0/8"), Source::Local, ours());
     let updates = bench.told();
     assert_eq!(updates.len(), 1);
     assert_eq!(updates[0].nlri, [Nlri::from(prefix("10.0.0.0/8"))]);
-    assert!(bench.rib.told(Family::Ipv6Unicast).is_empty());
+    assert!(bench.group.count(EXTERNAL, Family::Ipv6Unicast) == 0);
 }
 
 #[test]
@@ -320,7 +363,7 @@ fn only_what_changes_is_told() {
     bench.set(net, Source::Local, ours());
     bench.unset(net, Source::Local);
     assert_eq!(bench.told(), [], "it came and went unheard");
-    assert_eq!(bench.rib.pending(), 0);
+    assert_eq!(bench.pending(), 0);
 }
 
 #[test]
@@ -358,13 +401,11 @@ fn routes_are_packed_by_attributes_into_full_messages() {
 #[test]
 fn end_of_rib_follows_the_initial_table_and_comes_once() {
     let mut bench = Bench::new(EXTERNAL);
-    bench.context.policy = ExportPolicy::None;
     for net in ["10.0.0.0/8", "11.0.0.0/8", "fd00::/8"] {
         bench.set(prefix(net), Source::Local, ours());
     }
-    bench.context.policy = ExportPolicy::Local;
-    let number = bench.number;
-    bench.rib.tell_all(&bench.context, &bench.table, number);
+    bench.group.leave(EXTERNAL, &mut bench.table);
+    bench.group.join(EXTERNAL, &bench.table, true);
     // A change while the table is on its way does not put the marker off for good.
     bench.set(prefix("12.0.0.0/8"), Source::Local, ours());
     let updates = bench.told();
@@ -395,13 +436,7 @@ fn a_refresh_tells_everything_again() {
     }
     bench.told();
     bench.unset(prefix("11.0.0.0/8"), Source::Local);
-    bench.number += 1;
-    bench.rib.refresh(
-        &bench.context,
-        &bench.table,
-        Family::Ipv4Unicast,
-        bench.number,
-    );
+    bench.group.refresh(EXTERNAL, Family::Ipv4Unicast, false);
     let updates = bench.told();
     let told: Vec<_> = updates
         .iter()
@@ -436,8 +471,8 @@ fn attributes_beyond_any_message_are_not_told_and_what_was_known_goes() {
         },
     );
     assert_eq!(bench.told()[0].withdrawn, [Nlri::from(net)]);
-    assert_eq!(bench.rib.oversized(), 1);
-    assert!(bench.rib.told(Family::Ipv4Unicast).is_empty());
+    assert_eq!(bench.group.oversized(), 1);
+    assert!(bench.group.count(EXTERNAL, Family::Ipv4Unicast) == 0);
 }
 
 #[test]
@@ -448,25 +483,209 @@ fn a_peer_that_does_not_read_costs_no_more_than_the_table() {
         bench.set(host, Source::Local, ours());
         bench.unset(host, Source::Local);
     }
-    assert_eq!(bench.rib.pending(), 0);
-    assert!(
-        bench.rib.queue.len() <= 1000,
-        "{} entries",
-        bench.rib.queue.len()
-    );
+    // Whoever comes and goes unheard is looked at once more, each of them once.
+    assert!(bench.pending() <= 100_000);
+    assert_eq!(bench.told(), []);
+    assert_eq!(bench.pending(), 0);
 }
 
 #[test]
 fn what_was_told_can_be_waited_for() {
     let mut bench = Bench::new(EXTERNAL);
-    assert!(bench.rib.has_told(0));
+    let reached =
+        |bench: &Bench, place: &Place| bench.group.has_reached(EXTERNAL, &mut place.clone());
+    assert!(reached(&bench, &bench.group.place()));
+    let before = bench.group.place();
     bench.set(prefix("10.0.0.0/8"), Source::Local, ours());
-    let mark = bench.number;
-    assert!(!bench.rib.has_told(mark) && bench.rib.has_told(mark - 1));
+    let mark = bench.group.place();
+    assert!(!reached(&bench, &mark) && reached(&bench, &before));
     bench.told();
     bench.set(prefix("11.0.0.0/8"), Source::Local, ours());
-    assert!(bench.rib.has_told(mark), "later changes do not matter");
-    // A second change of the same prefix goes along with the first.
-    bench.unset(prefix("11.0.0.0/8"), Source::Local);
-    assert!(bench.rib.has_told(bench.number));
+    assert!(reached(&bench, &mark), "later changes do not matter");
+}
+
+const MEMBERS: [PeerIndex; 2] = [EXTERNAL, OTHER_EXTERNAL];
+
+fn reachable(messages: &[Message]) -> Vec<Nlri> {
+    let mut all: Vec<Nlri> = messages
+        .iter()
+        .filter_map(|message| match message {
+            Message::Update(update) => Some(update),
+            _ => None,
+        })
+        .flat_map(|update| update.reachable().flat_map(|reach| reach.nlri.to_vec()))
+        .collect();
+    all.sort_unstable();
+    all
+}
+
+fn unreachable(messages: &[Message]) -> Vec<Nlri> {
+    let mut all: Vec<Nlri> = messages
+        .iter()
+        .filter_map(|message| match message {
+            Message::Update(update) => Some(update),
+            _ => None,
+        })
+        .flat_map(|update| update.unreachable().collect::<Vec<_>>())
+        .collect();
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn members_are_told_the_same_save_their_own_routes() {
+    let mut bench = Bench::new(EXTERNAL);
+    bench.group.join(OTHER_EXTERNAL, &bench.table, false);
+    let nets = ["10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8"].map(prefix);
+    let [a, b, c] = nets.map(Nlri::from);
+    bench.set(nets[0], Source::Peer(EXTERNAL), learned(&[65002]));
+    bench.set(nets[1], Source::Peer(OTHER_EXTERNAL), learned(&[65003]));
+    bench.set(nets[2], Source::Local, ours());
+    let mut told = bench.written(|_| Pressure::Room);
+    assert_eq!(reachable(&told.remove(&EXTERNAL).unwrap()), [b, c]);
+    assert_eq!(reachable(&told.remove(&OTHER_EXTERNAL).unwrap()), [a, c]);
+    assert_eq!(
+        MEMBERS.map(|peer| bench.group.count(peer, Family::Ipv4Unicast)),
+        [2, 2]
+    );
+
+    // A better route of the other one: its source forgets ours, the first hears of it.
+    bench.set(
+        nets[0],
+        Source::Peer(OTHER_EXTERNAL),
+        RouteAttributes {
+            local_pref: Some(200),
+            ..learned(&[65003])
+        },
+    );
+    let mut told = bench.written(|_| Pressure::Room);
+    assert_eq!(reachable(&told[&EXTERNAL]), [a]);
+    let other = told.remove(&OTHER_EXTERNAL).unwrap();
+    assert_eq!((reachable(&other), unreachable(&other)), (vec![], vec![a]));
+
+    // It goes, and the first one's is the best again.
+    bench.unset(nets[0], Source::Peer(OTHER_EXTERNAL));
+    let mut told = bench.written(|_| Pressure::Room);
+    assert_eq!(reachable(&told.remove(&OTHER_EXTERNAL).unwrap()), [a]);
+    let first = told.remove(&EXTERNAL).unwrap();
+    assert_eq!((reachable(&first), unreachable(&first)), (vec![], vec![a]));
+
+    // What goes altogether is not withdrawn from whoever told us.
+    bench.unset(nets[0], Source::Peer(EXTERNAL));
+    let mut told = bench.written(|_| Pressure::Room);
+    assert_eq!(unreachable(&told.remove(&OTHER_EXTERNAL).unwrap()), [a]);
+    assert!(told.is_empty(), "{told:?}");
+}
+
+#[test]
+fn one_encoding_serves_all_members() {
+    let mut bench = Bench::new(EXTERNAL);
+    bench.group.join(OTHER_EXTERNAL, &bench.table, false);
+    bench.set(prefix("10.0.0.0/8"), Source::Local, ours());
+    let mut made = Vec::new();
+    bench
+        .group
+        .write(&mut bench.table, |_| Pressure::Room, &mut made);
+    let [a, b] = made.as_slice() else {
+        panic!("{made:?}")
+    };
+    assert_eq!(a.octets.as_ptr(), b.octets.as_ptr(), "the very same octets");
+}
+
+#[test]
+fn a_member_that_does_not_read_leaves_the_pace_and_is_told_the_latest_later() {
+    let mut bench = Bench::new(EXTERNAL);
+    bench.group.join(OTHER_EXTERNAL, &bench.table, false);
+    let stuck = |peer| match peer {
+        EXTERNAL => Pressure::Room,
+        _ => Pressure::Behind,
+    };
+    let [kept, gone, new] = ["10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8"].map(prefix);
+    bench.set(kept, Source::Local, ours());
+    bench.set(gone, Source::Local, ours());
+    bench.written(|_| Pressure::Room);
+    for med in 0..100 {
+        let attributes = RouteAttributes {
+            med: Some(med),
+            ..ours()
+        };
+        bench.set(kept, Source::Local, attributes);
+        bench.unset(gone, Source::Local);
+        bench.set(new, Source::Local, ours());
+        let told = bench.written(stuck);
+        assert!(!told.contains_key(&OTHER_EXTERNAL));
+        if med < 99 {
+            bench.set(gone, Source::Local, ours());
+            bench.unset(new, Source::Local);
+        }
+    }
+    assert_eq!(bench.group.pending(OTHER_EXTERNAL, Family::Ipv4Unicast), 3);
+    let mut place = bench.group.place();
+    assert!(!bench.group.has_reached(OTHER_EXTERNAL, &mut place));
+    let mut told = bench.written(|_| Pressure::Room);
+    let messages = told.remove(&OTHER_EXTERNAL).unwrap();
+    assert!(told.is_empty(), "the other one knows: {told:?}");
+    assert_eq!(unreachable(&messages), [gone.into()]);
+    assert_eq!(reachable(&messages), [kept.into(), new.into()]);
+    let meds = messages.iter().filter_map(|message| match message {
+        Message::Update(update) => update.attributes.med,
+        _ => None,
+    });
+    assert_eq!(meds.max(), Some(99), "the latest, not what was missed");
+    assert!(bench.group.has_reached(OTHER_EXTERNAL, &mut place));
+    // Back in pace: what is made once goes to both.
+    bench.unset(new, Source::Local);
+    assert_eq!(bench.written(|_| Pressure::Room).len(), 2);
+}
+
+#[test]
+fn a_late_joiner_gets_the_table_in_as_few_messages_as_can_be() {
+    let mut bench = Bench::new(EXTERNAL);
+    for index in 0..40_000u32 {
+        let net = Prefix::containing(Ipv4Addr::from_bits(index << 12).into(), 24).unwrap();
+        let attributes = RouteAttributes {
+            med: Some(index % 7),
+            ..ours()
+        };
+        bench.set(net, Source::Local, attributes);
+    }
+    bench.told();
+    bench.group.join(OTHER_EXTERNAL, &bench.table, true);
+    assert_eq!(bench.group.count(OTHER_EXTERNAL, Family::Ipv4Unicast), 0);
+    let mut told = bench.written(|_| Pressure::Room);
+    let messages = told.remove(&OTHER_EXTERNAL).unwrap();
+    assert!(told.is_empty());
+    let routes = reachable(&messages);
+    assert_eq!(routes.len(), 40_000);
+    assert!(
+        routes.windows(2).all(|pair| pair[0] != pair[1]),
+        "no duplicate"
+    );
+    // A little over 1,000 a message, 5,715 a set: six messages each, and two End-of-RIBs.
+    assert_eq!(messages.len(), 7 * 6 + 2);
+    assert_eq!(
+        bench.group.count(OTHER_EXTERNAL, Family::Ipv4Unicast),
+        40_000
+    );
+}
+
+#[test]
+fn nothing_is_kept_when_the_last_member_leaves() {
+    let mut bench = Bench::new(EXTERNAL);
+    for index in 0..100 {
+        bench.set(
+            Prefix::host(Ipv4Addr::from_bits(index).into()),
+            Source::Local,
+            ours(),
+        );
+    }
+    bench.told();
+    bench.group.leave(EXTERNAL, &mut bench.table);
+    for index in 0..100 {
+        bench.unset(
+            Prefix::host(Ipv4Addr::from_bits(index).into()),
+            Source::Local,
+        );
+    }
+    assert_eq!(bench.table.interner.len(), 0);
 }

@@ -1,0 +1,195 @@
+//! The tables of a speaker: its routes, and the groups of peers that are told them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::Multipath;
+use crate::rib::attributes::RouteAttributes;
+use crate::rib::export::ExportContext;
+use crate::rib::group::{Dispatch, Group, Place, Pressure};
+use crate::rib::select::{PeerIndex, PeerRank, Source};
+use crate::rib::table::{Changed, Table};
+use crate::wire::{Family, Nlri, Prefix};
+
+/// The number of a group, as long as a peer is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct GroupId(usize);
+
+#[derive(Debug)]
+pub(super) struct Rib {
+    pub(super) table: Table,
+    groups: Vec<Group>,
+    /// Prefixes that changed and of which nobody was told yet.
+    changed: Vec<Changed>,
+    /// We are restarting, and not all that was announced before is announced again.
+    pub(super) deferred: bool,
+}
+
+impl Rib {
+    pub(super) fn new(ranks: Vec<PeerRank>, multipath: Multipath, deferred: bool) -> Rib {
+        Rib {
+            table: Table::new(ranks, multipath),
+            groups: Vec::new(),
+            changed: Vec::new(),
+            deferred,
+        }
+    }
+
+    /// A path comes.
+    pub(super) fn announce(&mut self, nlri: Nlri, source: Source, attributes: RouteAttributes) {
+        let id = self.table.interner.intern(attributes);
+        let changed = self.table.announce(nlri, source, id);
+        self.table.interner.release(id);
+        self.note(changed);
+    }
+
+    /// Paths of equal attributes come; those that are not `accepted` replace what was there by
+    /// nothing.
+    pub(super) fn learn(
+        &mut self,
+        attributes: RouteAttributes,
+        source: Source,
+        routes: &[Nlri],
+        mut accepted: impl FnMut(&Nlri) -> bool,
+    ) {
+        let id = self.table.interner.intern(attributes);
+        for nlri in routes {
+            match accepted(nlri) {
+                true => {
+                    let changed = self.table.announce(*nlri, source, id);
+                    self.note(changed);
+                }
+                false => self.withdraw(*nlri, source),
+            }
+        }
+        self.table.interner.release(id);
+    }
+
+    /// A path goes.
+    pub(super) fn withdraw(&mut self, nlri: Nlri, source: Source) {
+        if let Some(changed) = self.table.withdraw(nlri, source) {
+            self.note(changed);
+        }
+    }
+
+    /// All paths of a source to prefixes of a family go.
+    pub(super) fn withdraw_all(&mut self, family: Family, source: Source) {
+        for id in self.table.ids_from(family, source) {
+            if let Some(changed) = self.table.withdraw_path(family, id, source, |_| true) {
+                self.note(changed);
+            }
+        }
+    }
+
+    pub(super) fn note(&mut self, changed: Changed) {
+        if changed.change.any {
+            self.changed.push(changed);
+        }
+    }
+
+    /// Passes what has changed on to the groups; `used` hears of prefixes whose learned paths in
+    /// use are others.
+    pub(super) fn tell(&mut self, mut used: impl FnMut(Prefix)) {
+        for Changed { family, id, change } in self.changed.drain(..) {
+            if change.used {
+                used(self.table.prefix(family, id));
+            }
+            if !self.deferred {
+                for group in &mut self.groups {
+                    group.changed(family, id, change.best);
+                }
+            }
+        }
+        for family in Family::ALL {
+            let groups = &self.groups;
+            self.table.sweep(family, |id| {
+                groups.iter().any(|group| group.keeps(family, id))
+            });
+        }
+    }
+
+    /// Takes a peer into the group with these terms.
+    pub(super) fn join(&mut self, peer: PeerIndex, context: ExportContext) -> GroupId {
+        let fits = |group: &Group| group.takes(&context);
+        let free = || self.groups.iter().position(Group::is_empty);
+        let index = match self.groups.iter().position(fits) {
+            Some(index) => index,
+            None => match free() {
+                Some(index) => {
+                    self.groups[index] = Group::new(context);
+                    index
+                }
+                None => {
+                    self.groups.push(Group::new(context));
+                    self.groups.len() - 1
+                }
+            },
+        };
+        self.groups[index].join(peer, &self.table, !self.deferred);
+        GroupId(index)
+    }
+
+    /// The peer is told nothing any more.
+    pub(super) fn leave(&mut self, group: GroupId, peer: PeerIndex) {
+        self.groups[group.0].leave(peer, &mut self.table);
+    }
+
+    pub(super) fn group(&self, group: GroupId) -> &Group {
+        &self.groups[group.0]
+    }
+
+    /// Tells the peer a family again (RFC 2918).
+    pub(super) fn refresh(
+        &mut self,
+        group: GroupId,
+        peer: PeerIndex,
+        family: Family,
+        enhanced: bool,
+    ) {
+        self.groups[group.0].refresh(peer, family, enhanced);
+    }
+
+    /// All that was announced before a restart is announced again.
+    pub(super) fn complete(&mut self) {
+        if std::mem::take(&mut self.deferred) {
+            for group in &mut self.groups {
+                group.complete(&self.table);
+            }
+        }
+    }
+
+    /// Makes messages for peers that have room.
+    pub(super) fn write(
+        &mut self,
+        pressure: impl Fn(PeerIndex) -> Pressure,
+        out: &mut Vec<Dispatch>,
+    ) {
+        // A round may find that nothing is to be told after all.
+        let mut worked = !self.deferred;
+        while worked && out.is_empty() {
+            worked = false;
+            for group in &mut self.groups {
+                worked |= group.write(&mut self.table, &pressure, out);
+            }
+        }
+    }
+
+    /// Behind everything that the group has to be told now.
+    pub(super) fn place(&self, group: GroupId) -> Place {
+        self.groups[group.0].place()
+    }
+
+    /// Whether the peer has been handed everything before the place.
+    pub(super) fn has_reached(&self, group: GroupId, peer: PeerIndex, place: &mut Place) -> bool {
+        !self.deferred && self.groups[group.0].has_reached(peer, place)
+    }
+
+    /// What the peer has been told.
+    pub(super) fn told_to(
+        &self,
+        group: GroupId,
+        peer: PeerIndex,
+    ) -> BTreeMap<Prefix, Arc<RouteAttributes>> {
+        self.groups[group.0].told_to(peer, &self.table)
+    }
+}

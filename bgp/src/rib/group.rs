@@ -1,0 +1,708 @@
+//! Peers that are told the same: one record of what was told, one encoding for all of them.
+//!
+//! What has changed is a queue of prefixes, not of messages, so it never outgrows the table. While
+//! any member has room, messages are made once and handed to every member. A member that falls too
+//! far behind leaves the common pace: it keeps a queue of its own, costs no more than that, delays
+//! nobody, and is told the latest state when it reads again. A peer that joins late starts out as
+//! one that is behind with everything.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::policy::{ActionsId, Decision};
+use crate::rib::attributes::RouteAttributes;
+use crate::rib::chunked::Chunked;
+use crate::rib::export::ExportContext;
+use crate::rib::interner::{AttributesId, Interner};
+use crate::rib::paths::{Path, PathSource};
+use crate::rib::queue::Queue;
+use crate::rib::select::{PeerIndex, Source};
+use crate::rib::table::{RouteId, Table, slot};
+use crate::wire::{Family, Message, Prefix, RouteRefresh, Update};
+
+mod batch;
+mod many;
+
+use batch::{Batch, Key};
+use many::ToldPaths;
+
+/// How much is on its way to a peer already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pressure {
+    /// More may be made for it.
+    Room,
+    /// What is made for others may be given to it as well.
+    Busy,
+    /// It is too far behind to go along.
+    Behind,
+}
+
+/// Octets for a peer, and how many messages they are.
+#[derive(Debug)]
+pub(crate) struct Dispatch {
+    pub(crate) peer: PeerIndex,
+    pub(crate) octets: Bytes,
+    pub(crate) messages: usize,
+}
+
+/// Peers on equal terms, what they know, and what they do not know yet.
+#[derive(Debug)]
+pub(crate) struct Group {
+    context: ExportContext,
+    members: Vec<Member>,
+    told: [ToldTable; Family::ALL.len()],
+    many: [ToldPaths; Family::ALL.len()],
+    queue: [Queue; Family::ALL.len()],
+    oversized: usize,
+}
+
+#[derive(Debug)]
+struct Member {
+    peer: PeerIndex,
+    lag: Option<Box<Lag>>,
+    markers: Vec<Marker>,
+    /// Messages that go out before anything else.
+    urgent: BytesMut,
+    urgent_messages: usize,
+}
+
+/// What a member that is behind does not know yet. A mark says that it knows an older state.
+#[derive(Debug, Default)]
+struct Lag {
+    queue: [Queue; Family::ALL.len()],
+}
+
+/// A message that is due when everything before it has left.
+#[derive(Debug, Clone, Copy)]
+struct Marker {
+    place: Place,
+    message: MarkerMessage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MarkerMessage {
+    EndOfRib(Family),
+    EndOfRefresh(Family),
+}
+
+/// A place in the queues that a member is served from: first that of the group, then its own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    group: [u64; Family::ALL.len()],
+    lag: Option<[u64; Family::ALL.len()]>,
+}
+
+/// What was told of a prefix: nothing if there are no attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+struct Told {
+    attributes: Option<AttributesId>,
+    source: PathSource,
+    /// What the policy changes.
+    actions: ActionsId,
+}
+
+/// What was told, by the number of the prefix.
+#[derive(Debug, Default)]
+struct ToldTable {
+    entries: Chunked<Told>,
+    count: usize,
+    by_source: HashMap<PathSource, usize>,
+}
+
+impl ToldTable {
+    fn set(&mut self, id: RouteId, told: Told, interner: &mut Interner) -> Told {
+        let before = self.entries.get(id);
+        if before == told {
+            return before;
+        }
+        *self.entries.at(id) = told;
+        if let Some(attributes) = told.attributes {
+            interner.hold(attributes);
+            self.count += 1;
+            *self.by_source.entry(told.source).or_default() += 1;
+        }
+        if let Some(attributes) = before.attributes {
+            interner.release(attributes);
+            self.count -= 1;
+            if let Some(count) = self.by_source.get_mut(&before.source) {
+                *count -= 1;
+            }
+        }
+        before
+    }
+
+    fn known(&self) -> impl Iterator<Item = (RouteId, Told)> {
+        let entries = self.entries.iter().map(|(id, told)| (id, *told));
+        entries.filter(|(_, told)| told.attributes.is_some())
+    }
+
+    /// Numbers of all prefixes told, those with equal attributes together: so they pack best.
+    fn by_attributes(&self) -> Vec<RouteId> {
+        let known = self
+            .known()
+            .filter_map(|(id, told)| Some((told.attributes?.get(), id)));
+        sorted_by_attributes(known)
+    }
+}
+
+fn sorted_by_attributes(known: impl Iterator<Item = (u32, RouteId)>) -> Vec<RouteId> {
+    let mut keys: Vec<u64> = known
+        .map(|(attributes, id)| u64::from(attributes) << 32 | u64::from(id))
+        .collect();
+    keys.sort_unstable();
+    keys.into_iter().map(|key| key as RouteId).collect()
+}
+
+/// Changes taken up at once.
+const WINDOW: usize = 8192;
+/// Members behind look no further than this beyond the window for routes that go along.
+const WINDOW_MOST: usize = 16 * WINDOW;
+
+impl Group {
+    pub(crate) fn new(context: ExportContext) -> Group {
+        Group {
+            context,
+            members: Vec::new(),
+            told: Default::default(),
+            many: Default::default(),
+            queue: Default::default(),
+            oversized: 0,
+        }
+    }
+
+    pub(crate) fn context(&self) -> &ExportContext {
+        &self.context
+    }
+
+    /// Whether a peer on these terms may join. Where paths have identifiers, everybody is alone:
+    /// such peers are few, and what each knows is a list a prefix.
+    pub(crate) fn takes(&self, context: &ExportContext) -> bool {
+        self.context == *context && context.options.add_path_send.is_empty()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    fn member(&self, peer: PeerIndex) -> Option<&Member> {
+        self.members.iter().find(|member| member.peer == peer)
+    }
+
+    fn member_mut(&mut self, peer: PeerIndex) -> Option<&mut Member> {
+        self.members.iter_mut().find(|member| member.peer == peer)
+    }
+
+    /// Takes a peer in that knows nothing yet. It is told everything, with an End-of-RIB per family
+    /// behind it (RFC 4724 section 2) once `complete`.
+    pub(crate) fn join(&mut self, peer: PeerIndex, table: &Table, complete: bool) {
+        if self.members.is_empty() && complete {
+            self.queue_all(table);
+        }
+        let mut lag = Lag::default();
+        let mut behind = false;
+        for family in Family::ALL {
+            let own = &mut lag.queue[slot(family)];
+            for id in self.told[slot(family)].by_attributes() {
+                own.push(id, false);
+                behind = true;
+            }
+        }
+        self.members.push(Member {
+            peer,
+            lag: behind.then(|| Box::new(lag)),
+            markers: Vec::new(),
+            urgent: BytesMut::new(),
+            urgent_messages: 0,
+        });
+        if complete {
+            self.end_of_rib(peer);
+        }
+    }
+
+    /// Everything may be told from now on, and ends with an End-of-RIB per family.
+    pub(crate) fn complete(&mut self, table: &Table) {
+        self.queue_all(table);
+        for peer in self
+            .members
+            .iter()
+            .map(|member| member.peer)
+            .collect::<Vec<_>>()
+        {
+            self.end_of_rib(peer);
+        }
+    }
+
+    fn queue_all(&mut self, table: &Table) {
+        for family in self.context.families.clone() {
+            let best = table.ids(family).filter_map(|id| {
+                let path = table.best(family, id)?;
+                Some((path.attributes.get(), id))
+            });
+            for id in sorted_by_attributes(best) {
+                self.queue[slot(family)].push(id, false);
+            }
+        }
+    }
+
+    fn end_of_rib(&mut self, peer: PeerIndex) {
+        for family in self.context.families.clone() {
+            self.mark(peer, MarkerMessage::EndOfRib(family));
+        }
+    }
+
+    fn mark(&mut self, peer: PeerIndex, message: MarkerMessage) {
+        let place = self.place();
+        if let Some(member) = self.member_mut(peer) {
+            member.markers.push(Marker { place, message });
+        }
+    }
+
+    /// Lets a peer go. The last one takes what was told with it.
+    pub(crate) fn leave(&mut self, peer: PeerIndex, table: &mut Table) {
+        self.members.retain(|member| member.peer != peer);
+        if self.members.is_empty() {
+            self.clear(table);
+        }
+    }
+
+    fn clear(&mut self, table: &mut Table) {
+        for family in Family::ALL {
+            for (_, told) in std::mem::take(&mut self.told[slot(family)]).known() {
+                if let Some(attributes) = told.attributes {
+                    table.interner.release(attributes);
+                }
+            }
+            self.many[slot(family)].clear(&mut table.interner);
+        }
+        self.queue = Default::default();
+    }
+
+    /// The paths of a prefix have changed.
+    pub(crate) fn changed(&mut self, family: Family, id: RouteId, best: bool) {
+        if !self.members.is_empty()
+            && self.context.families.contains(&family)
+            && (best || self.context.options.add_path_send.contains(family))
+        {
+            self.queue[slot(family)].push(id, false);
+        }
+    }
+
+    /// Tells a member all routes of the family again, as it asked (RFC 2918), between the marks of
+    /// an enhanced refresh (RFC 7313) if it knows them.
+    pub(crate) fn refresh(&mut self, peer: PeerIndex, family: Family, enhanced: bool) {
+        if !self.context.families.contains(&family) {
+            return;
+        }
+        if self.context.options.add_path_send.contains(family) {
+            for id in self.many[slot(family)].ids() {
+                self.queue[slot(family)].push(id, true);
+            }
+        } else {
+            let ids = self.told[slot(family)].by_attributes();
+            if let Some(member) = self.member_mut(peer) {
+                let lag = member.lag.get_or_insert_default();
+                for id in ids {
+                    lag.queue[slot(family)].push(id, true);
+                }
+            }
+        }
+        if enhanced {
+            let options = self.context.options;
+            if let Some(member) = self.member_mut(peer) {
+                let begin = Message::RouteRefresh(RouteRefresh {
+                    family: family.into(),
+                    subtype: RouteRefresh::BEGIN,
+                });
+                if begin.encode(&options, &mut member.urgent).is_ok() {
+                    member.urgent_messages += 1;
+                }
+            }
+            self.mark(peer, MarkerMessage::EndOfRefresh(family));
+        }
+    }
+
+    /// Whether something is kept under this number.
+    pub(crate) fn keeps(&self, family: Family, id: RouteId) -> bool {
+        let at = slot(family);
+        self.told[at].entries.get(id).attributes.is_some()
+            || self.queue[at].contains(id)
+            || self.many[at].contains(id)
+            || self.members.iter().any(|member| {
+                let lag = member.lag.as_ref();
+                lag.is_some_and(|lag| lag.queue[at].contains(id))
+            })
+    }
+
+    /// Behind everything that waits to be told now.
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            group: [self.queue[0].end(), self.queue[1].end()],
+            lag: None,
+        }
+    }
+
+    /// Whether the member has been handed everything before the place.
+    pub(crate) fn has_reached(&self, peer: PeerIndex, place: &mut Place) -> bool {
+        self.member(peer)
+            .is_none_or(|member| reached(&self.queue, member.lag.as_deref(), place))
+    }
+
+    /// Makes messages about a bounded number of changes, for members with room, and hands those
+    /// made for all to all that can take them. False: there was nothing to do.
+    pub(crate) fn write(
+        &mut self,
+        table: &mut Table,
+        pressure: impl Fn(PeerIndex) -> Pressure,
+        out: &mut Vec<Dispatch>,
+    ) -> bool {
+        let mut worked = false;
+        let room = |member: &Member| pressure(member.peer) == Pressure::Room;
+        let anybody = self.members.iter().any(room);
+        for family in Family::ALL {
+            if anybody && !self.queue[slot(family)].is_empty() {
+                worked = true;
+                match self.context.options.add_path_send.contains(family) {
+                    true => self.write_paths(family, table, out),
+                    false => self.write_to_all(family, table, &pressure, out),
+                }
+            }
+        }
+        // Those that are behind are told what the others were, so they come after them.
+        for member in 0..self.members.len() {
+            if room(&self.members[member]) {
+                worked |= self.members[member].lag.is_some();
+                self.write_to_one(member, table, out);
+            }
+        }
+        self.write_markers(&pressure, out);
+        worked
+    }
+
+    fn write_to_all(
+        &mut self,
+        family: Family,
+        table: &mut Table,
+        pressure: impl Fn(PeerIndex) -> Pressure,
+        out: &mut Vec<Dispatch>,
+    ) {
+        let mut batch = Batch::new(family);
+        let mut taken = Vec::with_capacity(WINDOW.min(self.queue[slot(family)].len()));
+        let mut judge = Judge::default();
+        while taken.len() < WINDOW
+            && let Some((id, again)) = self.queue[slot(family)].pop()
+        {
+            taken.push(id);
+            let target = judge.target(&self.context, family, id, table);
+            let before = self.told[slot(family)].entries.get(id);
+            let prefix = table.prefix(family, id);
+            match (before.attributes, target.attributes) {
+                (None, None) => continue,
+                (Some(_), None) => batch.withdraw(prefix, self.as_member(before.source)),
+                _ if before == target && !again => continue,
+                (old, Some(attributes)) => {
+                    let same = before.source == target.source
+                        && old.is_some()
+                        && judge.says_the_same(&self.context, family, before, target, table);
+                    if !same || again {
+                        batch.announce(Key::new(attributes, target), prefix.into(), id);
+                    }
+                    // The member whose own route is the best one now must forget the other.
+                    if old.is_some()
+                        && before.source != target.source
+                        && let Some(member) = self.as_member(target.source)
+                    {
+                        batch.withdraw_from(member, prefix);
+                    }
+                }
+            }
+            self.told[slot(family)].set(id, target, &mut table.interner);
+        }
+        let failed = batch.write(&self.context, &table.interner, |source| {
+            self.as_member(source)
+        });
+        self.oversized += failed.len();
+        for (_, id) in failed {
+            let nothing = Told::default();
+            self.told[slot(family)].set(id, nothing, &mut table.interner);
+        }
+        for member in &mut self.members {
+            match &mut member.lag {
+                None if pressure(member.peer) == Pressure::Behind => {
+                    let mut lag = Lag::default();
+                    for id in &taken {
+                        lag.queue[slot(family)].push(*id, true);
+                    }
+                    member.lag = Some(Box::new(lag));
+                }
+                None => batch.dispatch(member.peer, &self.context.options, out),
+                Some(lag) => {
+                    for id in &taken {
+                        let waits = lag.queue[slot(family)].contains(*id);
+                        lag.queue[slot(family)].push(*id, !waits);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells a member that is behind what the others know already.
+    fn write_to_one(&mut self, member: usize, table: &mut Table, out: &mut Vec<Dispatch>) {
+        let Member {
+            peer,
+            lag,
+            urgent,
+            urgent_messages,
+            ..
+        } = &mut self.members[member];
+        if !urgent.is_empty() {
+            out.push(Dispatch {
+                peer: *peer,
+                octets: urgent.split().freeze(),
+                messages: std::mem::take(urgent_messages),
+            });
+        }
+        let Some(lag) = lag else {
+            return;
+        };
+        let ours = PathSource::from(Source::Peer(*peer));
+        for family in Family::ALL {
+            let mut batch = Batch::new(family);
+            let mut count = 0;
+            let mut last = None;
+            let (told, queue) = (&self.told[slot(family)], &mut lag.queue[slot(family)]);
+            while let Some(id) = queue.peek() {
+                let known = told.entries.get(id);
+                let goes_along = known.attributes.is_some() && known.attributes == last;
+                if count >= WINDOW && (!goes_along || count >= WINDOW_MOST) {
+                    break;
+                }
+                last = known.attributes;
+                count += 1;
+                let marked = queue.pop().is_some_and(|(_, marked)| marked);
+                let prefix = table.prefix(family, id);
+                match known.attributes {
+                    Some(attributes) if known.source != ours => {
+                        batch.announce(Key::new(attributes, known), prefix.into(), id);
+                    }
+                    _ if marked => batch.withdraw(prefix, None),
+                    _ => {}
+                }
+            }
+            // What was told to others fits into messages.
+            batch.write(&self.context, &table.interner, |_| None);
+            batch.dispatch(*peer, &self.context.options, out);
+        }
+        if lag.queue.iter().all(Queue::is_empty) {
+            self.members[member].lag = None;
+        }
+    }
+
+    fn write_markers(&mut self, pressure: impl Fn(PeerIndex) -> Pressure, out: &mut Vec<Dispatch>) {
+        for member in &mut self.members {
+            if member.markers.is_empty() || pressure(member.peer) == Pressure::Behind {
+                continue;
+            }
+            let mut octets = BytesMut::new();
+            let mut messages = 0;
+            let (queue, lag) = (&self.queue, member.lag.as_deref());
+            let options = &self.context.options;
+            member.markers.retain_mut(|marker| {
+                if !reached(queue, lag, &mut marker.place) {
+                    return true;
+                }
+                let message = match marker.message {
+                    MarkerMessage::EndOfRib(family) => Message::Update(Update::end_of_rib(family)),
+                    MarkerMessage::EndOfRefresh(family) => Message::RouteRefresh(RouteRefresh {
+                        family: family.into(),
+                        subtype: RouteRefresh::END,
+                    }),
+                };
+                messages += usize::from(message.encode(options, &mut octets).is_ok());
+                false
+            });
+            if messages > 0 {
+                let octets = octets.freeze();
+                out.push(Dispatch {
+                    peer: member.peer,
+                    octets,
+                    messages,
+                });
+            }
+        }
+    }
+
+    /// The peer, if it is a member.
+    fn as_member(&self, source: PathSource) -> Option<PeerIndex> {
+        match Source::from(source) {
+            Source::Peer(peer) => self.member(peer).map(|member| member.peer),
+            Source::Local => None,
+        }
+    }
+
+    /// How many routes of the family a member knows.
+    pub(crate) fn count(&self, peer: PeerIndex, family: Family) -> usize {
+        let at = slot(family);
+        let told = &self.told[at];
+        let own = told.by_source.get(&PathSource::from(Source::Peer(peer)));
+        let untold = self
+            .member(peer)
+            .and_then(|member| member.lag.as_ref())
+            .map_or(0, |lag| {
+                let queue = &lag.queue[at];
+                let unknown = |id: &RouteId| {
+                    !queue.is_marked(*id) && told.entries.get(*id).attributes.is_some()
+                };
+                // Only who has just joined knows nothing.
+                queue.iter().filter(unknown).count()
+            });
+        (told.count + self.many[at].count())
+            .saturating_sub(own.copied().unwrap_or(0))
+            .saturating_sub(untold)
+    }
+
+    /// How many changes of the family wait to be told to a member.
+    pub(crate) fn pending(&self, peer: PeerIndex, family: Family) -> usize {
+        let lag = self.member(peer).and_then(|member| member.lag.as_ref());
+        let own = lag.map_or(0, |lag| lag.queue[slot(family)].len());
+        self.queue[slot(family)].len() + own
+    }
+
+    /// Routes not told because their attributes fit into no message, so far.
+    pub(crate) fn oversized(&self) -> usize {
+        self.oversized
+    }
+
+    /// What a member has been told, in the words it was told in.
+    pub(crate) fn told_to(
+        &self,
+        peer: PeerIndex,
+        table: &Table,
+    ) -> BTreeMap<Prefix, Arc<RouteAttributes>> {
+        let own = PathSource::from(Source::Peer(peer));
+        let mut words: HashMap<(Family, Told), Arc<RouteAttributes>> = HashMap::new();
+        let mut all = BTreeMap::new();
+        for family in Family::ALL {
+            let many = self.many[slot(family)].known();
+            for (id, told) in self.told[slot(family)].known().chain(many) {
+                let Some(attributes) = told.attributes.filter(|_| told.source != own) else {
+                    continue;
+                };
+                let words = words.entry((family, told)).or_insert_with(|| {
+                    let known = table.attributes(attributes);
+                    let source = told.source.into();
+                    Arc::new(self.context.reword(family, known, source, told.actions))
+                });
+                all.entry(table.prefix(family, id))
+                    .or_insert_with(|| words.clone());
+            }
+        }
+        all
+    }
+}
+
+fn reached(queue: &[Queue; 2], lag: Option<&Lag>, place: &mut Place) -> bool {
+    let passed = |queue: &[Queue; 2], places: [u64; 2]| {
+        queue
+            .iter()
+            .zip(places)
+            .all(|(queue, place)| queue.has_passed(place))
+    };
+    if !passed(queue, place.group) {
+        return false;
+    }
+    match lag {
+        None => true,
+        Some(lag) => {
+            let ends = || [lag.queue[0].end(), lag.queue[1].end()];
+            passed(&lag.queue, *place.lag.get_or_insert_with(ends))
+        }
+    }
+}
+
+/// Judges the best paths of the prefixes of one batch; remembers the last verdict, since neighbours
+/// in a queue mostly came in one message. (No number of attributes is given out again meanwhile.)
+#[derive(Debug, Default)]
+struct Judge {
+    last: Option<(Told, bool)>,
+    compared: Option<(Told, Told, bool)>,
+}
+
+impl Judge {
+    /// What the members should know of the prefix now.
+    fn target(
+        &mut self,
+        context: &ExportContext,
+        family: Family,
+        id: RouteId,
+        table: &Table,
+    ) -> Told {
+        let Some(path) = table.best(family, id) else {
+            return Told::default();
+        };
+        self.path(context, family, &table.prefix(family, id), &path, table)
+    }
+
+    /// What the members should know of this path.
+    fn path(
+        &mut self,
+        context: &ExportContext,
+        family: Family,
+        prefix: &Prefix,
+        path: &Path,
+        table: &Table,
+    ) -> Told {
+        let known = table.attributes(path.attributes);
+        let source = Source::from(path.source);
+        let Decision::Permit(actions) = context.decide(prefix, known, source) else {
+            return Told::default();
+        };
+        let told = Told {
+            attributes: Some(path.attributes),
+            source: path.source,
+            actions,
+        };
+        let passes = match self.last {
+            Some((last, passes)) if last == told => passes,
+            _ => {
+                let passes = context.passes(family, known, source, actions, table);
+                self.last = Some((told, passes));
+                passes
+            }
+        };
+        match passes {
+            true => told,
+            false => Told::default(),
+        }
+    }
+
+    /// Whether two sets of attributes come out the same for this peer.
+    fn says_the_same(
+        &mut self,
+        context: &ExportContext,
+        family: Family,
+        before: Told,
+        after: Told,
+        table: &Table,
+    ) -> bool {
+        if let Some((a, b, same)) = self.compared
+            && (a, b) == (before, after)
+        {
+            return same;
+        }
+        let (Some(a), Some(b)) = (before.attributes, after.attributes) else {
+            return false;
+        };
+        let words = |id, told: Told| {
+            let source = told.source.into();
+            context.reword(family, table.attributes(id), source, told.actions)
+        };
+        let same = words(a, before) == words(b, after);
+        self.compared = Some((before, after, same));
+        same
+    }
+}
+
+#[cfg(test)]
+mod tests;
