@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::wire::attribute::AS_TRANS;
 
 mod aggregate;
+mod as_path;
 mod interface;
 mod name;
 mod peer;
@@ -16,6 +17,7 @@ mod seconds;
 mod security;
 
 pub use aggregate::Aggregate;
+pub use as_path::AsPathChecks;
 pub use interface::{InterfaceName, InterfaceNameError, is_link_local};
 pub use name::{PeerName, PeerNameError};
 pub use peer::PeerConfig;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer};
 
+use super::as_path::AsPathChecks;
 use super::interface::{InterfaceName, is_link_local};
 use super::seconds::{MAX_PAUSE, maybe_seconds, seconds};
 use super::security::TcpAo;
@@ -74,6 +75,9 @@ pub struct PeerConfig {
     /// The families to exchange, at least one.
     #[serde(default = "default_families")]
     pub families: Vec<Family>,
+    /// What the AS paths of its routes must look like.
+    #[serde(default)]
+    pub as_path: AsPathChecks,
     /// Which of its routes are taken.
     #[serde(default)]
     pub import: ImportPolicy,
@@ -109,6 +113,7 @@ impl PeerConfig {
             idle_hold_max: default_idle_hold_max(),
             delay_open: None,
             families: default_families(),
+            as_path: AsPathChecks::default(),
             import: ImportPolicy::None,
             export: ExportPolicy::None,
             next_hop_v4: None,

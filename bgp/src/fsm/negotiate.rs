@@ -115,6 +115,8 @@ pub fn judge(local: &Local, peer: &PeerConfig, open: &Open) -> Result<Negotiated
         options: WireOptions {
             four_octet_as: open.four_octet_as().is_some(),
             internal,
+            allow_as_set: peer.as_path.allow_as_set,
+            first_as: (!internal && peer.as_path.enforce_first_as).then(|| open.asn()),
             ..WireOptions::default()
         },
     })

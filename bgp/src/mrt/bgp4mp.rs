@@ -169,6 +169,7 @@ impl SessionMessage {
             add_path_receive: add_path,
             add_path_send: add_path,
             ipv4_next_hop_v6: true,
+            ..WireOptions::default()
         }
     }
 

@@ -49,6 +49,8 @@ impl AttributeCode {
     pub const AS4_PATH: AttributeCode = AttributeCode(17);
     /// RFC 6793.
     pub const AS4_AGGREGATOR: AttributeCode = AttributeCode(18);
+    /// IPv6 Address Specific Extended Community, RFC 5701. Checked, but kept among the unknown.
+    pub const IPV6_EXT_COMMUNITIES: AttributeCode = AttributeCode(25);
     /// LARGE_COMMUNITY, RFC 8092.
     pub const LARGE_COMMUNITIES: AttributeCode = AttributeCode(32);
     /// Only to Customer, RFC 9234 section 5.
@@ -72,6 +74,7 @@ impl AttributeCode {
             AttributeCode::EXT_COMMUNITIES => "EXTENDED_COMMUNITIES",
             AttributeCode::AS4_PATH => "AS4_PATH",
             AttributeCode::AS4_AGGREGATOR => "AS4_AGGREGATOR",
+            AttributeCode::IPV6_EXT_COMMUNITIES => "IPV6_EXTENDED_COMMUNITIES",
             AttributeCode::LARGE_COMMUNITIES => "LARGE_COMMUNITY",
             AttributeCode::OTC => "ONLY_TO_CUSTOMER",
             _ => return None,

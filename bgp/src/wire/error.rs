@@ -316,6 +316,17 @@ pub enum Reason {
     /// AS number 0 (RFC 7607).
     #[error("AS number 0")]
     AsZero,
+    /// An AS_SET, which RFC 9774 does away with.
+    #[error("AS_SET")]
+    AsSet,
+    /// The path does not start with the AS of the peer (RFC 4271 section 6.3).
+    #[error("starts with {}, not with AS {expected} of the peer", first_as(*.first))]
+    FirstAs {
+        /// The AS of the peer.
+        expected: u32,
+        /// The first AS of the path, if it starts with a sequence.
+        first: Option<u32>,
+    },
     /// An attribute that this kind of peer must not send.
     #[error("not allowed from this peer")]
     NotFromThisPeer,
@@ -346,6 +357,10 @@ pub enum Reason {
     PathIdOverrun,
 }
 
+fn first_as(first: Option<u32>) -> String {
+    first.map_or_else(|| "no AS".to_owned(), |first| format!("AS {first}"))
+}
+
 impl Finding {
     /// The NOTIFICATION that RFC 4271 section 6.3 (and RFC 4760 section 7) gives the error, whether
     /// or not RFC 7606 still sends it.
@@ -374,6 +389,7 @@ impl Finding {
                 };
                 Notification::with_data(code::UPDATE, subcode::MISSING_WELL_KNOWN, &[type_code])
             }
+            Reason::AsSet | Reason::FirstAs { .. } => bare(subcode::MALFORMED_AS_PATH),
             Reason::OriginValue(_) => with_attribute(subcode::INVALID_ORIGIN),
             Reason::NextHopAddress(_) => with_attribute(subcode::INVALID_NEXT_HOP),
             Reason::SegmentType(_)

@@ -49,6 +49,11 @@ pub struct WireOptions {
     pub add_path_send: FamilySet,
     /// Both sides agreed that IPv4 routes may have an IPv6 next hop (RFC 8950).
     pub ipv4_next_hop_v6: bool,
+    /// Take an AS_PATH with an AS_SET, instead of withdrawing its routes (RFC 9774 section 3).
+    pub allow_as_set: bool,
+    /// What the first AS of a path must be (RFC 4271 section 6.3): that of an external peer. Not
+    /// checked when `None`.
+    pub first_as: Option<u32>,
 }
 
 impl WireOptions {
@@ -60,6 +65,8 @@ impl WireOptions {
         add_path_receive: FamilySet::EMPTY,
         add_path_send: FamilySet::EMPTY,
         ipv4_next_hop_v6: false,
+        allow_as_set: false,
+        first_as: None,
     };
 
     /// Longest UPDATE, NOTIFICATION or ROUTE-REFRESH, in octets.

@@ -6,6 +6,7 @@ use crate::hex;
 
 const TWO_OCTET: WireOptions = WireOptions {
     four_octet_as: false,
+    allow_as_set: true,
     ..WireOptions::BEFORE_OPEN
 };
 

@@ -393,8 +393,8 @@ fn update_rows() -> Vec<Row> {
     row("ATOMIC_AGGREGATE optional", EXTERNAL, announcing(&[ORIGIN, AS_PATH, NEXT_HOP, "c0 06 00"]), Place::Attribute(Code::ATOMIC_AGGREGATE), TreatAsWithdraw, 4, "c0 06 00");
     row("AGGREGATOR not transitive", EXTERNAL, announcing(&[ORIGIN, AS_PATH, NEXT_HOP, "80 07 08 0000fde9 0a000002"]), Place::Attribute(Code::AGGREGATOR), TreatAsWithdraw, 4, "80 07 08 0000fde9 0a000002");
     row("COMMUNITIES not transitive", EXTERNAL, announcing(&[ORIGIN, AS_PATH, NEXT_HOP, "80 08 04 fde90001"]), Place::Attribute(Code::COMMUNITIES), TreatAsWithdraw, 4, "80 08 04 fde90001");
-    row("MP_REACH_NLRI transitive", EXTERNAL, bare(&[ORIGIN, AS_PATH, "c0 0e 16 0002 01 10 20010db8000000000000000000000001 00 00"]), Place::Attribute(Code::MP_REACH_NLRI), TreatAsWithdraw, 4, "c0 0e 16 0002 01 10 20010db8000000000000000000000001 00 00");
-    row("MP_UNREACH_NLRI transitive", EXTERNAL, bare(&["c0 0f 04 0002 01 00"]), Place::Attribute(Code::MP_UNREACH_NLRI), TreatAsWithdraw, 4, "c0 0f 04 0002 01 00");
+    row("MP_REACH_NLRI transitive", EXTERNAL, bare(&[ORIGIN, AS_PATH, "c0 0e 16 0002 01 10 20010db8000000000000000000000001 00 00"]), Place::Attribute(Code::MP_REACH_NLRI), AfiSafiDisable(ipv6), 4, "c0 0e 16 0002 01 10 20010db8000000000000000000000001 00 00");
+    row("MP_UNREACH_NLRI transitive", EXTERNAL, bare(&["c0 0f 04 0002 01 00"]), Place::Attribute(Code::MP_UNREACH_NLRI), AfiSafiDisable(ipv6), 4, "c0 0f 04 0002 01 00");
 
     // Lengths of attributes.
     row("ORIGIN of 0 octets", EXTERNAL, announcing(&["40 01 00", AS_PATH, NEXT_HOP]), Place::Attribute(Code::ORIGIN), TreatAsWithdraw, 5, "40 01 00");

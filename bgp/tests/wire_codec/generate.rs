@@ -176,12 +176,22 @@ pub(crate) fn attributes(options: WireOptions) -> impl Strategy<Value = Attribut
         )
 }
 
+fn address_v6(high: &[u8], low: &[u8]) -> Ipv6Addr {
+    let octets: [u8; 16] = [high, low].concat().try_into().expect("16 octets");
+    octets.into()
+}
+
 pub(crate) fn next_hop(family: Family, options: WireOptions) -> BoxedStrategy<NextHop> {
     let v4 = host().prop_map(NextHop::V4);
     let v6 = prop_oneof![
         any::<Ipv6Addr>().prop_map(NextHop::V6),
-        (any::<Ipv6Addr>(), any::<Ipv6Addr>())
-            .prop_map(|(global, link_local)| NextHop::V6WithLinkLocal { global, link_local }),
+        // Some take the two by what they are, not by where they stand.
+        (0x2000..=0xfbff_u16, any::<[u8; 14]>(), any::<[u8; 8]>()).prop_map(
+            |(high, rest, interface)| NextHop::V6WithLinkLocal {
+                global: address_v6(&high.to_be_bytes(), &rest),
+                link_local: address_v6(&[0xfe, 0x80, 0, 0, 0, 0, 0, 0], &interface),
+            }
+        ),
     ];
     match family {
         Family::Ipv4Unicast if options.ipv4_next_hop_v6 => prop_oneof![v4, v6].boxed(),
@@ -353,6 +363,19 @@ pub(crate) fn options() -> impl Strategy<Value = WireOptions> {
             add_path_receive: add_path,
             add_path_send: add_path,
             ipv4_next_hop_v6,
+            allow_as_set: true,
+            first_as: None,
+        }
+    })
+}
+
+/// Any options, those under which our own generated messages are refused among them.
+pub(crate) fn any_options() -> impl Strategy<Value = WireOptions> {
+    (options(), any::<bool>(), of(1..4_u32)).prop_map(|(options, allow_as_set, first_as)| {
+        WireOptions {
+            allow_as_set,
+            first_as,
+            ..options
         }
     })
 }

@@ -9,4 +9,5 @@ mod hex;
 mod laws;
 mod mrt;
 mod pack;
+mod rfc7606;
 mod vectors;

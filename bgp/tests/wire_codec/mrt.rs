@@ -734,6 +734,7 @@ fn dump_options() -> WireOptions {
         extended_messages: true,
         internal: true,
         ipv4_next_hop_v6: true,
+        allow_as_set: true,
         ..WireOptions::default()
     }
 }

@@ -23,6 +23,7 @@ struct Vector {
 
 const FOUR_OCTET: WireOptions = WireOptions {
     four_octet_as: true,
+    allow_as_set: true,
     ..WireOptions::BEFORE_OPEN
 };
 const TWO_OCTET: WireOptions = WireOptions {

@@ -3,7 +3,6 @@
 //! Goes on after an error as long as the routes of the message can still be told, since treating
 //! it as a withdrawal needs all of them (RFC 7606 section 3 j).
 
-use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use nom::Parser;
@@ -14,12 +13,16 @@ use nom::number::complete::{be_u8, be_u16};
 use crate::wire::as_path::AsPath;
 use crate::wire::as4::{self, Width};
 use crate::wire::attribute::{Aggregator, AttributeCode, AttributeFlags, Origin, UnknownAttribute};
-use crate::wire::community::{Community, ExtendedCommunity, LargeCommunity};
+use crate::wire::community::{Community, ExtendedCommunity};
 use crate::wire::error::{Finding, Place, Reason, UpdateError, Verdict};
 use crate::wire::message::WireOptions;
 use crate::wire::nlri::{self, Nlri};
 use crate::wire::prefix::{AfiSafi, Family};
 use crate::wire::update::{MpReach, MpUnreach, NextHop, Update};
+
+mod rules;
+
+use rules::{CodeSet, fixed, is_host, list, malformed, specified_flags, unique};
 
 impl Update {
     /// Reads the body of an UPDATE.
@@ -55,6 +58,10 @@ struct Reader<'o> {
     as4_aggregator: Option<Aggregator>,
     /// An MP_REACH_NLRI names routes, whether or not they could be read.
     mp_reachable: bool,
+    /// The AS_PATH has an AS_SET, before an AS4_PATH replaces part of it.
+    as_set: bool,
+    /// The attribute list ends in octets that are no whole attribute.
+    cut_short: bool,
 }
 
 impl Reader<'_> {
@@ -68,6 +75,8 @@ impl Reader<'_> {
             as4_path: None,
             as4_aggregator: None,
             mp_reachable: false,
+            as_set: false,
+            cut_short: false,
         }
     }
 
@@ -106,6 +115,7 @@ impl Reader<'_> {
             Err(reason) => self.find(Place::Nlri, reason, Verdict::SessionReset, &[]),
         }
         self.merge_as4();
+        self.check_as_path();
         self.check_next_hop();
         self.check_mandatory();
         self.escalate();
@@ -145,6 +155,7 @@ impl Reader<'_> {
                 _ => 3,
             };
             let Some((header, after)) = left.split_at_checked(header_len) else {
+                self.cut_short = true;
                 let reason = Reason::HeaderTruncated(left.len());
                 self.find(Place::AttributeList, reason, Verdict::TreatAsWithdraw, left);
                 return;
@@ -155,6 +166,7 @@ impl Reader<'_> {
                 _ => u16::from(header[2]),
             };
             let Some((value, after)) = after.split_at_checked(usize::from(declared)) else {
+                self.cut_short = true;
                 let reason = Reason::AttributeOverrun {
                     declared,
                     available: after.len(),
@@ -205,10 +217,17 @@ impl Reader<'_> {
         };
         let both = AttributeFlags::OPTIONAL | AttributeFlags::TRANSITIVE;
         if attribute.flags.0 & both != expected {
-            let verdict = Verdict::TreatAsWithdraw;
+            // Section 3 c; of a multiprotocol attribute section 5.3, and then RFC 4760 section 7.
+            let verdict = match code {
+                Code::MP_REACH_NLRI | Code::MP_UNREACH_NLRI => match afi_safi(attribute.value) {
+                    Ok((afi_safi, _)) => Verdict::AfiSafiDisable(afi_safi),
+                    Err((_, verdict)) => verdict,
+                },
+                _ => Verdict::TreatAsWithdraw,
+            };
             self.find_in(attribute, Reason::Flags(attribute.flags), verdict);
             // Only the routes still matter, to be withdrawn.
-            if !matches!(code, Code::MP_REACH_NLRI | Code::MP_UNREACH_NLRI) {
+            if verdict == Verdict::TreatAsWithdraw {
                 return;
             }
         }
@@ -219,8 +238,11 @@ impl Reader<'_> {
                 .value(code, attribute.value)
                 .map_err(|reason| (reason, malformed(code))),
         };
-        if let Err((reason, verdict)) = read {
-            self.find_in(attribute, reason, verdict);
+        match read {
+            Err((reason, verdict)) => self.find_in(attribute, reason, verdict),
+            // Known well enough to be checked, and not to be understood.
+            Ok(()) if code == Code::IPV6_EXT_COMMUNITIES => self.unknown(attribute),
+            Ok(()) => {}
         }
     }
 
@@ -234,7 +256,11 @@ impl Reader<'_> {
                 let origin = Origin::from_octet(octet).ok_or(Reason::OriginValue(octet))?;
                 attributes.origin = Some(origin);
             }
-            Code::AS_PATH => attributes.as_path = Some(as4::parse_path(value, self.width)?),
+            Code::AS_PATH => {
+                let path = as4::parse_path(value, self.width)?;
+                self.as_set = path.has_set();
+                attributes.as_path = Some(path);
+            }
             Code::NEXT_HOP => attributes.next_hop = Some(Ipv4Addr::from(fixed::<4>(value)?)),
             Code::MED => attributes.med = Some(u32::from_be_bytes(fixed(value)?)),
             Code::LOCAL_PREF => attributes.local_pref = Some(u32::from_be_bytes(fixed(value)?)),
@@ -262,6 +288,9 @@ impl Reader<'_> {
             }
             Code::LARGE_COMMUNITIES => {
                 attributes.large_communities = unique(list(value)?);
+            }
+            Code::IPV6_EXT_COMMUNITIES => {
+                list::<20>(value)?;
             }
             Code::OTC => attributes.otc = Some(u32::from_be_bytes(fixed(value)?)),
             Code::AS4_PATH => self.as4_path = Some(as4::parse_as4_path(value)?),
@@ -373,6 +402,32 @@ impl Reader<'_> {
         }
     }
 
+    /// What makes a well-formed path unwelcome: an AS_SET (RFC 9774 section 3), or a first AS that
+    /// is not the peer's (RFC 4271 section 6.3, RFC 7606 section 7.2).
+    fn check_as_path(&mut self) {
+        let place = Place::Attribute(AttributeCode::AS_PATH);
+        let Some(path) = &self.update.attributes.as_path else {
+            return;
+        };
+        if self.update.nlri.is_empty() && !self.mp_reachable {
+            // It is the path of no route: not to be liked is no sign of octets gone astray.
+            return;
+        }
+        if !self.options.allow_as_set && (self.as_set || path.has_set()) {
+            self.find(place, Reason::AsSet, Verdict::TreatAsWithdraw, &[]);
+            return;
+        }
+        if let Some(expected) = self.options.first_as
+            && path.first() != Some(expected)
+        {
+            let reason = Reason::FirstAs {
+                expected,
+                first: path.first(),
+            };
+            self.find(place, reason, Verdict::TreatAsWithdraw, &[]);
+        }
+    }
+
     /// NEXT_HOP belongs to the NLRI field alone: without one it is ignored (RFC 4760 section 3),
     /// with one it must be a host (RFC 4271 section 6.3).
     fn check_next_hop(&mut self) {
@@ -417,7 +472,8 @@ impl Reader<'_> {
     /// lost in parsing, and withdrawing nothing is not enough (RFC 7606 section 5.2).
     fn escalate(&mut self) {
         let reachable = !self.update.nlri.is_empty() || self.mp_reachable;
-        if reachable || !self.seen.any_but(AttributeCode::MP_UNREACH_NLRI) {
+        let others = self.cut_short || self.seen.any_but(AttributeCode::MP_UNREACH_NLRI);
+        if reachable || !others {
             return;
         }
         for finding in &mut self.findings {
@@ -441,75 +497,6 @@ impl Reader<'_> {
     }
 }
 
-/// A value of exactly this length.
-fn fixed<const N: usize>(value: &[u8]) -> Result<[u8; N], Reason> {
-    value.try_into().map_err(|_| Reason::Length(value.len()))
-}
-
-/// A value of one or more items of this length.
-fn list<const N: usize>(value: &[u8]) -> Result<&[[u8; N]], Reason> {
-    match value.as_chunks() {
-        (items @ [_, ..], []) => Ok(items),
-        _ => Err(Reason::Length(value.len())),
-    }
-}
-
-/// Without the repetitions (RFC 8092 section 5), otherwise in the order given.
-fn unique(communities: &[[u8; 12]]) -> Vec<LargeCommunity> {
-    let mut seen = HashSet::new();
-    // Hashing costs more than it saves on the few that routes usually carry.
-    let few = communities.len() <= 16;
-    let mut kept = Vec::with_capacity(communities.len());
-    for octets in communities {
-        let community = LargeCommunity::from_octets(*octets);
-        let new = match few {
-            true => !kept.contains(&community),
-            false => seen.insert(community),
-        };
-        if new {
-            kept.push(community);
-        }
-    }
-    kept
-}
-
-/// The Optional and Transitive bits of the attributes known here.
-const fn specified_flags(code: AttributeCode) -> Option<u8> {
-    const WELL_KNOWN: u8 = AttributeFlags::TRANSITIVE;
-    const OPTIONAL: u8 = AttributeFlags::OPTIONAL;
-    match code {
-        AttributeCode::ORIGIN
-        | AttributeCode::AS_PATH
-        | AttributeCode::NEXT_HOP
-        | AttributeCode::LOCAL_PREF
-        | AttributeCode::ATOMIC_AGGREGATE => Some(WELL_KNOWN),
-        AttributeCode::MED
-        | AttributeCode::ORIGINATOR_ID
-        | AttributeCode::CLUSTER_LIST
-        | AttributeCode::MP_REACH_NLRI
-        | AttributeCode::MP_UNREACH_NLRI => Some(OPTIONAL),
-        AttributeCode::AGGREGATOR
-        | AttributeCode::COMMUNITIES
-        | AttributeCode::EXT_COMMUNITIES
-        | AttributeCode::LARGE_COMMUNITIES
-        | AttributeCode::OTC
-        | AttributeCode::AS4_PATH
-        | AttributeCode::AS4_AGGREGATOR => Some(OPTIONAL | AttributeFlags::TRANSITIVE),
-        _ => None,
-    }
-}
-
-/// What a malformed value leads to (RFC 7606 sections 3 e, 3 f and 7; RFC 6793 section 6).
-const fn malformed(code: AttributeCode) -> Verdict {
-    match code {
-        AttributeCode::ATOMIC_AGGREGATE
-        | AttributeCode::AGGREGATOR
-        | AttributeCode::AS4_PATH
-        | AttributeCode::AS4_AGGREGATOR => Verdict::AttributeDiscard,
-        _ => Verdict::TreatAsWithdraw,
-    }
-}
-
 /// The family at the start of a multiprotocol attribute; without it not even the family can be
 /// disabled.
 fn afi_safi(value: &[u8]) -> Result<(AfiSafi, &[u8]), (Reason, Verdict)> {
@@ -522,35 +509,5 @@ fn afi_safi(value: &[u8]) -> Result<(AfiSafi, &[u8]), (Reason, Verdict)> {
             after,
         )),
         _ => Err((Reason::MpTruncated, Verdict::SessionReset)),
-    }
-}
-
-/// Whether the address can be that of a host: not "this network", loopback, multicast, broadcast.
-const fn is_host(address: Ipv4Addr) -> bool {
-    address.octets()[0] != 0
-        && !address.is_loopback()
-        && !address.is_multicast()
-        && !address.is_broadcast()
-}
-
-/// The type codes seen in one message.
-#[derive(Default)]
-struct CodeSet([u64; 4]);
-
-impl CodeSet {
-    fn insert(&mut self, code: AttributeCode) -> bool {
-        let new = !self.contains(code);
-        self.0[usize::from(code.0 >> 6)] |= 1 << (code.0 & 63);
-        new
-    }
-
-    fn contains(&self, code: AttributeCode) -> bool {
-        self.0[usize::from(code.0 >> 6)] & (1 << (code.0 & 63)) != 0
-    }
-
-    fn any_but(&self, code: AttributeCode) -> bool {
-        let mut others = self.0;
-        others[usize::from(code.0 >> 6)] &= !(1 << (code.0 & 63));
-        others.iter().any(|word| *word != 0)
     }
 }
