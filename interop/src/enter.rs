@@ -403,6 +403,11 @@ impl Entry {
     }
 }
 
+/// Whether this process is (still) outside of any lab: what must be done before is done then.
+pub fn is_outside() -> bool {
+    std::env::var_os(SCRATCH).is_none()
+}
+
 /// What became of the inner program.
 enum Watched {
     Ended(ExitStatus),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use interop::demo;
+use interop::{bench, demo};
 
 /// The lab: real routers, a real gateway and real packets in network namespaces.
 #[derive(Debug, Parser)]
@@ -18,10 +18,13 @@ struct Cli {
 enum Command {
     /// Bring up a small IDC and a small cloud, link a VPC, and show packets pass
     Demo(demo::Options),
+    /// Put subjects through the same work and print what it took, with ratios
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Demo(options) => demo::main(options),
+        Command::Bench(options) => bench::main(&options),
     }
 }

@@ -134,6 +134,7 @@ pub struct Launch {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     namespace: Option<io::Result<OwnedFd>>,
+    input: Option<OwnedFd>,
 }
 
 impl Launch {
@@ -145,6 +146,7 @@ impl Launch {
             // The lab reads what tools print: in English, whatever the user's locale.
             env: vec![("LC_ALL".into(), "C".into())],
             namespace: None,
+            input: None,
         }
     }
 
@@ -187,6 +189,12 @@ impl Launch {
         self
     }
 
+    /// Its standard input; nothing otherwise.
+    pub fn input(mut self, input: impl Into<OwnedFd>) -> Self {
+        self.input = Some(input.into());
+        self
+    }
+
     /// Starts a daemon; stdout and stderr are appended to `log`.
     ///
     /// # Errors
@@ -224,7 +232,6 @@ impl Launch {
             .and_then(|file| Ok((file.try_clone()?, file)));
         let (stdout, stderr) = file.map_err(system("open its log file"))?;
         let child = command
-            .stdin(Stdio::null())
             .stdout(if piped { Stdio::piped() } else { stdout.into() })
             .stderr(stderr)
             .spawn()
@@ -252,7 +259,6 @@ impl Launch {
             }
         };
         let mut child = command
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -288,6 +294,7 @@ impl Launch {
         let path = find_program(&self.program)?;
         let mut command = Command::new(path);
         command.args(self.args).envs(self.env);
+        command.stdin(self.input.map_or_else(Stdio::null, Stdio::from));
         if let Some(namespace) = self.namespace {
             let namespace = namespace.map_err(|source| ProcessError::System {
                 command: line.clone(),

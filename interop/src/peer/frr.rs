@@ -225,7 +225,7 @@ impl Router for Frr {
 
 /// Lets root pass for a member of FRR's group: the daemons run as root, which works with a single
 /// mapped user too. The changed copy covers `/etc/group` in the lab's own mount namespace only.
-fn join_vty_group(copy: &Path) -> io::Result<()> {
+pub(crate) fn join_vty_group(copy: &Path) -> io::Result<()> {
     let groups = fs::read_to_string("/etc/group")?;
     let is_vty = |line: &&str| line.split(':').next() == Some(VTY_GROUP);
     let gid = groups
