@@ -1,0 +1,56 @@
+//! The benchmarks run: every subject goes through every case, small. No figure is judged.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Runs `interop bench ...` and gives back its JSON lines.
+fn bench(arguments: &[&str]) -> Vec<Value> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let json = directory.path().join("lines.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_interop"))
+        .arg("bench")
+        .args(arguments)
+        .arg("--json")
+        .arg(&json)
+        .output()
+        .expect("the program");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {stderr}", output.status);
+    let text = std::fs::read_to_string(&json).expect("lines");
+    let lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+    lines.collect()
+}
+
+/// The lines of a subject's case that was measured.
+fn measured<'a>(lines: &'a [Value], case: &str, subject: &str) -> Option<&'a Value> {
+    lines.iter().find(|line| {
+        line["case"] == case
+            && line["subject"] == subject
+            && line["runs"].as_array().is_some_and(|runs| !runs.is_empty())
+            && line["median"].is_f64()
+    })
+}
+
+#[test]
+fn bgp_puts_every_subject_through_every_case() {
+    let lines = bench(&["bgp", "--quick"]);
+    let cases = [
+        "learn",
+        "memory",
+        "late-joiner",
+        "pass-on-1",
+        "pass-on-1/cpu",
+        "pass-on-8",
+        "pass-on-8/cpu",
+        "withdraw",
+        "originate",
+    ];
+    for subject in ["ours", "bird", "gobgp", "frr", "openbgpd"] {
+        for case in cases {
+            let line = measured(&lines, case, subject);
+            assert!(line.is_some(), "{subject} {case}: not measured in {lines:#?}");
+        }
+    }
+    assert!(measured(&lines, "pass-on-8", "floor").is_some(), "{lines:#?}");
+}
