@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
             }
             if let Message::Update(update) = &decoded.message {
                 let _ = update.end_of_rib_family();
-                let routes = update.reachable().flat_map(|reach| reach.prefixes).count();
+                let routes = update.reachable().flat_map(|reach| reach.nlri).count();
                 let named = update.treated_as_withdraw().count();
                 assert!(routes + update.unreachable().count() <= named);
                 // No route is smaller than an octet.

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use arbitrary::{Result, Unstructured};
 use bgp::wire::{
-    AfiSafi, AsPath, Attributes, Capability, Community, Family, GracefulRestart,
-    GracefulRestartFamily, Message, MpReach, MpUnreach, NextHop, Notification, Open, Origin,
-    Prefix, RouteRefresh, SegmentKind, Update,
+    AddPath, AddPathMode, AfiSafi, AsPath, Attributes, Capability, Community, Family,
+    GracefulRestart, GracefulRestartFamily, Message, MpReach, MpUnreach, NextHop, Nlri,
+    Notification, Open, Origin, Prefix, RouteRefresh, SegmentKind, Update,
 };
 
 use crate::{framed, options};
@@ -74,7 +74,7 @@ fn open(input: &mut Unstructured<'_>, asn: u32) -> Result<Open> {
 }
 
 fn capability(input: &mut Unstructured<'_>) -> Result<Capability> {
-    Ok(match input.int_in_range(0..=7u8)? {
+    Ok(match input.int_in_range(0..=11u8)? {
         0..=2 => Capability::multiprotocol(family(input)?),
         3 => Capability::Multiprotocol(afi_safi(input)?),
         4 => Capability::RouteRefresh,
@@ -94,8 +94,15 @@ fn capability(input: &mut Unstructured<'_>) -> Result<Capability> {
                 families,
             })
         }
+        8 => Capability::ExtendedMessage,
+        9 => Capability::EnhancedRouteRefresh,
+        10 => Capability::Role(input.int_in_range(0..=5)?),
+        11 => Capability::AddPath(vec![AddPath {
+            family: family(input)?.into(),
+            mode: *input.choose(&[AddPathMode::Receive, AddPathMode::Send, AddPathMode::Both])?,
+        }]),
         // The codes of what may be known, and of what is not.
-        6 => unknown(*input.choose(&[5, 6, 9, 64, 65, 69, 70, 71, 73])?, input)?,
+        6 => unknown(*input.choose(&[5, 6, 9, 64, 65, 69, 70, 71])?, input)?,
         _ => unknown(input.arbitrary()?, input)?,
     })
 }
@@ -113,17 +120,17 @@ fn update(input: &mut Unstructured<'_>) -> Result<Update> {
     let bit = |bit: u8| shape & (1 << bit) != 0;
     let mut update = Update::default();
     if bit(0) {
-        update.withdrawn = prefixes(input, Family::Ipv4Unicast)?;
+        update.withdrawn = routes(input, Family::Ipv4Unicast)?;
     }
     if bit(1) {
-        update.nlri = prefixes(input, Family::Ipv4Unicast)?;
+        update.nlri = routes(input, Family::Ipv4Unicast)?;
     }
     if bit(2) {
         update.mp_reach = Some(match bit(6) {
             false => MpReach::Unicast {
                 family: Family::Ipv6Unicast,
                 next_hop: next_hop(input)?,
-                nlri: prefixes(input, Family::Ipv6Unicast)?,
+                nlri: routes(input, Family::Ipv6Unicast)?,
             },
             true => MpReach::Other {
                 family: afi_safi(input)?,
@@ -136,7 +143,7 @@ fn update(input: &mut Unstructured<'_>) -> Result<Update> {
         update.mp_unreach = Some(match bit(7) {
             false => MpUnreach::Unicast {
                 family: Family::Ipv6Unicast,
-                nlri: prefixes(input, Family::Ipv6Unicast)?,
+                nlri: routes(input, Family::Ipv6Unicast)?,
             },
             true => MpUnreach::Other {
                 family: afi_safi(input)?,
@@ -201,9 +208,15 @@ fn next_hop(input: &mut Unstructured<'_>) -> Result<NextHop> {
     })
 }
 
-fn prefixes(input: &mut Unstructured<'_>, family: Family) -> Result<Vec<Prefix>> {
+fn routes(input: &mut Unstructured<'_>, family: Family) -> Result<Vec<Nlri>> {
     let count = input.int_in_range(0..=4)?;
-    (0..count).map(|_| prefix(input, family)).collect()
+    let routes = (0..count).map(|_| {
+        Ok(Nlri {
+            path_id: input.int_in_range(0..=2)?,
+            prefix: prefix(input, family)?,
+        })
+    });
+    routes.collect()
 }
 
 fn afi_safi(input: &mut Unstructured<'_>) -> Result<AfiSafi> {

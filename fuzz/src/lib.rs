@@ -4,17 +4,27 @@
 pub mod driver;
 pub mod input;
 
-use bgp::wire::WireOptions;
 use bgp::wire::frame::HEADER_LEN;
+use bgp::wire::{Family, FamilySet, WireOptions};
 
-/// What was negotiated, from one octet: a bit each.
+/// What was negotiated, from one octet: a bit each. Path identifiers go both ways or neither, so
+/// that what is read can be written.
 #[allow(clippy::needless_update)] // options may come
 pub fn options(octet: u8) -> WireOptions {
     let bit = |bit: u8| octet & (1 << bit) != 0;
+    let mut add_path = FamilySet::EMPTY;
+    for (family, at) in Family::ALL.into_iter().zip(4..) {
+        if bit(at) {
+            add_path.insert(family);
+        }
+    }
     WireOptions {
         four_octet_as: bit(0),
         extended_messages: bit(1),
         internal: bit(2),
+        ipv4_next_hop_v6: bit(3),
+        add_path_receive: add_path,
+        add_path_send: add_path,
         ..WireOptions::default()
     }
 }
