@@ -338,7 +338,8 @@ impl Session {
         let was_up = self.state == State::Up;
         let pace = self.transmit_interval();
         self.set_admin_down(true, now);
-        if !was_up {
+        // A peer that wants no packets misses none.
+        if !was_up || pace.is_zero() {
             return None;
         }
         self.farewell_pace = Some(pace);

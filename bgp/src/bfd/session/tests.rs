@@ -392,6 +392,15 @@ fn a_farewell_is_heard_before_the_peer_counts_us_as_gone() {
     }
     assert!((3..=5).contains(&told), "{told}");
     assert_eq!(in_state(State::Down, now).farewell(now), None);
+    // Nor is there a pace at which to tell a peer that wants no periodic packets.
+    let mut session = in_state(State::Up, now);
+    let mut unwilling = from_peer(State::Up);
+    unwilling.required_min_rx = Duration::ZERO;
+    receive(&mut session, &unwilling, now);
+    assert_eq!(session.farewell(now), None);
+    assert_eq!(sent(&mut session, now).len(), 1);
+    session.timeout(now + Duration::from_secs(1));
+    assert!(sent(&mut session, now + Duration::from_secs(1)).len() <= 1);
 }
 
 /// Two sessions and the path between them.
