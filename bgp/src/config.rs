@@ -10,6 +10,7 @@ use crate::wire::attribute::AS_TRANS;
 
 mod aggregate;
 mod as_path;
+mod bfd;
 mod interface;
 mod name;
 mod peer;
@@ -18,6 +19,7 @@ mod security;
 
 pub use aggregate::Aggregate;
 pub use as_path::AsPathChecks;
+pub use bfd::{BfdAuth, BfdAuthMethod, BfdConfig};
 pub use interface::{InterfaceName, InterfaceNameError, is_link_local};
 pub use name::{PeerName, PeerNameError};
 pub use peer::PeerConfig;

@@ -21,6 +21,7 @@ use crate::rib::select::{PeerIndex, Source};
 use crate::wire::{Cease, Decoded, Family, Message, NextHop, Notification, Prefix, WireError};
 
 mod advice;
+mod bfd;
 mod connection;
 mod journal;
 mod peer;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::bfd::SessionStatus;
 use crate::config::PeerName;
 use crate::fsm::State;
 use crate::rib::attributes::RouteAttributes;
@@ -130,6 +131,8 @@ pub struct PeerStatus {
     pub messages_out: u64,
     /// Routes per family.
     pub prefixes: BTreeMap<Family, PrefixCounts>,
+    /// The BFD session with it, where there is to be one.
+    pub bfd: Option<SessionStatus>,
 }
 
 /// How many routes a session carries.

@@ -48,7 +48,8 @@ mod transport;
 pub mod wire;
 
 pub use config::{
-    Aggregate, ConfigError, GracefulRestart, Multipath, PeerConfig, PeerName, SpeakerConfig,
+    Aggregate, BfdAuth, BfdAuthMethod, BfdConfig, ConfigError, GracefulRestart, Multipath,
+    PeerConfig, PeerName, SpeakerConfig,
 };
 pub use event::{Advertised, Announcement, Event, Path, PeerStatus, PrefixCounts, RouteChange};
 pub use fsm::State as SessionState;

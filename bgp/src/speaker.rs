@@ -18,8 +18,10 @@ use crate::transport::{Admission, KeyError, ListenError, OpenError, PeerSecretEr
 use crate::wire::Prefix;
 
 use driver::Driver;
+use paths::Paths;
 
 mod driver;
+mod paths;
 mod subscription;
 
 pub use subscription::Subscription;
@@ -142,7 +144,7 @@ impl Speaker {
         let core = Core::new(config, seed, Instant::now())?;
         let (transport, arrivals) = Transport::new(&listen, admission)?;
         let (commands, queue) = mpsc::channel(COMMANDS);
-        tokio::spawn(Driver::new(core, transport, arrivals, queue).run());
+        tokio::spawn(Driver::new(core, transport, arrivals, queue, Paths::new(seed)).run());
         Ok(Speaker { commands })
     }
 

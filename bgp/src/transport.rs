@@ -31,6 +31,7 @@ pub(crate) use admission::Admission;
 pub use admission::PeerSecretError;
 pub use key::KeyError;
 pub(crate) use listen::ListenError;
+pub(crate) use secret::Secret;
 pub use secret::SecretError;
 
 use option::SocketTerms;

@@ -1,4 +1,4 @@
-//! Two BFD threads over the loopback interface.
+//! Two BFD threads over the loopback interface, and a speaker that listens to one of them.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use bgp::bfd::auth::{Digest, Key, Method};
 use bgp::bfd::{
-    Bfd, Event, Lost, Path, SINGLE_HOP_PORT, SessionConfig, SessionId, SessionStatus, State, Terms,
+    Bfd, Counters, Event, Lost, Path, SINGLE_HOP_PORT, SessionConfig, SessionId, SessionStatus,
+    State, Terms,
 };
+use bgp::{BfdConfig, PeerConfig, PeerStatus, SessionState, Speaker, SpeakerConfig, Stop};
 use nix::libc;
 use tokio::sync::mpsc;
 
@@ -182,7 +184,7 @@ async fn silence_is_noticed_and_garbage_is_not() {
     for length in 0..600 {
         stranger.send_to(&vec![0x20; length], target).unwrap();
     }
-    let counted = |counters: &bgp::bfd::Counters| counters.malformed >= 600;
+    let counted = |c: &Counters| (c.malformed, c.unknown) == (32, 568);
     until("garbage counted", || one.bfd.counters(), counted).await;
     assert_eq!(one.status().await.state, State::Up);
     // As a peer with the wrong key is: it is there, and not believed.
@@ -259,4 +261,100 @@ fn it_holds_on_a_busy_machine_without_privileges() {
         .build()
         .unwrap();
     runtime.block_on(holds_on_a_busy_machine(6));
+}
+
+const BGP_PORT: u16 = 17901;
+
+fn speaker(asn: u32, local: IpAddr, peer: IpAddr, bfd: Option<BfdConfig>) -> Speaker {
+    let peer = PeerConfig {
+        port: BGP_PORT,
+        local_address: Some(local),
+        idle_hold: Duration::from_millis(200),
+        connect_retry: Duration::from_millis(200),
+        bfd,
+        ..PeerConfig::new("other".parse().unwrap(), peer, 65003 - (asn - 65000))
+    };
+    let IpAddr::V4(router_id) = local else {
+        panic!("an IPv4 address");
+    };
+    Speaker::start(SpeakerConfig {
+        listen: vec![SocketAddr::new(local, BGP_PORT)],
+        peers: vec![peer],
+        ..SpeakerConfig::new(asn, router_id)
+    })
+    .unwrap()
+}
+
+async fn peer(speaker: &Speaker) -> PeerStatus {
+    speaker.peers().await.remove(0)
+}
+
+/// Both are up, after so many BGP sessions.
+async fn both_up(speaker: &Speaker, sessions: u64) {
+    let up = |peer: &PeerStatus| {
+        let bfd = peer.bfd.as_ref().map(|bfd| bfd.state);
+        peer.state == SessionState::Established
+            && bfd == Some(State::Up)
+            && peer.sessions == sessions
+    };
+    until("BGP and BFD up", || peer(speaker), up).await;
+}
+
+#[tokio::test]
+async fn bgp_ends_with_the_path_and_not_with_bfd_itself() {
+    let (a, b) = (address(7, 1), address(7, 2));
+    let one = speaker(65001, a, b, Some(BfdConfig::default()));
+    let other = speaker(65002, b, a, None);
+    // BGP does not wait for BFD, and says what is missing.
+    let waits = |peer: &PeerStatus| {
+        let note = |note: &String| note.contains("enable BFD for us there");
+        peer.state == SessionState::Established && peer.notes.iter().any(note)
+    };
+    until("BGP up without BFD", || peer(&one), waits).await;
+
+    let far = End::start(b, a, Path::SingleHop, terms(50)).await;
+    both_up(&one, 1).await;
+    far.bfd.set_admin_down(far.session, true);
+    let down = |peer: &PeerStatus| {
+        peer.bfd
+            .as_ref()
+            .is_some_and(|bfd| bfd.state == State::Down)
+    };
+    let status = until("BFD down", || peer(&one), down).await;
+    assert_eq!(
+        (status.state, status.sessions),
+        (SessionState::Established, 1)
+    );
+    let lost = status.bfd.unwrap().last_down.unwrap();
+    assert_eq!(lost, "the peer's operator took BFD down");
+    far.bfd.set_admin_down(far.session, false);
+    both_up(&one, 1).await;
+
+    // From now on nothing that it sends is believed: as good as silence.
+    let key = Key::new(Method::Password, 1, b"secret").unwrap();
+    let signed = Terms {
+        key: Some(key),
+        ..terms(50)
+    };
+    far.bfd.set_terms(far.session, signed);
+    let said = |peer: &PeerStatus| {
+        let error = peer.last_error.as_deref().unwrap_or_default();
+        error.contains("cease: BFD down (6/10)")
+    };
+    until("the other speaker is told", || peer(&other), said).await;
+    let status = peer(&one).await;
+    let error = status.last_error.unwrap();
+    assert!(
+        error.contains("BFD: nothing was heard from the peer for 150ms"),
+        "{error}"
+    );
+
+    // It comes back by itself; and whoever stops says so to BFD as well.
+    far.bfd.set_terms(far.session, terms(50));
+    let up = |peer: &PeerStatus| peer.state == SessionState::Established && peer.sessions == 2;
+    until("BGP is back", || peer(&one), up).await;
+    both_up(&one, 2).await;
+    one.stop(Stop::KeepForwarding).await;
+    let admin_down = |status: &SessionStatus| status.last_down.as_deref() == Some(&lost);
+    until("told that it ends on purpose", || far.status(), admin_down).await;
 }

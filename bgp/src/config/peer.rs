@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer};
 
 use super::as_path::AsPathChecks;
+use super::bfd::{self, BfdConfig};
 use super::interface::{InterfaceName, is_link_local};
 use super::seconds::{MAX_PAUSE, maybe_seconds, seconds};
 use super::security::TcpAo;
@@ -51,6 +52,9 @@ pub struct PeerConfig {
     /// How many hops an external peer may be away, 1 to 255. It must be on the link otherwise.
     #[serde(default)]
     pub multihop: Option<u8>,
+    /// BFD: the session is ended at once when the path to the peer fails. `true`, or a table.
+    #[serde(default, deserialize_with = "bfd::switch")]
+    pub bfd: Option<BfdConfig>,
     /// Whether to wait for the peer to connect.
     #[serde(default)]
     pub passive: bool,
@@ -106,6 +110,7 @@ impl PeerConfig {
             tcp_ao: None,
             ttl_security: None,
             multihop: None,
+            bfd: None,
             passive: false,
             hold_time: default_hold_time(),
             connect_retry: default_connect_retry(),
@@ -148,6 +153,7 @@ impl PeerConfig {
             ));
         }
         self.check_security()?;
+        self.check_bfd()?;
         if matches!(self.asn, 0 | AS_TRANS_U32) {
             return Err(format!("asn {} is reserved", self.asn));
         }

@@ -61,6 +61,8 @@ impl Peer {
                 .iter()
                 .map(|f| (*f, counts(f)))
                 .collect(),
+            // Known to whoever runs BFD.
+            bfd: None,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::wire::{
     Update, WireOptions, frame,
 };
 
+mod bfd;
 mod sockets;
 mod tap;
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
+use super::paths::Paths;
 use super::subscription::Feed;
 use super::{Command, PeerError};
 use crate::config::PeerName;
@@ -29,6 +30,7 @@ const FLUSH_POLL: Duration = Duration::from_millis(1);
 pub(super) struct Driver {
     core: Core,
     transport: Transport,
+    paths: Paths,
     arrivals: mpsc::Receiver<Arrival>,
     commands: mpsc::Receiver<Command>,
     feeds: Vec<Feed>,
@@ -47,10 +49,12 @@ impl Driver {
         transport: Transport,
         arrivals: mpsc::Receiver<Arrival>,
         commands: mpsc::Receiver<Command>,
+        paths: Paths,
     ) -> Driver {
         Driver {
             core,
             transport,
+            paths,
             arrivals,
             commands,
             feeds: Vec::new(),
@@ -62,6 +66,7 @@ impl Driver {
         self.core.start(Instant::now());
         loop {
             self.carry_out();
+            self.follow_paths().await;
             let wake_up = self.wake_up();
             let stop = tokio::select! {
                 Some(arrival) = self.arrivals.recv() => {
@@ -74,6 +79,13 @@ impl Driver {
                     // Nobody is left to say how: peers may keep our routes if they would.
                     None => Some((Stop::KeepForwarding, None)),
                 },
+                (peer, event) = self.paths.next() => {
+                    if let Some(lost) = event.lost {
+                        // A peer that is gone has no session to end.
+                        let _ = self.core.path_lost(peer.as_str(), lost, Instant::now());
+                    }
+                    None
+                }
                 () = sleep_until(wake_up) => None,
             };
             if let Some((how, reply)) = stop {
@@ -85,7 +97,16 @@ impl Driver {
 
     fn wake_up(&self) -> Option<Instant> {
         let flush = (!self.flushes.is_empty()).then(|| Instant::now() + FLUSH_POLL);
-        self.core.next_timeout().into_iter().chain(flush).min()
+        let timers = [self.core.next_timeout(), self.paths.retry_at(), flush];
+        timers.into_iter().flatten().min()
+    }
+
+    /// BFD watches the paths that the core wants to know of.
+    async fn follow_paths(&mut self) {
+        if !self.paths.suit(self.core.watched_paths()) {
+            let wanted = self.core.watched_paths().cloned().collect();
+            self.paths.follow(wanted).await;
+        }
     }
 
     /// What is already there, up to a limit.
@@ -250,7 +271,8 @@ impl Driver {
                 }
             }
             Command::Peers(reply) => {
-                let _ = reply.send(self.core.peers(now));
+                let peers = self.paths.complete(self.core.peers(now));
+                tokio::spawn(async { reply.send(peers.await) });
             }
             Command::Routes(reply) => {
                 let _ = reply.send(self.core.routes());
@@ -274,7 +296,8 @@ impl Driver {
     async fn finish(mut self, how: &Stop, reply: Option<oneshot::Sender<()>>) {
         self.core.stop(how, Instant::now());
         self.carry_out();
-        self.transport.finish().await;
+        // Peers are told that BFD ends on purpose: whoever keeps our routes is to go on doing so.
+        tokio::join!(self.transport.finish(), self.paths.stop());
         if let Some(reply) = reply {
             // The caller may have lost interest.
             let _ = reply.send(());

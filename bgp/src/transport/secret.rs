@@ -96,8 +96,8 @@ impl Secret {
         }
     }
 
-    /// The key, for the kernel only.
-    pub(super) fn octets(&self) -> &[u8] {
+    /// The key, for whoever signs with it only.
+    pub(crate) fn octets(&self) -> &[u8] {
         &self.0
     }
 }
