@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod peer;
 pub mod process;
 pub mod scene;
+pub mod speaker;
 pub mod topology;
 pub mod traffic;
 pub mod wait;

@@ -42,7 +42,9 @@ pub(super) fn lacks(extra: Extra) -> Option<&'static str> {
     match extra {
         Extra::Helper => Some("it has no table to keep routes in"),
         Extra::MaxPrefix => Some("its configuration has no limit of prefixes"),
-        Extra::ShutdownText => Some("its `teardown` takes a code only"),
+        Extra::ShutdownText => {
+            Some("it cannot decode one (a fault of 4.2.21), and its `teardown` takes none")
+        }
         Extra::Kernel => Some("it has nothing to do with the kernel"),
         _ => None,
     }

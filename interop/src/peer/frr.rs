@@ -304,16 +304,17 @@ fn configuration(machine: &Machine) -> String {
     text
 }
 
+/// In one line each: a second one would replace the first.
 fn set_communities(config: &RouterConfig) -> String {
     let mut text = String::new();
-    for (high, low) in &config.communities {
-        let _ = writeln!(text, " set community {high}:{low} additive");
-    }
-    for (global, first, second) in &config.large_communities {
-        let _ = writeln!(
-            text,
-            " set large-community {global}:{first}:{second} additive"
-        );
+    let plain = config.communities.iter();
+    let plain: String = plain.map(|(a, b)| format!("{a}:{b} ")).collect();
+    let large = config.large_communities.iter();
+    let large: String = large.map(|(a, b, c)| format!("{a}:{b}:{c} ")).collect();
+    for (name, list) in [("community", plain), ("large-community", large)] {
+        if !list.is_empty() {
+            let _ = writeln!(text, " set {name} {list}additive");
+        }
     }
     text
 }

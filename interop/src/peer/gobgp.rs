@@ -191,7 +191,8 @@ impl Router for Gobgp {
     fn shut_down(&self, neighbour: IpAddr, reason: &str) -> Result<(), PeerError> {
         self.machine.neighbour(neighbour)?;
         let neighbour = neighbour.to_string();
-        self.cli(&["neighbor", &neighbour, "disable", "--reason", reason])
+        // Its `disable` forgets the reason; after this one the session comes back by itself.
+        self.cli(&["neighbor", &neighbour, "shutdown", "--reason", reason])
             .map(drop)
     }
 

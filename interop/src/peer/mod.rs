@@ -335,8 +335,8 @@ pub trait Router: Send {
     /// It refuses, or has no such neighbour, or no such command.
     fn ask_for_refresh(&self, neighbour: IpAddr) -> Result<(), PeerError>;
 
-    /// Takes the session with `neighbour` down for good (Cease, Administrative Shutdown), with a
-    /// reason of letters and spaces for its operator (RFC 9003).
+    /// Takes the session with `neighbour` down (Cease, Administrative Shutdown), with a reason of
+    /// letters and spaces for its operator (RFC 9003); GoBGP comes back by itself.
     ///
     /// # Errors
     /// It refuses, or has no such neighbour, or takes no reason.

@@ -9,7 +9,7 @@ use interop::topology::plan;
 use netlink::{Change, Event};
 
 use super::encounter::{Encounter, Failure, OURS, SOON, Terms, becomes, is_established, subnets};
-use super::speaker::BareSpeaker;
+use super::speaker;
 use super::watch::Watch;
 
 with_each_router![
@@ -40,7 +40,7 @@ fn reset_by_the_gateway(lab: &Lab, daemon: Daemon) -> Outcome {
     let capture = here.capture()?;
     here.router().start()?;
     let namespace = here.region.gateway().namespace().clone();
-    let ours = BareSpeaker::start(namespace, &here.gateway.config.bgp)?;
+    let ours = speaker::start(namespace, &here.gateway.config.bgp)?;
     let routes = subnets().map(|net| net.to_string().parse().map(Announcement::new));
     let routes = routes.into_iter().collect::<Result<_, _>>()?;
     ours.ask(ours.speaker.announce(routes))?;

@@ -1,0 +1,179 @@
+//! Cells about sessions: how they last, end and come back.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use bgp::Stop;
+use interop::capture::bgp::{Message, NOTIFICATION, ROUTE_REFRESH, UPDATE, messages};
+use interop::capture::{Capture, Frames};
+use interop::peer::{Extra, Session};
+
+use super::meeting::{Failure, Meeting, Terms, becomes, is_established};
+use super::table::{Cell, Verdict};
+
+/// Cease, and its Administrative Shutdown.
+const SHUTDOWN: [u8; 2] = [6, 2];
+/// How ExaBGP answers a NOTIFICATION with a text.
+const CANNOT_DECODE: [u8; 2] = [1, 0];
+const HOLD_TIMER_EXPIRED: [u8; 2] = [4, 0];
+
+/// Three seconds of hold time, the least there is: agreed on, and kept up by both.
+pub(super) fn hold_3_s(cell: &Cell<'_>) -> Result<Verdict, Failure> {
+    let terms = Terms {
+        neighbour: |neighbour| neighbour.hold_time = 3,
+        peer: |peer, _| peer.hold_time = 3,
+        ..Terms::default()
+    };
+    let meeting = cell.established(&terms)?;
+    assert_eq!(meeting.peer()?.hold_time, Some(3));
+    let (before, started) = (meeting.await_established()?, Instant::now());
+    while started.elapsed() < Duration::from_millis(4500) {
+        let peer = meeting.peer()?;
+        assert!(is_established(&peer) && peer.sessions == 1, "{peer:?}");
+    }
+    assert_eq!(meeting.await_established()?.since, before.since);
+    Ok(Verdict::Ok)
+}
+
+/// A router that is silent for the default hold time, 9 s, is given up with all that it said; it is
+/// welcome again.
+pub(super) fn silence_9_s(cell: &Cell<'_>) -> Result<Verdict, Failure> {
+    let meeting = cell.established(&Terms {
+        // So that what it said goes at once.
+        neighbour: |neighbour| neighbour.graceful_restart = None,
+        ..Terms::default()
+    })?;
+    assert_eq!(meeting.peer()?.hold_time, Some(9));
+    meeting.await_learned()?;
+    let capture = meeting.capture()?;
+    meeting.router.freeze()?;
+    let frozen = Instant::now();
+    let peer = meeting.await_peer("given up", |peer| !is_established(peer))?;
+    // It may have said its last word up to a keepalive before.
+    assert!(frozen.elapsed() > Duration::from_secs(5), "{peer:?}");
+    let why = peer.last_error.unwrap_or_default();
+    assert!(why.contains("9 s (hold timer expired)"), "{why}");
+    meeting.await_forgotten()?;
+    sends(&capture, meeting.our_address(), &HOLD_TIMER_EXPIRED)?;
+    meeting.router.thaw()?;
+    meeting.await_peer("back", |peer| is_established(peer) && peer.sessions == 2)?;
+    meeting.await_established()?;
+    meeting.await_learned()?;
+    Ok(Verdict::Ok)
+}
+
+/// The router's operator takes the session down and says why; ours does, and the router has it.
+pub(super) fn notification_text(cell: &Cell<'_>) -> Result<Verdict, Failure> {
+    const THEIR_REASON: &str = "fans of rack seven";
+    const OUR_REASON: &str = "new line cards";
+    let mut meeting = cell.established(&Terms::default())?;
+    let capture = meeting.capture()?;
+    meeting.stop_ours(Stop::Cease(Some(OUR_REASON.to_owned())));
+    let us = meeting.our_address();
+    let length = OUR_REASON.len() as u8;
+    let sent = [&SHUTDOWN[..], &[length], OUR_REASON.as_bytes()].concat();
+    sends(&capture, us, &sent)?;
+    let session = meeting.await_down_at_router()?;
+    if let Some(reason) = cell.lacks(Extra::ShutdownText) {
+        sends(&capture, meeting.router_address(), &CANNOT_DECODE)?;
+        return Ok(Verdict::Lacks(reason));
+    }
+    await_text_at_router(cell, &meeting, &session, OUR_REASON)?;
+    meeting.start_ours()?;
+    meeting.await_established()?;
+    meeting.router.shut_down(us, THEIR_REASON)?;
+    meeting.await_peer("down, and why", |peer| {
+        let why = peer.last_error.as_deref().unwrap_or_default();
+        why.contains(THEIR_REASON)
+    })?;
+    Ok(Verdict::Ok)
+}
+
+/// The router shows our text: on its command line, or in its log.
+fn await_text_at_router(
+    cell: &Cell<'_>,
+    meeting: &Meeting,
+    session: &Session,
+    text: &str,
+) -> Result<(), Failure> {
+    Ok(becomes(format!("the router shows {text:?}"), || {
+        let protocols = meeting.router.cli(&["show", "protocols", "all"]);
+        let shown = [
+            session.last_error.clone().unwrap_or_default(),
+            protocols.unwrap_or_default(),
+            cell.logs()?,
+        ];
+        let found = shown.iter().any(|shown| shown.contains(text));
+        Ok((!found).then(|| shown.concat()))
+    })?)
+}
+
+/// The router asks for our routes once more, and gets them.
+pub(super) fn refresh(cell: &Cell<'_>) -> Result<Verdict, Failure> {
+    if let Some(reason) = cell.lacks(Extra::AskForRefresh) {
+        return Ok(Verdict::Lacks(reason));
+    }
+    let meeting = cell.established(&Terms::default())?;
+    meeting.await_told()?;
+    let capture = meeting.capture()?;
+    let us = meeting.our_address();
+    meeting.router.ask_for_refresh(us)?;
+    becomes("a ROUTE-REFRESH, and our route after it", || {
+        let all = messages(&capture.so_far());
+        let asked = |m: &Message| m.kind == ROUTE_REFRESH && m.from != us;
+        let asked = all.iter().position(asked);
+        let told = |m: &Message| m.kind == UPDATE && m.from == us;
+        let told = asked.is_some_and(|asked| all[asked..].iter().any(told));
+        Ok((!told).then(|| format!("{all:?}")))
+    })?;
+    meeting.await_told()?;
+    assert_eq!(meeting.peer()?.sessions, 1);
+    Ok(Verdict::Ok)
+}
+
+/// The router keeps our routes while we are away, and has them all the time.
+pub(super) fn restarter(cell: &Cell<'_>) -> Result<Verdict, Failure> {
+    if let Some(reason) = cell.lacks(Extra::Helper) {
+        return Ok(Verdict::Lacks(reason));
+    }
+    let mut meeting = cell.established(&Terms::default())?;
+    meeting.await_told()?;
+    meeting.stop_ours(Stop::KeepForwarding);
+    becomes("the router keeps our route as stale", || {
+        let routes = meeting.at_router()?;
+        assert!(!routes.is_empty(), "the router dropped our route");
+        Ok((!routes.iter().all(|route| route.stale)).then(|| format!("{routes:?}")))
+    })?;
+    let restart = &mut meeting.config().graceful_restart;
+    if let Some(restart) = restart {
+        restart.restarting = true;
+    }
+    meeting.start_ours()?;
+    becomes(
+        "our route at the router is fresh, and was never gone",
+        || {
+            let routes = meeting.at_router()?;
+            assert!(!routes.is_empty(), "the router dropped our route");
+            Ok(routes
+                .iter()
+                .any(|r| r.stale)
+                .then(|| format!("{routes:?}")))
+        },
+    )?;
+    meeting.await_established()?;
+    meeting.await_told()?;
+    Ok(Verdict::Ok)
+}
+
+/// Waits for a NOTIFICATION of one side that begins with these octets.
+pub(super) fn sends(capture: &Capture, side: IpAddr, start: &[u8]) -> Result<(), Failure> {
+    let seen = |frames: &Frames| {
+        let all = messages(frames);
+        let right =
+            |m: &Message| m.kind == NOTIFICATION && m.from == side && m.body.starts_with(start);
+        (!all.iter().any(right)).then(|| format!("{all:?}"))
+    };
+    Ok(becomes(format!("a NOTIFICATION {start:?}"), || {
+        Ok(seen(&capture.so_far()))
+    })?)
+}
