@@ -27,6 +27,7 @@ mod journal;
 mod peer;
 mod rib;
 mod session;
+mod stale;
 mod status;
 mod tap;
 mod view;
@@ -37,6 +38,7 @@ pub use session::Flush;
 use journal::Journal;
 use peer::{Outcome, Peer};
 use rib::Rib;
+use stale::Loss;
 
 /// What the driver of a [`Core`] is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +117,7 @@ impl Core {
             asn: config.asn,
             router_id: config.router_id,
             graceful_restart: config.graceful_restart,
+            graceful_shutdown: false,
         };
         let peers: Vec<Peer> = config
             .peers
@@ -264,6 +267,32 @@ impl Core {
                 };
                 self.settle(index, outcome);
             }
+            self.kept_long_enough(index);
+        }
+    }
+
+    /// Stale routes whose time is over go, and a session that was ended for too many routes is
+    /// tried again.
+    fn kept_long_enough(&mut self, index: usize) {
+        let peer = &mut self.peers[index];
+        let source = Source::Peer(peer.index);
+        peer.stale.timeout(source, &mut self.rib, self.now);
+        let resumes = peer.resume_at.is_some_and(|at| at <= self.now);
+        if resumes {
+            peer.resume_at = None;
+            self.step_peer(index, fsm::Event::ManualStart);
+        }
+        self.changed();
+    }
+
+    /// Says in every route that we are about to go, so that others use other paths (RFC 8326), or
+    /// takes that back.
+    pub fn set_graceful_shutdown(&mut self, going: bool) {
+        if self.local.graceful_shutdown != going {
+            self.local.graceful_shutdown = going;
+            for peer in &mut self.peers {
+                peer.regroup(&self.local, &mut self.rib);
+            }
         }
     }
 
@@ -330,6 +359,7 @@ impl Core {
             .iter()
             .position(|peer| peer.config.name == *name)
             .ok_or_else(|| UnknownPeer(name.to_owned()))?;
+        self.peers[index].resume_at = None;
         if self.peers[index].admin_up != up {
             self.peers[index].admin_up = up;
             let event = match up {
@@ -434,6 +464,7 @@ impl Core {
                     session.update(update, findings, &mut self.rib);
                     self.ends_of_rib(index);
                     self.changed();
+                    self.limits(index);
                 }
                 return;
             }
@@ -444,8 +475,9 @@ impl Core {
                 self.on_connection(connection, |peer, context| {
                     peer.step(connection, fsm::Event::RouteRefresh, context)
                 });
-                if let Some(session) = self.peers[index].session_on(connection) {
-                    session.refresh(&refresh, &mut self.rib);
+                if self.peers[index].session_on(connection).is_some() {
+                    self.peers[index].route_refresh(&refresh, &mut self.rib, self.now);
+                    self.changed();
                 }
                 return;
             }
@@ -472,11 +504,13 @@ impl Core {
         let mut ended = None;
         if outcome.down {
             ended = self.tap_down(index, outcome.why);
-            self.peers[index].end_session(&mut self.rib);
+            let loss = outcome.loss.unwrap_or(Loss::Final);
+            self.peers[index].end_session(loss, &mut self.rib, self.now);
             self.changed();
         }
         if outcome.up {
-            self.peers[index].begin_session(&self.local, &mut self.rib);
+            self.peers[index].begin_session(&self.local, &mut self.rib, self.now);
+            self.changed();
             self.tap_up(index);
         }
         self.tap_state(index, before, ended);
@@ -487,8 +521,29 @@ impl Core {
     }
 
     fn ends_of_rib(&mut self, index: usize) {
-        for event in self.peers[index].new_ends_of_rib() {
+        for event in self.peers[index].new_ends_of_rib(&mut self.rib) {
             self.journal.event(event);
+        }
+    }
+
+    /// Too many routes end the session where that is wanted; where they were only refused and there
+    /// is room again, the peer is asked for them.
+    fn limits(&mut self, index: usize) {
+        let now = self.now;
+        let peer = &mut self.peers[index];
+        let Some(session) = &mut peer.session else {
+            return;
+        };
+        if let Some(family) = session.beyond_limit.take() {
+            let limit = session.limits.of(family);
+            let restart = limit.and_then(|limit| limit.restart);
+            let why = Notification::maximum_prefixes(family, limit.map_or(0, |limit| limit.limit));
+            self.step_peer(index, fsm::Event::AutomaticStop(why));
+            // Not as after any other failure: when the operator said, or when he says so.
+            self.step_peer(index, fsm::Event::ManualStop(None));
+            self.peers[index].resume_at = restart.map(|restart| now + restart);
+        } else if let Some(family) = session.ask_again(&self.rib, now) {
+            self.peers[index].ask_for(family, &mut self.outputs);
         }
     }
 

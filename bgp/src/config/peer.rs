@@ -11,11 +11,15 @@ use serde::de::{self, Deserialize, Deserializer};
 
 use super::as_path::AsPathChecks;
 use super::bfd::{self, BfdConfig};
+use super::capabilities::Capabilities;
 use super::interface::{InterfaceName, is_link_local};
+use super::max_prefixes::MaxPrefixes;
 use super::seconds::{MAX_PAUSE, maybe_seconds, seconds};
 use super::security::TcpAo;
 use super::{AS_TRANS_U32, BGP_PORT, PeerName};
 use crate::policy::{ExportPolicy, ImportPolicy};
+use crate::wire::capability::LongLivedFamily;
+use crate::wire::Role;
 use crate::wire::prefix::Family;
 
 /// One configured peer.
@@ -82,6 +86,18 @@ pub struct PeerConfig {
     /// What the AS paths of its routes must look like.
     #[serde(default)]
     pub as_path: AsPathChecks,
+    /// What is offered to it beside the families.
+    #[serde(default)]
+    pub capabilities: Capabilities,
+    /// What we are to it (RFC 9234); absent: nothing is said and nothing checked.
+    #[serde(default)]
+    pub role: Option<Role>,
+    /// Whether it must say what it is to us (RFC 9234 section 4.2).
+    #[serde(default)]
+    pub role_strict: bool,
+    /// How many routes it may tell us.
+    #[serde(default)]
+    pub max_prefixes: MaxPrefixes,
     /// Which of its routes are taken.
     #[serde(default)]
     pub import: ImportPolicy,
@@ -119,6 +135,10 @@ impl PeerConfig {
             delay_open: None,
             families: default_families(),
             as_path: AsPathChecks::default(),
+            capabilities: Capabilities::default(),
+            role: None,
+            role_strict: false,
+            max_prefixes: MaxPrefixes::default(),
             import: ImportPolicy::None,
             export: ExportPolicy::None,
             next_hop_v4: None,
@@ -156,6 +176,17 @@ impl PeerConfig {
         self.check_bfd()?;
         if matches!(self.asn, 0 | AS_TRANS_U32) {
             return Err(format!("asn {} is reserved", self.asn));
+        }
+        self.max_prefixes.check()?;
+        let stale = self.capabilities.long_lived_stale_time;
+        if stale.as_secs() > u64::from(LongLivedFamily::MAX_STALE_TIME) {
+            return Err(format!(
+                "capabilities.long_lived_stale_time must be at most {} s",
+                LongLivedFamily::MAX_STALE_TIME
+            ));
+        }
+        if self.role_strict && self.role.is_none() {
+            return Err("role_strict needs a role".to_owned());
         }
         if self.port == 0 {
             return Err("port must not be 0".to_owned());

@@ -1,6 +1,7 @@
 //! One peer: its state machine, and a second one while two connections compete (RFC 4271
 //! section 6.8). Knows which connection is which; routes are the session's part.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,6 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::connection::{Connection, ConnectionId};
 use super::session::Session;
+use super::stale::{Loss, Stale};
 use super::{Context, Output, advice};
 use crate::config::PeerConfig;
 use crate::event::Event;
@@ -18,7 +20,9 @@ use crate::fsm::{self, Action, Cause, Fsm, Jitter, State, Terms, Timer};
 use crate::rib::group::Pressure;
 use crate::rib::select::{PeerIndex, PeerRank};
 use crate::tap::{Down, Up};
-use crate::wire::{Cease, Decoded, Message, Notification, Open, WireError, WireOptions};
+use crate::wire::notification::code;
+use crate::wire::{Cease, Decoded, Family, Message, Notification, Open, RouteRefresh, WireError, WireOptions,
+};
 
 /// Octets on their way to a peer beyond which nothing more is made for it,
 pub(super) const HIGH_WATER: u64 = 256 * 1024;
@@ -38,6 +42,10 @@ pub(super) struct Peer {
     /// while `own` has a connection, and never outlives the collision.
     rival: Option<Link>,
     pub(super) session: Option<Session>,
+    /// Routes of a session that is gone.
+    pub(super) stale: Stale,
+    /// When a session that was ended for too many routes is tried again.
+    pub(super) resume_at: Option<Instant>,
     /// The established session as [`crate::tap`] tells of it.
     pub(super) up: Option<Arc<Up>>,
     jitter: Jitter,
@@ -79,6 +87,8 @@ pub(super) struct Outcome {
     pub(super) failure: Option<String>,
     /// Why the established session is over.
     pub(super) why: Option<Down>,
+    /// How it was lost.
+    pub(super) loss: Option<Loss>,
     /// The NOTIFICATION we sent.
     sent: Option<Notification>,
 }
@@ -89,6 +99,7 @@ impl Outcome {
         self.up |= later.up;
         self.failure = later.failure.or(self.failure);
         self.why = later.why.or(self.why);
+        self.loss = later.loss.or(self.loss);
         self.sent = later.sent.or(self.sent);
         self
     }
@@ -129,6 +140,8 @@ impl Peer {
             },
             rival: None,
             session: None,
+            stale: Stale::default(),
+            resume_at: None,
             up: None,
             jitter,
             serial: 0,
@@ -230,7 +243,9 @@ impl Peer {
             .rival
             .as_ref()
             .and_then(|rival| rival.fsm.next_timeout());
-        self.own.fsm.next_timeout().into_iter().chain(rival).min()
+        let others = [self.stale.next_timeout(), self.resume_at];
+        let timers = self.own.fsm.next_timeout().into_iter().chain(rival);
+        timers.chain(others.into_iter().flatten()).min()
     }
 
     /// A timer that ran out, and the connection it is about if that is not the peer's own.
@@ -296,6 +311,23 @@ impl Peer {
         let connection = Connection::new(id, true, Some(local));
         let which = match self.own.fsm.state() {
             State::Idle => return None,
+            // A peer that restarts opens a new connection while we still take the old one for
+            // alive (RFC 4724 section 5).
+            State::Established if self.may_restart() => {
+                let lost = fsm::Event::TcpConnectionFails(
+                    "the peer opened another one, so it has restarted".to_owned(),
+                );
+                let outcome = self.step_link(Which::Own, lost, context);
+                let fsm = Fsm::for_incoming(Terms::from(&self.config), self.jitter.fork());
+                self.rival = Some(Link {
+                    fsm,
+                    connection: Some(connection),
+                });
+                self.promote();
+                let event = fsm::Event::TcpConnectionConfirmed;
+                let outcome = outcome.and(self.step_link(Which::Own, event, context));
+                return Some((id, outcome));
+            }
             // Section 6.8: against an established session, the new connection loses.
             State::Established => {
                 let refusal = Notification::cease(Cease::ConnectionCollisionResolution);
@@ -329,6 +361,16 @@ impl Peer {
             id,
             self.step_link(which, fsm::Event::TcpConnectionConfirmed, context),
         ))
+    }
+
+    /// Whether the peer said that it may restart and come back.
+    fn may_restart(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|session| {
+            Family::ALL
+                .into_iter()
+                .any(|family| session.negotiated.survives_restart(family))
+        })
     }
 
     /// An OPEN has arrived: judge it, and settle a collision.
@@ -468,6 +510,7 @@ impl Peer {
                 }
             }
             Action::SendNotification(notification) => {
+                let notification = self.hardened(which, notification);
                 outcome.sent = Some(notification.clone());
                 self.send(which, &Message::Notification(notification), context);
             }
@@ -482,6 +525,7 @@ impl Peer {
             Action::Down(cause) => {
                 if before == State::Established {
                     outcome.down = true;
+                    outcome.loss = Some(Loss::of(&cause));
                     outcome.why = Some(match (&cause, outcome.sent.take()) {
                         (Cause::Notified(_, theirs), _) => Down::NotifiedByPeer(theirs.clone()),
                         (_, Some(ours)) => Down::Notified(ours),
@@ -499,6 +543,29 @@ impl Peer {
                 });
                 outcome.failure = Some(text);
             }
+        }
+    }
+
+    /// Whoever agreed to RFC 8538 takes a NOTIFICATION for no reason to drop routes. An operator's
+    /// word is meant to be one, so it goes inside a hard reset (section 3.1).
+    fn hardened(&mut self, which: Which, notification: Notification) -> Notification {
+        let survives = self
+            .link(which)
+            .and_then(|link| link.connection.as_ref()?.negotiated.as_ref())
+            .is_some_and(Negotiated::survives_notification);
+        let for_good = [
+            Cease::MaximumPrefixes,
+            Cease::AdministrativeShutdown,
+            Cease::PeerDeconfigured,
+            Cease::AdministrativeReset,
+            Cease::OtherConfigurationChange,
+            Cease::BfdDown,
+        ];
+        let for_good = notification.code == code::CEASE
+            && for_good.iter().any(|why| *why as u8 == notification.subcode);
+        match survives && for_good {
+            true => notification.inside_hard_reset(),
+            false => notification,
         }
     }
 
@@ -539,6 +606,28 @@ impl Peer {
             // Without a connection the session is about to end.
             _ => Pressure::Behind,
         }
+    }
+
+    /// Asks for all routes of a family again (RFC 2918). False: there is nobody to ask, or the peer
+    /// does not know how to answer.
+    pub(super) fn ask_for(&mut self, family: Family, outputs: &mut VecDeque<Output>) -> bool {
+        let knows = self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.negotiated.route_refresh);
+        let Some(connection) = self.own.connection.as_mut().filter(|_| knows) else {
+            return false;
+        };
+        let message = Message::RouteRefresh(RouteRefresh {
+            family: family.into(),
+            subtype: RouteRefresh::REQUEST,
+        });
+        let Ok(octets) = message.to_bytes(&connection.options()) else {
+            return false;
+        };
+        connection.messages_out += 1;
+        outputs.push_back(hand_over(connection, octets));
+        true
     }
 
     /// The rival takes the place of a machine that has no connection left; without one itself, it

@@ -7,9 +7,10 @@ use crate::config::Multipath;
 use crate::rib::attributes::RouteAttributes;
 use crate::rib::export::ExportContext;
 use crate::rib::group::{Dispatch, Group, Place, Pressure};
+use crate::rib::paths::{Flags, Path, PathSource};
 use crate::rib::select::{PeerIndex, PeerRank, Source};
 use crate::rib::table::{Changed, Table};
-use crate::wire::{Family, Nlri, Prefix};
+use crate::wire::{Community, Family, Nlri, Prefix};
 
 /// The number of a group, as long as a peer is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,11 +51,11 @@ impl Rib {
         attributes: RouteAttributes,
         source: Source,
         routes: &[Nlri],
-        mut accepted: impl FnMut(&Nlri) -> bool,
+        mut accepted: impl FnMut(&Nlri, &Table) -> bool,
     ) {
         let id = self.table.interner.intern(attributes);
         for nlri in routes {
-            match accepted(nlri) {
+            match accepted(nlri, &self.table) {
                 true => {
                     let changed = self.table.announce(*nlri, source, id);
                     self.note(changed);
@@ -78,6 +79,54 @@ impl Rib {
             if let Some(changed) = self.table.withdraw_path(family, id, source, |_| true) {
                 self.note(changed);
             }
+        }
+    }
+
+    /// The paths of a source stay, though it is gone.
+    pub(super) fn mark_stale(&mut self, family: Family, source: Source) {
+        let source_code = PathSource::from(source);
+        for id in self.table.ids_from(family, source) {
+            let changed = self.table.revise(family, id, |path, _| {
+                if path.source == source_code {
+                    path.flags = path.flags.with(Flags::STALE);
+                }
+                true
+            });
+            self.note(changed);
+        }
+    }
+
+    /// The paths of a source that are still stale go.
+    pub(super) fn sweep_stale(&mut self, family: Family, source: Source) {
+        let stale = |path: &Path| path.flags.contains(Flags::STALE);
+        for id in self.table.ids_from(family, source) {
+            if let Some(changed) = self.table.withdraw_path(family, id, source, stale) {
+                self.note(changed);
+            }
+        }
+    }
+
+    /// The stale paths of a source stay for long: as a last resort, and marked as such for others;
+    /// save those that do not want it (RFC 9494 section 4.2).
+    pub(super) fn make_long_lived(&mut self, family: Family, source: Source) {
+        let source_code = PathSource::from(source);
+        for id in self.table.ids_from(family, source) {
+            let changed = self.table.revise(family, id, |path, interner| {
+                if path.source != source_code || !path.flags.contains(Flags::STALE) {
+                    return true;
+                }
+                let mut attributes = RouteAttributes::clone(interner.get(path.attributes));
+                if attributes.communities.contains(&Community::NO_LLGR) {
+                    return false;
+                }
+                let communities = attributes.communities.iter().copied();
+                attributes.communities = communities.chain([Community::LLGR_STALE]).collect();
+                let marked = interner.intern(attributes);
+                interner.release(std::mem::replace(&mut path.attributes, marked));
+                path.flags = path.flags.with(Flags::LONG_LIVED);
+                true
+            });
+            self.note(changed);
         }
     }
 

@@ -1,11 +1,13 @@
 //! An established session: routes in, routes out, and what has reached the peer.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use super::connection::ConnectionId;
 use super::peer::Peer;
 use super::rib::{GroupId, Rib};
-use crate::config::{PeerConfig, PeerName};
+use super::stale::Loss;
+use crate::config::{LimitAction, MaxPrefixes, PeerConfig, PeerName};
 use crate::event::{Event, Told};
 use crate::fsm::State;
 use crate::fsm::negotiate::{Local, Negotiated};
@@ -16,15 +18,20 @@ use crate::rib::import::{AdjRibIn, ImportContext};
 use crate::rib::select::{PeerIndex, Source};
 use crate::rib::table::slot;
 use crate::wire::error::Verdict;
-use crate::wire::{AfiSafi, Family, Finding, Nlri, Prefix, RouteRefresh, Update};
+use crate::wire::{AfiSafi, Family, Finding, NextHop, Nlri, Prefix, RouteRefresh, Update};
 
 /// What exists only while a session is established.
 #[derive(Debug)]
 pub(super) struct Session {
     index: PeerIndex,
+    address: Option<IpAddr>,
     pub(super) negotiated: Negotiated,
     policy: crate::policy::ImportPolicy,
     import: ImportContext,
+    pub(super) limits: MaxPrefixes,
+    /// The family that has outgrown a limit which ends the session.
+    pub(super) beyond_limit: Option<Family>,
+    asked_again: Option<Instant>,
     pub(super) adj_in: AdjRibIn,
     /// The peers that are told the same.
     pub(super) group: GroupId,
@@ -70,46 +77,69 @@ enum Stage {
     Acknowledged(u64),
 }
 
+/// The terms on which a peer with this configuration is told routes in a session from this address.
+fn export_context(
+    peer: &PeerConfig,
+    local: &Local,
+    address: Option<IpAddr>,
+    negotiated: &Negotiated,
+) -> ExportContext {
+    let (own_v4, own_v6) = match address {
+        Some(IpAddr::V4(address)) => (Some(address), None),
+        // RFC 2545 has no form for a link-local address alone. On a session between such addresses
+        // both places carry it, as others do.
+        Some(IpAddr::V6(address)) if address.is_unicast_link_local() => (
+            None,
+            Some(NextHop::V6WithLinkLocal {
+                global: address,
+                link_local: address,
+            }),
+        ),
+        Some(IpAddr::V6(address)) => (None, Some(NextHop::V6(address))),
+        None => (None, None),
+    };
+    ExportContext {
+        asn: local.asn,
+        internal: negotiated.options.internal,
+        policy: peer.export.clone(),
+        families: negotiated.families.clone(),
+        next_hop_v4: peer.next_hop_v4.or(own_v4),
+        next_hop_v6: peer.next_hop_v6.map(NextHop::V6).or(own_v6),
+        options: negotiated.options.for_sending(),
+        role: peer.role,
+        long_lived: !negotiated.long_lived.is_empty(),
+        graceful_shutdown: local.graceful_shutdown,
+    }
+}
+
 impl Session {
     fn new(
         peer: &PeerConfig,
         index: PeerIndex,
-        asn: u32,
+        local: &Local,
         address: Option<IpAddr>,
         negotiated: Negotiated,
         rib: &mut Rib,
     ) -> Session {
-        let internal = negotiated.options.internal;
-        let (own_v4, own_v6) = match address {
-            Some(IpAddr::V4(address)) => (Some(address), None),
-            // RFC 2545: a link-local address is no next hop by itself.
-            Some(IpAddr::V6(address)) => (
-                None,
-                Some(address).filter(|address| !address.is_unicast_link_local()),
-            ),
-            None => (None, None),
-        };
         let configured = [
             peer.next_hop_v4.map(IpAddr::V4),
             peer.next_hop_v6.map(IpAddr::V6),
         ];
-        let export = ExportContext {
-            asn,
-            internal,
-            policy: peer.export.clone(),
-            families: negotiated.families.clone(),
-            next_hop_v4: peer.next_hop_v4.or(own_v4),
-            next_hop_v6: peer.next_hop_v6.or(own_v6),
-            options: negotiated.options,
-        };
+        let export = export_context(peer, local, address, &negotiated);
         Session {
             index,
+            address,
             policy: peer.import.clone(),
             import: ImportContext {
-                asn,
-                internal,
+                asn: local.asn,
+                internal: negotiated.options.internal,
                 own_addresses: configured.into_iter().flatten().chain(address).collect(),
+                peer_asn: negotiated.asn,
+                role: peer.role,
             },
+            limits: peer.max_prefixes.clone(),
+            beyond_limit: None,
+            asked_again: None,
             adj_in: AdjRibIn::default(),
             group: rib.join(index, export),
             end_of_rib: Default::default(),
@@ -177,9 +207,21 @@ impl Session {
             let attributes = self.import.adopt(attributes);
             let source = Source::Peer(self.index);
             let (adj_in, policy) = (&mut self.adj_in, &self.policy);
-            rib.learn(attributes, source, reach.nlri, |nlri| {
-                adj_in.judge(*nlri, refusal, policy)
+            let limit = self.limits.of(reach.family);
+            let mut beyond = false;
+            rib.learn(attributes, source, reach.nlri, |nlri, table| {
+                adj_in.judge(*nlri, refusal, policy, || {
+                    let full = limit.is_some_and(|limit| {
+                        // What is there may change.
+                        table.count(reach.family, source) >= limit.limit && !table.has(nlri, source)
+                    });
+                    beyond |= full;
+                    full
+                })
             });
+            if beyond && limit.is_some_and(|limit| limit.action == LimitAction::Teardown) {
+                self.beyond_limit = Some(reach.family);
+            }
         }
     }
 
@@ -189,20 +231,34 @@ impl Session {
         rib.withdraw_all(family, Source::Peer(self.index));
     }
 
-    /// The peer wants everything again (RFC 2918). Other subtypes are not negotiated (RFC 7313).
-    pub(super) fn refresh(&mut self, refresh: &RouteRefresh, rib: &mut Rib) {
-        if refresh.subtype == RouteRefresh::REQUEST
-            && !rib.deferred
-            && let Some(family) = refresh.family.family()
-        {
-            rib.refresh(self.group, self.index, family, false);
+    /// A family of which routes were refused for want of room, where there is room again: to be
+    /// asked for once more, now and then.
+    pub(super) fn ask_again(&mut self, rib: &Rib, now: Instant) -> Option<Family> {
+        let due = self
+            .asked_again
+            .is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_AGAIN);
+        if !due || !self.negotiated.route_refresh {
+            return None;
         }
+        let source = Source::Peer(self.index);
+        let family = Family::ALL.into_iter().find(|family| {
+            self.adj_in.beyond_limit(*family) > 0
+                && self
+                    .limits
+                    .of(*family)
+                    .is_some_and(|limit| rib.table.count(*family, source) < limit.limit)
+        })?;
+        self.asked_again = Some(now);
+        Some(family)
     }
 }
 
+/// How often a peer is asked for routes that found no room.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+
 impl Peer {
     /// A session is established on the peer's own connection.
-    pub(super) fn begin_session(&mut self, local: &Local, rib: &mut Rib) {
+    pub(super) fn begin_session(&mut self, local: &Local, rib: &mut Rib, now: Instant) {
         let Some(connection) = self.connection() else {
             return;
         };
@@ -211,25 +267,65 @@ impl Peer {
         };
         rib.table
             .set_rank(self.index, self.rank(negotiated.router_id));
-        let session = Session::new(
-            &self.config,
-            self.index,
-            local.asn,
-            connection.local,
-            negotiated,
-            rib,
-        );
+        let address = connection.local;
+        let source = Source::Peer(self.index);
+        self.stale.back(&negotiated, source, rib, now);
+        let session = Session::new(&self.config, self.index, local, address, negotiated, rib);
         self.session = Some(session);
     }
 
-    /// The session is over: what the peer told is no longer so.
-    pub(super) fn end_session(&mut self, rib: &mut Rib) {
+    /// The peer is told routes on other terms from now on.
+    pub(super) fn regroup(&mut self, local: &Local, rib: &mut Rib) {
+        if let Some(session) = &mut self.session {
+            let Session {
+                address,
+                negotiated,
+                group,
+                ..
+            } = session;
+            let context = export_context(&self.config, local, *address, negotiated);
+            *group = rib.regroup(*group, self.index, context);
+        }
+    }
+
+    /// The peer asks for a family again (RFC 2918), or marks where its answer to us begins or ends
+    /// (RFC 7313).
+    pub(super) fn route_refresh(&mut self, refresh: &RouteRefresh, rib: &mut Rib, now: Instant) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        let Some(family) = refresh.family.family() else {
+            return;
+        };
+        let enhanced = session.negotiated.enhanced_refresh;
+        let source = Source::Peer(self.index);
+        match refresh.subtype {
+            RouteRefresh::REQUEST if !rib.deferred => {
+                rib.refresh(session.group, self.index, family, enhanced);
+            }
+            RouteRefresh::BEGIN if enhanced => {
+                session.adj_in.drop_family(family);
+                self.stale.begin_refresh(family, source, rib, now);
+            }
+            RouteRefresh::END if enhanced => self.stale.end_of_rib(family, source, rib),
+            _ => {}
+        }
+    }
+
+    /// The session is over: what the peer told is no longer so, save what it may come back to.
+    pub(super) fn end_session(&mut self, loss: Loss, rib: &mut Rib, now: Instant) {
         let Some(mut session) = self.session.take() else {
             return;
         };
         rib.leave(session.group, self.index);
+        let source = Source::Peer(self.index);
+        let negotiated = &session.negotiated;
+        self.stale
+            .lost(loss, negotiated, &self.config, source, rib, now);
         for family in Family::ALL {
-            session.lose_all(family, rib);
+            if !self.stale.keeps(family) {
+                session.lose_all(family, rib);
+            }
         }
     }
 
@@ -261,7 +357,7 @@ impl Peer {
     }
 
     /// End-of-RIB markers that were not reported yet.
-    pub(super) fn new_ends_of_rib(&mut self) -> Vec<Event> {
+    pub(super) fn new_ends_of_rib(&mut self, rib: &mut Rib) -> Vec<Event> {
         let Some(session) = &mut self.session else {
             return Vec::new();
         };
@@ -269,6 +365,12 @@ impl Peer {
             return Vec::new();
         }
         let told = std::mem::replace(&mut session.end_of_rib_told, session.end_of_rib);
+        for family in Family::ALL {
+            if session.end_of_rib[slot(family)] {
+                self.stale
+                    .end_of_rib(family, Source::Peer(self.index), rib);
+            }
+        }
         let events = self.end_of_rib_events().into_iter();
         events
             .filter(|event| matches!(event, Event::EndOfRib { family, .. } if !told[slot(*family)]))

@@ -5,8 +5,13 @@
 
 use std::net::Ipv4Addr;
 
-use crate::config::{GracefulRestart, PeerConfig};
-use crate::wire::{self, Capability, Family, GracefulRestartFamily, Open, OpenError, WireOptions};
+use crate::config::{self, GracefulRestart, PeerConfig};
+use crate::wire::capability::{AddPath, AddPathMode, ExtendedNextHop};
+use crate::wire::prefix::AFI_IPV6;
+use crate::wire::{
+    self, AfiSafi, Capability, Family, FamilySet, GracefulRestartFamily, Open, OpenError, Role,
+    WireOptions,
+};
 
 /// Who we are towards a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +22,8 @@ pub struct Local {
     pub router_id: Ipv4Addr,
     /// Graceful restart as it stands now: the R bit goes once the restart is over.
     pub graceful_restart: Option<GracefulRestart>,
+    /// We are about to go, and say so in every route (RFC 8326).
+    pub graceful_shutdown: bool,
 }
 
 /// What both sides agreed on.
@@ -30,12 +37,20 @@ pub struct Negotiated {
     pub hold_time: u16,
     /// The families both sides named, at least one.
     pub families: Vec<Family>,
-    /// The peer answers ROUTE-REFRESH (RFC 2918).
+    /// Both sides know ROUTE-REFRESH (RFC 2918).
     pub route_refresh: bool,
+    /// Both sides know its marks (RFC 7313).
+    pub enhanced_refresh: bool,
     /// The peer's graceful restart capability (RFC 4724), if it has one and we offered ours.
     pub graceful_restart: Option<wire::GracefulRestart>,
+    /// Families whose routes may stay for long, if both sides offered it (RFC 9494).
+    pub long_lived: Vec<wire::LongLivedFamily>,
     /// How messages look from now on.
     pub options: WireOptions,
+    /// What we offered.
+    pub ours: Vec<Capability>,
+    /// What the peer offered.
+    pub theirs: Vec<Capability>,
 }
 
 impl Negotiated {
@@ -43,32 +58,131 @@ impl Negotiated {
     pub fn carries(&self, family: Family) -> bool {
         self.families.contains(&family)
     }
+
+    /// Whether a NOTIFICATION other than a hard reset leaves routes where they are (RFC 8538).
+    pub fn survives_notification(&self) -> bool {
+        let restart = self.graceful_restart.as_ref();
+        restart.is_some_and(|restart| restart.notification)
+    }
+
+    /// Whether the peer's routes of the family stay while it restarts.
+    pub fn survives_restart(&self, family: Family) -> bool {
+        let restart = self.graceful_restart.iter();
+        let mut kept = restart.flat_map(|restart| &restart.families);
+        self.carries(family) && kept.any(|entry| entry.family.family() == Some(family))
+    }
+
+    /// Whether the peer says that it has gone on forwarding routes of the family.
+    pub fn forwarding_preserved(&self, family: Family) -> bool {
+        let restart = self.graceful_restart.iter();
+        let mut kept = restart.flat_map(|restart| &restart.families);
+        self.carries(family)
+            && kept.any(|entry| {
+                entry.family.family() == Some(family) && entry.forwarding_preserved
+            })
+    }
+
+    /// What is in use of a capability that we or the peer offered; `None`: nothing.
+    pub fn in_use(&self, capability: &Capability) -> bool {
+        let both = self.ours.iter().chain(&self.theirs);
+        let offered = |list: &[Capability]| list.iter().any(|c| c.code() == capability.code());
+        match capability {
+            Capability::Multiprotocol(family) => {
+                family.family().is_some_and(|family| self.carries(family))
+            }
+            Capability::AddPath(_) => {
+                !self.options.add_path_send.is_empty() || !self.options.add_path_receive.is_empty()
+            }
+            Capability::ExtendedNextHop(_) => self.options.ipv4_next_hop_v6,
+            Capability::EnhancedRouteRefresh => self.enhanced_refresh,
+            Capability::Unknown { .. } => false,
+            _ => both.count() > 0 && offered(&self.ours) && offered(&self.theirs),
+        }
+    }
 }
 
 /// Our OPEN towards this peer.
 pub fn open(local: &Local, peer: &PeerConfig) -> Open {
-    let mut capabilities: Vec<Capability> = peer
-        .families
-        .iter()
-        .map(|family| Capability::multiprotocol(*family))
-        .collect();
-    capabilities.push(Capability::RouteRefresh);
-    if let Some(restart) = local.graceful_restart {
-        let families = peer.families.iter().map(|family| GracefulRestartFamily {
-            family: (*family).into(),
-            forwarding_preserved: restart.forwarding_preserved,
-        });
-        capabilities.push(Capability::GracefulRestart(wire::GracefulRestart {
-            restarting: restart.restarting,
-            notification: false,
-            // The configuration was checked; the field holds no more.
-            restart_time: u16::try_from(restart.restart_time.as_secs())
-                .unwrap_or(u16::MAX)
-                .min(wire::GracefulRestart::MAX_RESTART_TIME),
-            families: families.collect(),
-        }));
+    let switches = &peer.capabilities;
+    let families = || peer.families.iter().map(|family| AfiSafi::from(*family));
+    let mut capabilities: Vec<Capability> = families().map(Capability::Multiprotocol).collect();
+    let mut offer = |offered: bool, capability: Capability| {
+        if offered {
+            capabilities.push(capability);
+        }
+    };
+    offer(switches.route_refresh, Capability::RouteRefresh);
+    offer(
+        switches.route_refresh && switches.enhanced_refresh,
+        Capability::EnhancedRouteRefresh,
+    );
+    offer(switches.extended_messages, Capability::ExtendedMessage);
+    offer(
+        switches.ipv4_next_hop_v6 && peer.families.contains(&Family::Ipv4Unicast),
+        Capability::ExtendedNextHop(vec![ExtendedNextHop {
+            family: Family::Ipv4Unicast.into(),
+            next_hop_afi: AFI_IPV6,
+        }]),
+    );
+    if let Some(mode) = add_path_mode(switches.add_path) {
+        let entries = families().map(|family| AddPath { family, mode });
+        offer(true, Capability::AddPath(entries.collect()));
     }
-    Open::new(local.asn, peer.hold_time, local.router_id, capabilities)
+    if let Some(role) = peer.role {
+        offer(true, Capability::Role(role as u8));
+    }
+    let restart = local.graceful_restart;
+    let preserved = restart.is_some_and(|restart| restart.forwarding_preserved);
+    offer(
+        switches.graceful_restart,
+        Capability::GracefulRestart(wire::GracefulRestart {
+            restarting: restart.is_some_and(|restart| restart.restarting),
+            notification: true,
+            // The configuration was checked; the field holds no more.
+            restart_time: restart.map_or(0, |restart| {
+                u16::try_from(restart.restart_time.as_secs())
+                    .unwrap_or(u16::MAX)
+                    .min(wire::GracefulRestart::MAX_RESTART_TIME)
+            }),
+            // Without a family: we only help others.
+            families: families()
+                .filter(|_| restart.is_some())
+                .map(|family| GracefulRestartFamily {
+                    family,
+                    forwarding_preserved: preserved,
+                })
+                .collect(),
+        }),
+    );
+    let stale_time = u32::try_from(switches.long_lived_stale_time.as_secs()).unwrap_or(u32::MAX);
+    offer(
+        // RFC 9494 section 4.1: not without graceful restart.
+        switches.graceful_restart && stale_time > 0,
+        Capability::LongLivedGracefulRestart(
+            families()
+                .map(|family| wire::LongLivedFamily {
+                    family,
+                    forwarding_preserved: preserved,
+                    stale_time: stale_time.min(wire::LongLivedFamily::MAX_STALE_TIME),
+                })
+                .collect(),
+        ),
+    );
+    let mut open = Open::new(local.asn, peer.hold_time, local.router_id, capabilities);
+    if !switches.four_octet_as {
+        open.capabilities
+            .retain(|capability| !matches!(capability, Capability::FourOctetAs(_)));
+    }
+    open
+}
+
+fn add_path_mode(configured: config::AddPath) -> Option<AddPathMode> {
+    match configured {
+        config::AddPath::Off => None,
+        config::AddPath::Send => Some(AddPathMode::Send),
+        config::AddPath::Receive => Some(AddPathMode::Receive),
+        config::AddPath::Both => Some(AddPathMode::Both),
+    }
 }
 
 /// Judges the peer's OPEN.
@@ -76,7 +190,8 @@ pub fn open(local: &Local, peer: &PeerConfig) -> Open {
 /// # Errors
 /// The [`OpenError`] whose NOTIFICATION is to be sent: 2/2 for another AS than configured, 2/3 for
 /// an identifier that is 0 or, from an internal peer, our own (RFC 6286), 2/6 for a hold time of 1
-/// or 2 seconds, 2/7 when no family is common (the data then names ours, RFC 5492 section 5).
+/// or 2 seconds, 2/7 when no family is common (the data then names ours, RFC 5492 section 5), 2/11
+/// when its role does not go with ours (RFC 9234 section 4.2).
 pub fn judge(local: &Local, peer: &PeerConfig, open: &Open) -> Result<Negotiated, OpenError> {
     if open.asn() != peer.asn {
         return Err(OpenError::PeerAs {
@@ -105,21 +220,107 @@ pub fn judge(local: &Local, peer: &PeerConfig, open: &Open) -> Result<Negotiated
             .map(|family| Capability::multiprotocol(*family));
         return Err(OpenError::MissingCapabilities(ours.collect()));
     }
+    if !internal {
+        judge_role(peer, open)?;
+    }
+    let ours = self::open(local, peer).capabilities;
+    let switches = &peer.capabilities;
+    let has = |capability| open.capabilities.contains(&capability);
+    let refresh = switches.route_refresh && open.route_refresh();
+    let add_path = |ours: bool, theirs: fn(AddPathMode) -> bool| {
+        let common = families.iter().copied().filter(|family| {
+            ours && add_path_of(open, *family).is_some_and(theirs)
+        });
+        common.collect::<FamilySet>()
+    };
+    let next_hop_v6 = open.capabilities.iter().any(|capability| {
+        let Capability::ExtendedNextHop(entries) = capability else {
+            return false;
+        };
+        entries.iter().any(|entry| {
+            entry.family == Family::Ipv4Unicast.into() && entry.next_hop_afi == AFI_IPV6
+        })
+    });
     Ok(Negotiated {
         asn: open.asn(),
         router_id: open.router_id,
         hold_time: peer.hold_time.min(open.hold_time),
-        families,
-        route_refresh: open.route_refresh(),
-        graceful_restart: local.graceful_restart.and(open.graceful_restart().cloned()),
+        route_refresh: refresh,
+        enhanced_refresh: refresh
+            && switches.enhanced_refresh
+            && has(Capability::EnhancedRouteRefresh),
+        graceful_restart: open
+            .graceful_restart()
+            .filter(|_| switches.graceful_restart)
+            .cloned(),
+        long_lived: long_lived(peer, open),
         options: WireOptions {
-            four_octet_as: open.four_octet_as().is_some(),
+            four_octet_as: switches.four_octet_as && open.four_octet_as().is_some(),
+            extended_messages: switches.extended_messages && has(Capability::ExtendedMessage),
             internal,
             allow_as_set: peer.as_path.allow_as_set,
             first_as: (!internal && peer.as_path.enforce_first_as).then(|| open.asn()),
-            ..WireOptions::default()
+            add_path_send: add_path(switches.add_path.sends(), AddPathMode::receives),
+            add_path_receive: add_path(switches.add_path.receives(), AddPathMode::sends),
+            ipv4_next_hop_v6: switches.ipv4_next_hop_v6
+                && next_hop_v6
+                && families.contains(&Family::Ipv4Unicast),
         },
+        families,
+        ours,
+        theirs: open.capabilities.clone(),
     })
+}
+
+/// RFC 9234 section 4.2; of several roles that differ none fits.
+fn judge_role(peer: &PeerConfig, open: &Open) -> Result<(), OpenError> {
+    let Some(ours) = peer.role else {
+        return Ok(());
+    };
+    let roles = open.capabilities.iter().filter_map(|capability| match capability {
+        Capability::Role(role) => Some(*role),
+        _ => None,
+    });
+    let mut theirs: Vec<u8> = roles.collect();
+    theirs.dedup();
+    match theirs.as_slice() {
+        [] if !peer.role_strict => Ok(()),
+        [one] if Role::from_octet(*one).is_some_and(|theirs| ours.fits(theirs)) => Ok(()),
+        all => Err(OpenError::Role {
+            ours,
+            theirs: all.first().copied(),
+        }),
+    }
+}
+
+/// What the peer does with several paths, of the last entry for the family.
+fn add_path_of(open: &Open, family: Family) -> Option<AddPathMode> {
+    let entries = open.capabilities.iter().filter_map(|capability| match capability {
+        Capability::AddPath(entries) => Some(entries),
+        _ => None,
+    });
+    let mut entries: Vec<_> = entries.flatten().collect();
+    entries.retain(|entry| entry.family == family.into());
+    entries.last().map(|entry| entry.mode)
+}
+
+/// The families that both sides offered to keep for long. Without graceful restart the capability
+/// is ignored (RFC 9494 section 4.1).
+fn long_lived(peer: &PeerConfig, open: &Open) -> Vec<wire::LongLivedFamily> {
+    let switches = &peer.capabilities;
+    let offered = switches.graceful_restart && !switches.long_lived_stale_time.is_zero();
+    if !offered || open.graceful_restart().is_none() {
+        return Vec::new();
+    }
+    let entries = open.capabilities.iter().filter_map(|capability| match capability {
+        Capability::LongLivedGracefulRestart(entries) => Some(entries.as_slice()),
+        _ => None,
+    });
+    let known = |entry: &&wire::LongLivedFamily| {
+        let family = entry.family.family();
+        family.is_some_and(|family| peer.families.contains(&family))
+    };
+    entries.flatten().filter(known).copied().collect()
 }
 
 /// Which of two colliding connections stays (RFC 4271 section 6.8, RFC 6286 section 2.3): true for

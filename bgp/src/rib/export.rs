@@ -3,13 +3,13 @@
 //! Judges one path at a time and remembers nothing; what was told to whom is the matter of
 //! [`group`](super::group).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 
 use crate::policy::{ActionsId, Decision, ExportPolicy, NextHops, Provenance};
 use crate::rib::attributes::RouteAttributes;
 use crate::rib::select::Source;
 use crate::rib::table::Table;
-use crate::wire::{Community, Family, NextHop, Prefix, WireOptions};
+use crate::wire::{Community, Family, NextHop, Prefix, Role, WireOptions};
 
 /// The terms on which routes are told. Peers with equal terms are told the same octets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,19 +25,29 @@ pub struct ExportContext {
     /// Our next hop for IPv4 routes; without one they are not told.
     pub next_hop_v4: Option<Ipv4Addr>,
     /// Our next hop for IPv6 routes; without one they are not told.
-    pub next_hop_v6: Option<Ipv6Addr>,
+    pub next_hop_v6: Option<NextHop>,
     /// How messages look.
     pub options: WireOptions,
+    /// What we are to the peer (RFC 9234).
+    pub role: Option<Role>,
+    /// Stale routes may be told to it (RFC 9494 section 4.3).
+    pub long_lived: bool,
+    /// We are about to go: others should use other paths (RFC 8326).
+    pub graceful_shutdown: bool,
 }
 
 impl ExportContext {
-    /// Our next hop for routes of the family.
+    /// Our next hop for routes of the family. IPv4 routes have an IPv6 one where we have no other
+    /// and the peer takes it (RFC 8950).
     pub fn next_hop(&self, family: Family) -> Option<NextHop> {
+        let v6 = self.next_hop_v6;
         match family {
-            Family::Ipv4Unicast => self.next_hop_v4.map(IpAddr::V4),
-            Family::Ipv6Unicast => self.next_hop_v6.map(IpAddr::V6),
+            Family::Ipv4Unicast => self
+                .next_hop_v4
+                .map(NextHop::V4)
+                .or(v6.filter(|_| self.options.ipv4_next_hop_v6)),
+            Family::Ipv6Unicast => v6,
         }
-        .map(NextHop::from)
     }
 
     /// What the policy says of the route.
@@ -73,6 +83,17 @@ impl ExportContext {
             if has(Community::NO_ADVERTISE) || stays && !self.internal {
                 return false;
             }
+            if has(Community::LLGR_STALE) && !self.long_lived {
+                return false;
+            }
+        }
+        // RFC 9234 section 5, on egress.
+        let upward = matches!(
+            self.role,
+            Some(Role::Customer | Role::Peer | Role::RouteServerClient)
+        );
+        if upward && known.rare.otc.is_some() {
+            return false;
         }
         self.told_next_hop(family, known, source, actions).is_some()
     }
@@ -124,6 +145,19 @@ impl ExportContext {
             told.local_pref = None;
             told.as_path = known.as_path.prepended(self.asn, 1);
         }
-        self.policy.apply(actions, told, self.asn)
+        let downward = matches!(
+            self.role,
+            Some(Role::Provider | Role::Peer | Role::RouteServer)
+        );
+        if downward && !self.internal && told.rare.otc.is_none() {
+            told.rare.change(|rare| rare.otc = Some(self.asn));
+        }
+        let mut told = self.policy.apply(actions, told, self.asn);
+        if self.graceful_shutdown && !told.communities.contains(&Community::GRACEFUL_SHUTDOWN) {
+            let communities = told.communities.iter().copied();
+            told.communities = communities.chain([Community::GRACEFUL_SHUTDOWN]).collect();
+            told.local_pref = told.local_pref.map(|_| 0);
+        }
+        told
     }
 }

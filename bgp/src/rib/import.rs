@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use crate::policy::ImportPolicy;
 use crate::rib::attributes::RouteAttributes;
 use crate::rib::table::slot;
-use crate::wire::{Family, Nlri};
+use crate::wire::{Community, Family, Nlri, Role};
 
 /// Why a route is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,10 +21,20 @@ pub enum Refusal {
     AsLoop,
     /// The next hop is one of our own addresses (RFC 4271 section 5.1.3).
     NextHopOurs,
+    /// It went to a customer or a peer before, and must not come back up (RFC 9234 section 5).
+    Leak,
+    /// The peer has told as many routes as it may.
+    Limit,
 }
 
 impl Refusal {
-    const ALL: [Refusal; 3] = [Refusal::Policy, Refusal::AsLoop, Refusal::NextHopOurs];
+    const ALL: [Refusal; 5] = [
+        Refusal::Policy,
+        Refusal::AsLoop,
+        Refusal::NextHopOurs,
+        Refusal::Leak,
+        Refusal::Limit,
+    ];
 }
 
 impl fmt::Display for Refusal {
@@ -33,6 +43,8 @@ impl fmt::Display for Refusal {
             Refusal::Policy => "the import policy does not permit them",
             Refusal::AsLoop => "our own AS is in their path",
             Refusal::NextHopOurs => "their next hop is our own address",
+            Refusal::Leak => "they leak: OTC says that they went to a customer or a peer (RFC 9234)",
+            Refusal::Limit => "the peer may tell no more (max_prefixes)",
         })
     }
 }
@@ -58,6 +70,10 @@ pub struct ImportContext {
     pub internal: bool,
     /// Addresses that are ours on this session.
     pub own_addresses: Vec<IpAddr>,
+    /// The peer's AS number.
+    pub peer_asn: u32,
+    /// What we are to it (RFC 9234).
+    pub role: Option<Role>,
 }
 
 impl ImportContext {
@@ -67,33 +83,58 @@ impl ImportContext {
             Some(Refusal::AsLoop)
         } else if self.own_addresses.contains(&attributes.next_hop.addr()) {
             Some(Refusal::NextHopOurs)
+        } else if self.leaks(attributes.rare.otc) {
+            Some(Refusal::Leak)
         } else {
             None
         }
     }
 
-    /// The attributes as they go into the table: an external peer's LOCAL_PREF means nothing here
-    /// (RFC 4271 section 5.1.5).
-    pub fn adopt(&self, attributes: RouteAttributes) -> RouteAttributes {
-        let local_pref = attributes.local_pref.filter(|_| self.internal);
-        RouteAttributes {
-            local_pref,
-            ..attributes
+    /// RFC 9234 section 5, on ingress.
+    fn leaks(&self, otc: Option<u32>) -> bool {
+        match (otc, self.role) {
+            (Some(_), Some(Role::Provider | Role::RouteServer)) => true,
+            (Some(otc), Some(Role::Peer)) => otc != self.peer_asn,
+            _ => false,
         }
+    }
+
+    /// The attributes as they go into the table: an external peer's LOCAL_PREF means nothing here
+    /// (RFC 4271 section 5.1.5), save that a path which is about to go is the last one to use
+    /// (RFC 8326 section 4.2); what comes from above or beside us goes down only (RFC 9234
+    /// section 5).
+    pub fn adopt(&self, mut attributes: RouteAttributes) -> RouteAttributes {
+        if self.internal {
+            return attributes;
+        }
+        let going = attributes.communities.contains(&Community::GRACEFUL_SHUTDOWN);
+        attributes.local_pref = going.then_some(0);
+        let from_above = matches!(
+            self.role,
+            Some(Role::Customer | Role::Peer | Role::RouteServerClient)
+        );
+        if from_above && attributes.rare.otc.is_none() {
+            attributes.rare.change(|rare| rare.otc = Some(self.peer_asn));
+        }
+        attributes
     }
 }
 
 impl AdjRibIn {
-    /// Judges a route to a prefix, given what is wrong with its attributes; true: accepted.
+    /// Judges a route to a prefix, given what is wrong with its attributes and whether there is no
+    /// room for one more; true: accepted.
     pub fn judge(
         &mut self,
         nlri: Nlri,
         attributes: Option<Refusal>,
         policy: &ImportPolicy,
+        full: impl FnOnce() -> bool,
     ) -> bool {
         self.withdrawn(&nlri);
         let prefix = &nlri.prefix;
-        let refusal = attributes.or_else(|| (!policy.permits(prefix)).then_some(Refusal::Policy));
+        let refusal = attributes
+            .or_else(|| (!policy.permits(prefix)).then_some(Refusal::Policy))
+            .or_else(|| full().then_some(Refusal::Limit));
         let Some(refusal) = refusal else { return true };
         if self.refused.len() < REMEMBERED {
             self.refused.insert(nlri, refusal);
@@ -112,6 +153,11 @@ impl AdjRibIn {
         {
             self.counts[slot(nlri.prefix.family())][refusal as usize] -= 1;
         }
+    }
+
+    /// How many routes of the family are refused because there are too many.
+    pub fn beyond_limit(&self, family: Family) -> usize {
+        self.counts[slot(family)][Refusal::Limit as usize]
     }
 
     /// How many routes of the family are refused now; a lower bound if some were forgotten.
@@ -169,6 +215,7 @@ mod tests {
             asn: 65001,
             internal: false,
             own_addresses: vec![Ipv4Addr::new(10, 99, 0, 1).into()],
+            ..ImportContext::default()
         };
         let rows = [
             (attributes(&[65002], [10, 99, 0, 2]), None),
@@ -205,10 +252,10 @@ mod tests {
         );
         let mut rib = AdjRibIn::default();
         let prefix = |text: &str| Nlri::from(text.parse::<Prefix>().unwrap());
-        assert!(rib.judge(prefix("10.1.0.0/16"), None, &policy));
-        assert!(!rib.judge(prefix("11.0.0.0/8"), None, &policy));
-        assert!(!rib.judge(prefix("10.1.0.0/16"), Some(Refusal::AsLoop), &policy));
-        assert!(!rib.judge(prefix("fd00::/8"), None, &policy));
+        assert!(rib.judge(prefix("10.1.0.0/16"), None, &policy, || false));
+        assert!(!rib.judge(prefix("11.0.0.0/8"), None, &policy, || false));
+        assert!(!rib.judge(prefix("10.1.0.0/16"), Some(Refusal::AsLoop), &policy, || false));
+        assert!(!rib.judge(prefix("fd00::/8"), None, &policy, || false));
         assert_eq!(Family::ALL.map(|family| rib.refused(family)), [2, 1]);
         assert_eq!(
             rib.notes(),
@@ -218,7 +265,7 @@ mod tests {
             ]
         );
         assert!(
-            rib.judge(prefix("10.1.0.0/16"), None, &policy),
+            rib.judge(prefix("10.1.0.0/16"), None, &policy, || false),
             "replaced by a good one"
         );
         rib.withdrawn(&prefix("11.0.0.0/8"));
@@ -233,7 +280,7 @@ mod tests {
         let mut rib = AdjRibIn::default();
         for index in 0..REMEMBERED as u32 + 10 {
             let host = Prefix::host(Ipv4Addr::from_bits(index).into());
-            assert!(!rib.judge(host.into(), None, &ImportPolicy::None));
+            assert!(!rib.judge(host.into(), None, &ImportPolicy::None, || false));
         }
         assert_eq!(rib.refused(Family::Ipv4Unicast), REMEMBERED);
         assert!(

@@ -49,8 +49,6 @@ impl From<PathSource> for Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Flags(u8);
 
-// Who keeps stale paths, and who watches next hops, comes next.
-#[allow(dead_code)]
 impl Flags {
     /// Nothing.
     pub(crate) const NONE: Flags = Flags(0);

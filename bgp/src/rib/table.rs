@@ -391,21 +391,25 @@ impl Table {
         change
     }
 
-    /// Selects anew, when something about the paths of a prefix other than themselves changed.
-    #[allow(dead_code)] // whoever keeps stale paths, or watches next hops, comes next
-    pub(crate) fn reselect(
+    /// Lets `revise` change every path of a prefix, or say that it goes, and selects anew.
+    pub(crate) fn revise(
         &mut self,
         family: Family,
         id: RouteId,
-        flags: impl Fn(&Path, &Interner) -> Flags,
-    ) -> Option<Changed> {
-        let change = self.edit(family, id, |paths, interner, _| {
-            for path in paths {
-                path.flags = flags(path, interner);
-            }
+        mut revise: impl FnMut(&mut Path, &mut Interner) -> bool,
+    ) -> Changed {
+        let change = self.edit(family, id, |paths, interner, count| {
+            paths.retain_mut(|path| {
+                let stays = revise(path, interner);
+                if !stays {
+                    interner.release(path.attributes);
+                    count(path.source.into(), -1);
+                }
+                stays
+            });
             true
         });
-        change.any.then_some(Changed { family, id, change })
+        Changed { family, id, change }
     }
 
     /// Every number in use, in the order in which they were given out.
@@ -460,6 +464,18 @@ impl Table {
     /// The number of a prefix that somebody keeps something about.
     pub(crate) fn id(&self, prefix: &Prefix) -> Option<RouteId> {
         self.families[slot(prefix.family())].find(&self.hasher, prefix)
+    }
+
+    /// Whether a source has this path.
+    pub(crate) fn has(&self, nlri: &Nlri, source: Source) -> bool {
+        let source = PathSource::from(source);
+        let paths = self
+            .id(&nlri.prefix)
+            .map(|id| self.all(nlri.prefix.family(), id));
+        paths.is_some_and(|paths| {
+            let mut paths = paths.iter();
+            paths.any(|path| path.source == source && path.path_id == nlri.path_id)
+        })
     }
 
     /// The best path of a prefix by number.

@@ -88,6 +88,25 @@ impl Capability {
     }
 }
 
+impl Capability {
+    /// The name used in configuration and output.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Capability::Multiprotocol(_) => "multiprotocol",
+            Capability::RouteRefresh => "route-refresh",
+            Capability::GracefulRestart(_) => "graceful-restart",
+            Capability::FourOctetAs(_) => "four-octet-as",
+            Capability::ExtendedNextHop(_) => "extended-next-hop",
+            Capability::ExtendedMessage => "extended-messages",
+            Capability::Role(_) => "role",
+            Capability::AddPath(_) => "add-path",
+            Capability::EnhancedRouteRefresh => "enhanced-refresh",
+            Capability::LongLivedGracefulRestart(_) => "long-lived-graceful-restart",
+            Capability::Unknown { .. } => "unknown",
+        }
+    }
+}
+
 /// The graceful restart capability (RFC 4724 section 3).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct GracefulRestart {
@@ -141,6 +160,18 @@ pub enum Role {
 }
 
 impl Role {
+    /// Whether a peer may have this role towards us, who have that one (RFC 9234 section 4.2).
+    pub const fn fits(self, theirs: Role) -> bool {
+        matches!(
+            (self, theirs),
+            (Role::Provider, Role::Customer)
+                | (Role::Customer, Role::Provider)
+                | (Role::RouteServer, Role::RouteServerClient)
+                | (Role::RouteServerClient, Role::RouteServer)
+                | (Role::Peer, Role::Peer)
+        )
+    }
+
     /// The role of a value of the capability, if it is assigned.
     pub const fn from_octet(octet: u8) -> Option<Role> {
         Some(match octet {

@@ -18,6 +18,12 @@ pub use large::{LargeCommunity, LargeCommunityError};
 pub struct Community(pub u32);
 
 impl Community {
+    /// The sender is about to go: use other paths (RFC 8326).
+    pub const GRACEFUL_SHUTDOWN: Community = Community(0xffff_0000);
+    /// Kept for long after its session was lost (RFC 9494).
+    pub const LLGR_STALE: Community = Community(0xffff_0006);
+    /// Not to be kept for long (RFC 9494).
+    pub const NO_LLGR: Community = Community(0xffff_0007);
     /// Not beyond this AS (RFC 1997).
     pub const NO_EXPORT: Community = Community(0xffff_ff01);
     /// Not to any peer (RFC 1997).

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use bytes::BytesMut;
 
 use crate::wire::attribute::{AttributeCode, AttributeFlags};
-use crate::wire::capability::Capability;
+use crate::wire::capability::{Capability, Role};
 use crate::wire::notification::{Notification, code, header_subcode, open_subcode, update_subcode};
 use crate::wire::prefix::{AfiSafi, Family, Prefix};
 
@@ -118,6 +118,23 @@ pub enum OpenError {
     /// The peer lacks capabilities we insist on (RFC 5492 section 5). Raised by the session.
     #[error("required capabilities are missing")]
     MissingCapabilities(Vec<Capability>),
+    /// Its role does not go with ours, or it has none and we insist on one (RFC 9234 section 4.2).
+    /// Raised by the session.
+    #[error("{}", role_mismatch(*.ours, *.theirs))]
+    Role {
+        /// What we are to it.
+        ours: Role,
+        /// What it says to be to us.
+        theirs: Option<u8>,
+    },
+}
+
+fn role_mismatch(ours: Role, theirs: Option<u8>) -> String {
+    match theirs.map(|theirs| (theirs, Role::from_octet(theirs))) {
+        None => format!("no role, though ours is {ours} and the other one is required"),
+        Some((_, Some(theirs))) => format!("role {theirs} does not go with ours, {ours}"),
+        Some((number, None)) => format!("role {number} is not assigned"),
+    }
 }
 
 impl OpenError {
@@ -135,6 +152,7 @@ impl OpenError {
             OpenError::Identifier(_) => open(subcode::BAD_BGP_IDENTIFIER),
             OpenError::Parameter(_) => open(subcode::UNSUPPORTED_PARAMETER),
             OpenError::Parameters | OpenError::Capability(_) => open(subcode::UNSPECIFIC),
+            OpenError::Role { .. } => open(subcode::ROLE_MISMATCH),
             OpenError::MissingCapabilities(missing) => {
                 let mut data = BytesMut::new();
                 for capability in missing {

@@ -69,6 +69,17 @@ impl WireOptions {
         first_as: None,
     };
 
+    /// The options without those that matter only to what is received: peers that differ in
+    /// nothing else are sent the same octets.
+    pub const fn for_sending(self) -> WireOptions {
+        WireOptions {
+            add_path_receive: FamilySet::EMPTY,
+            allow_as_set: false,
+            first_as: None,
+            ..self
+        }
+    }
+
     /// Longest UPDATE, NOTIFICATION or ROUTE-REFRESH, in octets.
     pub const fn max_len(&self) -> usize {
         if self.extended_messages {

@@ -6,6 +6,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::wire::prefix::Family;
+
 /// Error codes (RFC 4271 section 4.5; 7 from RFC 7313).
 pub mod code {
     /// Message Header Error.
@@ -50,6 +52,8 @@ pub mod open_subcode {
     pub const UNACCEPTABLE_HOLD_TIME: u8 = 6;
     /// A capability required of the peer is missing.
     pub const UNSUPPORTED_CAPABILITY: u8 = 7;
+    /// The peer's role does not go with ours (RFC 9234).
+    pub const ROLE_MISMATCH: u8 = 11;
 }
 
 /// Subcodes of code 3 (RFC 4271 section 6.3).
@@ -163,6 +167,38 @@ impl Notification {
         Notification::new(code::CEASE, why as u8)
     }
 
+    /// The peer tells more routes of the family than it may (RFC 4486 section 4).
+    pub fn maximum_prefixes(family: Family, limit: usize) -> Notification {
+        let mut data = family.afi().to_be_bytes().to_vec();
+        data.push(family.safi());
+        data.extend(u32::try_from(limit).unwrap_or(u32::MAX).to_be_bytes());
+        Notification::with_data(code::CEASE, Cease::MaximumPrefixes as u8, &data)
+    }
+
+    /// The same as the reason for a hard reset: also those that go on forwarding after a
+    /// NOTIFICATION are to drop our routes (RFC 8538 section 3.1).
+    pub fn inside_hard_reset(&self) -> Notification {
+        let mut data = vec![self.code, self.subcode];
+        data.extend_from_slice(&self.data);
+        Notification::with_data(code::CEASE, Cease::HardReset as u8, &data)
+    }
+
+    /// The reason that a hard reset carries, or this very NOTIFICATION if it is none.
+    pub fn reason(&self) -> Notification {
+        match (self.code, self.subcode, &self.data[..]) {
+            (code::CEASE, subcode, [inner_code, inner_subcode, ..])
+                if subcode == Cease::HardReset as u8 =>
+            {
+                Notification {
+                    code: *inner_code,
+                    subcode: *inner_subcode,
+                    data: self.data.slice(2..),
+                }
+            }
+            _ => self.clone(),
+        }
+    }
+
     /// The name of the error code, "unknown" when it has none.
     pub const fn code_name(&self) -> &'static str {
         match self.code {
@@ -189,6 +225,7 @@ impl Notification {
             (code::OPEN, open_subcode::UNSUPPORTED_PARAMETER) => "unsupported optional parameter",
             (code::OPEN, open_subcode::UNACCEPTABLE_HOLD_TIME) => "unacceptable hold time",
             (code::OPEN, open_subcode::UNSUPPORTED_CAPABILITY) => "unsupported capability",
+            (code::OPEN, open_subcode::ROLE_MISMATCH) => "role mismatch",
             (code::UPDATE, update_subcode::MALFORMED_ATTRIBUTE_LIST) => "malformed attribute list",
             (code::UPDATE, update_subcode::UNRECOGNIZED_WELL_KNOWN) => {
                 "unrecognized well-known attribute"

@@ -44,7 +44,10 @@ impl Bench {
             policy: ExportPolicy::All,
             families: Family::ALL.to_vec(),
             next_hop_v4: Some(Ipv4Addr::new(10, 99, 0, 1)),
-            next_hop_v6: Some("fd99::1".parse().unwrap()),
+            next_hop_v6: Some(NextHop::V6("fd99::1".parse().unwrap())),
+            role: None,
+            long_lived: false,
+            graceful_shutdown: false,
             options: WireOptions {
                 internal: internal(peer),
                 ..options()
