@@ -359,7 +359,13 @@ impl Core {
             .iter()
             .position(|peer| peer.config.name == *name)
             .ok_or_else(|| UnknownPeer(name.to_owned()))?;
-        self.peers[index].resume_at = None;
+        let peer = &mut self.peers[index];
+        peer.resume_at = None;
+        if !up {
+            // Whatever was kept of it was kept for its return.
+            peer.stale.drop_all(Source::Peer(peer.index), &mut self.rib);
+            self.changed();
+        }
         if self.peers[index].admin_up != up {
             self.peers[index].admin_up = up;
             let event = match up {

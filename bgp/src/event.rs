@@ -84,6 +84,9 @@ pub struct Path {
     pub peer: PeerName,
     /// Where to send the packets.
     pub next_hop: IpAddr,
+    /// Its session is gone and it is kept until its peer is back (RFC 4724).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
     /// Everything it said.
     pub attributes: Arc<RouteAttributes>,
 }
@@ -125,6 +128,8 @@ pub struct PeerStatus {
     pub four_octet_as: bool,
     /// Whether the peer offers graceful restart, and its restart time in seconds.
     pub peer_restart_time: Option<u16>,
+    /// Capabilities that either side offers; none before the OPENs.
+    pub capabilities: Vec<CapabilityStatus>,
     /// Messages received on this session.
     pub messages_in: u64,
     /// Messages sent on this session.
@@ -135,6 +140,19 @@ pub struct PeerStatus {
     pub bfd: Option<SessionStatus>,
 }
 
+/// A capability of the OPENs (RFC 5492).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CapabilityStatus {
+    /// Its name, as in the configuration.
+    pub name: &'static str,
+    /// What we offer; absent: nothing.
+    pub ours: Option<String>,
+    /// What the peer offers; absent: nothing.
+    pub theirs: Option<String>,
+    /// Whether it is used.
+    pub in_use: bool,
+}
+
 /// How many routes a session carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct PrefixCounts {
@@ -142,6 +160,8 @@ pub struct PrefixCounts {
     pub received: usize,
     /// Those of them that our policy and checks let in.
     pub accepted: usize,
+    /// Those of them that are kept until the peer is back (RFC 4724).
+    pub stale: usize,
     /// Routes we have told the peer. 0 unless the session is established.
     pub advertised: usize,
     /// Changes that wait to be told, because the peer reads slowly.

@@ -48,10 +48,13 @@ mod transport;
 pub mod wire;
 
 pub use config::{
-    Aggregate, BfdAuth, BfdAuthMethod, BfdConfig, ConfigError, GracefulRestart, Multipath,
-    PeerConfig, PeerName, SpeakerConfig,
+    AddPath, Aggregate, AsPathChecks, BfdAuth, BfdAuthMethod, BfdConfig, Capabilities, ConfigError,
+    GracefulRestart, LimitAction, MaxPrefixes, Multipath, PeerConfig, PeerName, PrefixLimit,
+    SpeakerConfig,
 };
-pub use event::{Advertised, Announcement, Event, Path, PeerStatus, PrefixCounts, RouteChange};
+pub use event::{
+    Advertised, Announcement, CapabilityStatus, Event, Path, PeerStatus, PrefixCounts, RouteChange,
+};
 pub use fsm::State as SessionState;
 pub use policy::{ExportPolicy, ImportPolicy, Rule, RuleList};
 pub use rib::attributes::RouteAttributes;

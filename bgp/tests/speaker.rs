@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use bgp::wire::{Capability, Message, Notification, Open, WireOptions, frame};
 use bgp::{
-    Announcement, Event, ExportPolicy, Family, GracefulRestart, ImportPolicy, PeerConfig,
-    PeerError, PeerStatus, Prefix, SessionState, Speaker, SpeakerConfig, StartError, Stop, Stopped,
+    Announcement, Capabilities, Event, ExportPolicy, Family, GracefulRestart, ImportPolicy,
+    PeerConfig, PeerError, PeerStatus, Prefix, SessionState, Speaker, SpeakerConfig, StartError,
+    Stop, Stopped,
 };
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -259,6 +260,10 @@ async fn ipv6_transport_carries_both_families() {
         passive: true,
         next_hop_v4: None,
         next_hop_v6: None,
+        capabilities: Capabilities {
+            ipv4_next_hop_v6: false,
+            ..Capabilities::default()
+        },
         ..peer("a", here, here, 65001)
     };
     let a = Speaker::start(SpeakerConfig {

@@ -18,7 +18,9 @@ fn bench(arguments: &[&str]) -> Vec<Value> {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {stderr}", output.status);
     let text = std::fs::read_to_string(&json).expect("lines");
-    let lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"));
     lines.collect()
 }
 
@@ -49,8 +51,14 @@ fn bgp_puts_every_subject_through_every_case() {
     for subject in ["ours", "bird", "gobgp", "frr", "openbgpd"] {
         for case in cases {
             let line = measured(&lines, case, subject);
-            assert!(line.is_some(), "{subject} {case}: not measured in {lines:#?}");
+            assert!(
+                line.is_some(),
+                "{subject} {case}: not measured in {lines:#?}"
+            );
         }
     }
-    assert!(measured(&lines, "pass-on-8", "floor").is_some(), "{lines:#?}");
+    assert!(
+        measured(&lines, "pass-on-8", "floor").is_some(),
+        "{lines:#?}"
+    );
 }

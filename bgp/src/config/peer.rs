@@ -18,8 +18,8 @@ use super::seconds::{MAX_PAUSE, maybe_seconds, seconds};
 use super::security::TcpAo;
 use super::{AS_TRANS_U32, BGP_PORT, PeerName};
 use crate::policy::{ExportPolicy, ImportPolicy};
-use crate::wire::capability::LongLivedFamily;
 use crate::wire::Role;
+use crate::wire::capability::LongLivedFamily;
 use crate::wire::prefix::Family;
 
 /// One configured peer.

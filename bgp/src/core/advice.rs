@@ -102,8 +102,9 @@ pub(super) fn explain(cause: &Cause, peer: &PeerConfig, local_asn: u32) -> Strin
         Cause::Unexpected(state, what) => {
             format!("unexpected in state {state}: {what}")
         }
+        // A hard reset carries what is meant (RFC 8538 section 3.1).
         Cause::Notified(state, notification) => {
-            notified(*state, notification, asn, local_asn, peer)
+            notified(*state, &notification.reason(), asn, local_asn, peer)
         }
     }
 }

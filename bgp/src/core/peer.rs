@@ -21,7 +21,8 @@ use crate::rib::group::Pressure;
 use crate::rib::select::{PeerIndex, PeerRank};
 use crate::tap::{Down, Up};
 use crate::wire::notification::code;
-use crate::wire::{Cease, Decoded, Family, Message, Notification, Open, RouteRefresh, WireError, WireOptions,
+use crate::wire::{
+    Cease, Decoded, Family, Message, Notification, Open, RouteRefresh, WireError, WireOptions,
 };
 
 /// Octets on their way to a peer beyond which nothing more is made for it,
@@ -562,7 +563,9 @@ impl Peer {
             Cease::BfdDown,
         ];
         let for_good = notification.code == code::CEASE
-            && for_good.iter().any(|why| *why as u8 == notification.subcode);
+            && for_good
+                .iter()
+                .any(|why| *why as u8 == notification.subcode);
         match survives && for_good {
             true => notification.inside_hard_reset(),
             false => notification,

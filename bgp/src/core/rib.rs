@@ -159,6 +159,13 @@ impl Rib {
 
     /// Takes a peer into the group with these terms.
     pub(super) fn join(&mut self, peer: PeerIndex, context: ExportContext) -> GroupId {
+        let group = self.find(context);
+        self.groups[group.0].join(peer, &self.table, !self.deferred);
+        group
+    }
+
+    /// The group with these terms; a new one if there is none.
+    fn find(&mut self, context: ExportContext) -> GroupId {
         let fits = |group: &Group| group.takes(&context);
         let free = || self.groups.iter().position(Group::is_empty);
         let index = match self.groups.iter().position(fits) {
@@ -174,13 +181,30 @@ impl Rib {
                 }
             },
         };
-        self.groups[index].join(peer, &self.table, !self.deferred);
         GroupId(index)
     }
 
     /// The peer is told nothing any more.
     pub(super) fn leave(&mut self, group: GroupId, peer: PeerIndex) {
         self.groups[group.0].leave(peer, &mut self.table);
+    }
+
+    /// Puts a peer on other terms. It knows what it was told on the old ones, and is told the
+    /// difference.
+    pub(super) fn regroup(
+        &mut self,
+        old: GroupId,
+        peer: PeerIndex,
+        context: ExportContext,
+    ) -> GroupId {
+        if *self.groups[old.0].context() == context {
+            return old;
+        }
+        let known = self.groups[old.0].give_up(peer, &mut self.table);
+        let new = self.find(context);
+        let complete = !self.deferred;
+        self.groups[new.0].adopt(peer, known, &mut self.table, complete);
+        new
     }
 
     pub(super) fn group(&self, group: GroupId) -> &Group {

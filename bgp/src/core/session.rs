@@ -367,8 +367,7 @@ impl Peer {
         let told = std::mem::replace(&mut session.end_of_rib_told, session.end_of_rib);
         for family in Family::ALL {
             if session.end_of_rib[slot(family)] {
-                self.stale
-                    .end_of_rib(family, Source::Peer(self.index), rib);
+                self.stale.end_of_rib(family, Source::Peer(self.index), rib);
             }
         }
         let events = self.end_of_rib_events().into_iter();

@@ -1,13 +1,15 @@
 //! What an operator sees of a peer.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::advice;
 use super::peer::Peer;
 use super::rib::Rib;
 use super::session::Session;
-use crate::event::{PeerStatus, PrefixCounts};
+use crate::event::{CapabilityStatus, PeerStatus, PrefixCounts};
 use crate::fsm::State;
+use crate::fsm::negotiate::Negotiated;
 use crate::policy::{ExportPolicy, ImportPolicy};
 use crate::rib::select::Source;
 use crate::rib::table::slot;
@@ -29,6 +31,10 @@ impl Peer {
             PrefixCounts {
                 received: accepted + refused,
                 accepted,
+                stale: match self.stale.keeps(*family) {
+                    true => rib.table.stale(*family, Source::Peer(self.index)),
+                    false => 0,
+                },
                 advertised: out.map_or(0, |out| out.count(self.index, *family)),
                 pending: out.map_or(0, |out| out.pending(self.index, *family)),
             }
@@ -53,6 +59,7 @@ impl Peer {
             peer_restart_time: negotiated
                 .and_then(|negotiated| negotiated.graceful_restart.as_ref())
                 .map(|restart| restart.restart_time),
+            capabilities: negotiated.map(capabilities).unwrap_or_default(),
             messages_in: connection.map_or(0, |connection| connection.messages_in),
             messages_out: connection.map_or(0, |connection| connection.messages_out),
             prefixes: self
@@ -95,6 +102,22 @@ impl Peer {
         notes
     }
 
+    fn limit_notes(&self, session: &Session, rib: &Rib, notes: &mut Vec<String>) {
+        for family in Family::ALL {
+            let Some(limit) = session.limits.of(family) else {
+                continue;
+            };
+            let count = rib.table.count(family, Source::Peer(self.index));
+            if count >= limit.warns_at() {
+                notes.push(format!(
+                    "{count} {family} routes of at most {}: raise max_prefixes.{family}.limit, or ask \
+                     the peer for fewer",
+                    limit.limit
+                ));
+            }
+        }
+    }
+
     fn session_notes(&self, session: &Session, rib: &Rib, notes: &mut Vec<String>) {
         let group = rib.group(session.group);
         if rib.deferred {
@@ -126,6 +149,7 @@ impl Peer {
                 ));
             }
         }
+        self.limit_notes(session, rib, notes);
         notes.extend(session.adj_in.notes());
         if let Some(finding) = &session.last_finding {
             notes.push(format!(
@@ -140,4 +164,34 @@ impl Peer {
             ));
         }
     }
+}
+
+/// What both sides offer, in the order of the codes.
+fn capabilities(negotiated: &Negotiated) -> Vec<CapabilityStatus> {
+    let mut offers: BTreeMap<(u8, &'static str), CapabilityStatus> = BTreeMap::new();
+    for (ours, list) in [(true, &negotiated.ours), (false, &negotiated.theirs)] {
+        for capability in list {
+            let name = capability.name();
+            let status =
+                offers
+                    .entry((capability.code(), name))
+                    .or_insert_with(|| CapabilityStatus {
+                        name,
+                        ours: None,
+                        theirs: None,
+                        in_use: false,
+                    });
+            status.in_use |= negotiated.in_use(capability);
+            let side = match ours {
+                true => &mut status.ours,
+                false => &mut status.theirs,
+            };
+            let detail = capability.to_string();
+            match side {
+                Some(text) => *text = format!("{text}, {detail}"),
+                None => *side = Some(detail),
+            }
+        }
+    }
+    offers.into_values().collect()
 }

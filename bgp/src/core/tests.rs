@@ -15,8 +15,10 @@ use crate::wire::{
 };
 
 mod bfd;
+mod restart;
 mod sockets;
 mod tap;
+mod terms;
 
 const A: [u8; 4] = [10, 99, 0, 2];
 const B: [u8; 4] = [10, 99, 0, 3];

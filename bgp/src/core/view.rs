@@ -8,6 +8,7 @@ use crate::config::PeerName;
 use crate::event::{Advertised, Event, Path, PeerStatus, RouteChange};
 use crate::fsm::State;
 use crate::rib::attributes::RouteAttributes;
+use crate::rib::paths::Flags;
 use crate::rib::select::Source;
 use crate::wire::{Family, Prefix};
 
@@ -114,6 +115,7 @@ impl Core {
             Some(Path {
                 peer: self.peers.get(peer.0 as usize)?.config.name.clone(),
                 next_hop: attributes.next_hop.addr(),
+                stale: path.flags.contains(Flags::STALE),
                 attributes,
             })
         });

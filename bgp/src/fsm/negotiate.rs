@@ -77,9 +77,7 @@ impl Negotiated {
         let restart = self.graceful_restart.iter();
         let mut kept = restart.flat_map(|restart| &restart.families);
         self.carries(family)
-            && kept.any(|entry| {
-                entry.family.family() == Some(family) && entry.forwarding_preserved
-            })
+            && kept.any(|entry| entry.family.family() == Some(family) && entry.forwarding_preserved)
     }
 
     /// What is in use of a capability that we or the peer offered; `None`: nothing.
@@ -228,9 +226,10 @@ pub fn judge(local: &Local, peer: &PeerConfig, open: &Open) -> Result<Negotiated
     let has = |capability| open.capabilities.contains(&capability);
     let refresh = switches.route_refresh && open.route_refresh();
     let add_path = |ours: bool, theirs: fn(AddPathMode) -> bool| {
-        let common = families.iter().copied().filter(|family| {
-            ours && add_path_of(open, *family).is_some_and(theirs)
-        });
+        let common = families
+            .iter()
+            .copied()
+            .filter(|family| ours && add_path_of(open, *family).is_some_and(theirs));
         common.collect::<FamilySet>()
     };
     let next_hop_v6 = open.capabilities.iter().any(|capability| {
@@ -277,10 +276,13 @@ fn judge_role(peer: &PeerConfig, open: &Open) -> Result<(), OpenError> {
     let Some(ours) = peer.role else {
         return Ok(());
     };
-    let roles = open.capabilities.iter().filter_map(|capability| match capability {
-        Capability::Role(role) => Some(*role),
-        _ => None,
-    });
+    let roles = open
+        .capabilities
+        .iter()
+        .filter_map(|capability| match capability {
+            Capability::Role(role) => Some(*role),
+            _ => None,
+        });
     let mut theirs: Vec<u8> = roles.collect();
     theirs.dedup();
     match theirs.as_slice() {
@@ -295,10 +297,13 @@ fn judge_role(peer: &PeerConfig, open: &Open) -> Result<(), OpenError> {
 
 /// What the peer does with several paths, of the last entry for the family.
 fn add_path_of(open: &Open, family: Family) -> Option<AddPathMode> {
-    let entries = open.capabilities.iter().filter_map(|capability| match capability {
-        Capability::AddPath(entries) => Some(entries),
-        _ => None,
-    });
+    let entries = open
+        .capabilities
+        .iter()
+        .filter_map(|capability| match capability {
+            Capability::AddPath(entries) => Some(entries),
+            _ => None,
+        });
     let mut entries: Vec<_> = entries.flatten().collect();
     entries.retain(|entry| entry.family == family.into());
     entries.last().map(|entry| entry.mode)
@@ -312,10 +317,13 @@ fn long_lived(peer: &PeerConfig, open: &Open) -> Vec<wire::LongLivedFamily> {
     if !offered || open.graceful_restart().is_none() {
         return Vec::new();
     }
-    let entries = open.capabilities.iter().filter_map(|capability| match capability {
-        Capability::LongLivedGracefulRestart(entries) => Some(entries.as_slice()),
-        _ => None,
-    });
+    let entries = open
+        .capabilities
+        .iter()
+        .filter_map(|capability| match capability {
+            Capability::LongLivedGracefulRestart(entries) => Some(entries.as_slice()),
+            _ => None,
+        });
     let known = |entry: &&wire::LongLivedFamily| {
         let family = entry.family.family();
         family.is_some_and(|family| peer.families.contains(&family))
@@ -345,6 +353,7 @@ mod tests {
             asn: 65001,
             router_id: Ipv4Addr::new(10, 0, 0, 1),
             graceful_restart: None,
+            graceful_shutdown: false,
         }
     }
 
@@ -430,7 +439,13 @@ mod tests {
             (65001, 9, local.router_id)
         );
         assert_eq!(plain.families(), Family::ALL);
-        assert!(plain.route_refresh() && plain.graceful_restart().is_none());
+        assert!(plain.route_refresh());
+        // We help others, and have nothing to be kept ourselves.
+        let helper = wire::GracefulRestart {
+            notification: true,
+            ..wire::GracefulRestart::default()
+        };
+        assert_eq!(plain.graceful_restart(), Some(&helper));
 
         local.graceful_restart = Some(GracefulRestart {
             restart_time: Duration::from_secs(120),
@@ -442,7 +457,7 @@ mod tests {
         let restarting = open(&local, &config);
         let expected = wire::GracefulRestart {
             restarting: true,
-            notification: false,
+            notification: true,
             restart_time: 120,
             families: vec![GracefulRestartFamily {
                 family: AfiSafi::from(Family::Ipv4Unicast),
@@ -450,6 +465,19 @@ mod tests {
             }],
         };
         assert_eq!(restarting.graceful_restart(), Some(&expected));
+
+        config.capabilities = config::Capabilities {
+            route_refresh: false,
+            enhanced_refresh: true,
+            four_octet_as: false,
+            extended_messages: false,
+            ipv4_next_hop_v6: false,
+            graceful_restart: false,
+            long_lived_stale_time: Duration::from_secs(60),
+            add_path: config::AddPath::Off,
+        };
+        let bare = open(&local, &config).capabilities;
+        assert_eq!(bare, [Capability::multiprotocol(Family::Ipv4Unicast)]);
     }
 
     #[test]

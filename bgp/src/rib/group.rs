@@ -22,6 +22,7 @@ use crate::rib::select::{PeerIndex, Source};
 use crate::rib::table::{RouteId, Table, slot};
 use crate::wire::{Family, Message, Prefix, RouteRefresh, Update};
 
+mod adopt;
 mod batch;
 mod many;
 
@@ -66,6 +67,18 @@ struct Member {
     /// Messages that go out before anything else.
     urgent: BytesMut,
     urgent_messages: usize,
+}
+
+impl Member {
+    fn new(peer: PeerIndex) -> Member {
+        Member {
+            peer,
+            lag: None,
+            markers: Vec::new(),
+            urgent: BytesMut::new(),
+            urgent_messages: 0,
+        }
+    }
 }
 
 /// What a member that is behind does not know yet. A mark says that it knows an older state.
@@ -210,11 +223,8 @@ impl Group {
             }
         }
         self.members.push(Member {
-            peer,
             lag: behind.then(|| Box::new(lag)),
-            markers: Vec::new(),
-            urgent: BytesMut::new(),
-            urgent_messages: 0,
+            ..Member::new(peer)
         });
         if complete {
             self.end_of_rib(peer);

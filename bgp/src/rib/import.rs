@@ -43,7 +43,9 @@ impl fmt::Display for Refusal {
             Refusal::Policy => "the import policy does not permit them",
             Refusal::AsLoop => "our own AS is in their path",
             Refusal::NextHopOurs => "their next hop is our own address",
-            Refusal::Leak => "they leak: OTC says that they went to a customer or a peer (RFC 9234)",
+            Refusal::Leak => {
+                "they leak: OTC says that they went to a customer or a peer (RFC 9234)"
+            }
             Refusal::Limit => "the peer may tell no more (max_prefixes)",
         })
     }
@@ -107,14 +109,18 @@ impl ImportContext {
         if self.internal {
             return attributes;
         }
-        let going = attributes.communities.contains(&Community::GRACEFUL_SHUTDOWN);
+        let going = attributes
+            .communities
+            .contains(&Community::GRACEFUL_SHUTDOWN);
         attributes.local_pref = going.then_some(0);
         let from_above = matches!(
             self.role,
             Some(Role::Customer | Role::Peer | Role::RouteServerClient)
         );
         if from_above && attributes.rare.otc.is_none() {
-            attributes.rare.change(|rare| rare.otc = Some(self.peer_asn));
+            attributes
+                .rare
+                .change(|rare| rare.otc = Some(self.peer_asn));
         }
         attributes
     }
@@ -254,7 +260,12 @@ mod tests {
         let prefix = |text: &str| Nlri::from(text.parse::<Prefix>().unwrap());
         assert!(rib.judge(prefix("10.1.0.0/16"), None, &policy, || false));
         assert!(!rib.judge(prefix("11.0.0.0/8"), None, &policy, || false));
-        assert!(!rib.judge(prefix("10.1.0.0/16"), Some(Refusal::AsLoop), &policy, || false));
+        assert!(!rib.judge(
+            prefix("10.1.0.0/16"),
+            Some(Refusal::AsLoop),
+            &policy,
+            || false
+        ));
         assert!(!rib.judge(prefix("fd00::/8"), None, &policy, || false));
         assert_eq!(Family::ALL.map(|family| rib.refused(family)), [2, 1]);
         assert_eq!(

@@ -509,6 +509,15 @@ impl Table {
         prefixes
     }
 
+    /// How many paths of a source are stale. Looks at all of them.
+    pub(crate) fn stale(&self, family: Family, source: Source) -> usize {
+        let code = PathSource::from(source);
+        let stale = |path: &&Path| path.source == code && path.flags.contains(Flags::STALE);
+        let ids = self.ids_from(family, source).into_iter();
+        ids.map(|id| self.all(family, id).iter().filter(stale).count())
+            .sum()
+    }
+
     /// How many paths of this family a source has in the table.
     pub fn count(&self, family: Family, source: Source) -> usize {
         let table = &self.families[slot(family)];

@@ -107,6 +107,65 @@ impl Capability {
     }
 }
 
+/// What it says, for people; `yes` where there is nothing to say.
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |texts: Vec<String>| texts.join(", ");
+        let text = match self {
+            Capability::Multiprotocol(family) => family.to_string(),
+            Capability::GracefulRestart(restart) => {
+                let families = restart.families.iter().map(|entry| {
+                    let kept = match entry.forwarding_preserved {
+                        true => " preserved",
+                        false => "",
+                    };
+                    format!("{}{kept}", entry.family)
+                });
+                let mut texts = vec![format!("{} s", restart.restart_time)];
+                texts.extend(restart.restarting.then(|| "restarting".to_owned()));
+                texts.extend(restart.notification.then(|| "notification".to_owned()));
+                texts.extend(families);
+                list(texts)
+            }
+            Capability::FourOctetAs(asn) => asn.to_string(),
+            Capability::ExtendedNextHop(entries) => list(
+                entries
+                    .iter()
+                    .map(|entry| format!("{} via afi {}", entry.family, entry.next_hop_afi))
+                    .collect(),
+            ),
+            Capability::Role(role) => match Role::from_octet(*role) {
+                Some(role) => role.to_string(),
+                None => format!("role {role}"),
+            },
+            Capability::AddPath(entries) => list(
+                entries
+                    .iter()
+                    .map(|entry| {
+                        let mode = match entry.mode {
+                            AddPathMode::Receive => "receive",
+                            AddPathMode::Send => "send",
+                            AddPathMode::Both => "both",
+                        };
+                        format!("{} {mode}", entry.family)
+                    })
+                    .collect(),
+            ),
+            Capability::LongLivedGracefulRestart(entries) => list(
+                entries
+                    .iter()
+                    .map(|entry| format!("{} {} s", entry.family, entry.stale_time))
+                    .collect(),
+            ),
+            Capability::Unknown { code, .. } => format!("code {code}"),
+            Capability::RouteRefresh
+            | Capability::ExtendedMessage
+            | Capability::EnhancedRouteRefresh => "yes".to_owned(),
+        };
+        f.write_str(&text)
+    }
+}
+
 /// The graceful restart capability (RFC 4724 section 3).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct GracefulRestart {
@@ -144,14 +203,17 @@ pub struct ExtendedNextHop {
 }
 
 /// What a speaker is to its peer (RFC 9234 section 4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum Role {
     /// Sells transit to the peer.
     Provider = 0,
     /// A route server, the peer its client.
+    #[serde(rename = "rs")]
     RouteServer = 1,
     /// A client of the peer, a route server.
+    #[serde(rename = "rs-client")]
     RouteServerClient = 2,
     /// Buys transit from the peer.
     Customer = 3,

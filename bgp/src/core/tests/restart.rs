@@ -1,0 +1,309 @@
+//! What is kept of a peer that restarts, and what is not.
+
+use super::*;
+use crate::wire::{GracefulRestart as Offer, GracefulRestartFamily, LongLivedFamily};
+
+/// Offered by a peer that restarts within 120 s.
+fn offer(notification: bool, preserved: bool) -> Capability {
+    Capability::GracefulRestart(Offer {
+        restarting: false,
+        notification,
+        restart_time: 120,
+        families: Family::ALL
+            .map(|family| GracefulRestartFamily {
+                family: family.into(),
+                forwarding_preserved: preserved,
+            })
+            .into(),
+    })
+}
+
+fn open_with(asn: u32, id: [u8; 4], more: Vec<Capability>) -> Message {
+    let mut capabilities: Vec<_> = Family::ALL.map(Capability::multiprotocol).into();
+    capabilities.push(Capability::RouteRefresh);
+    capabilities.push(Capability::EnhancedRouteRefresh);
+    capabilities.extend(more);
+    Message::Open(Open::new(asn, 90, id.into(), capabilities))
+}
+
+impl Bench {
+    fn establish_with(&mut self, from: [u8; 4], asn: u32, more: Vec<Capability>) -> ConnectionId {
+        let id = self.accept(from).expect("refused");
+        self.feed(id, open_with(asn, from, more));
+        self.feed(id, Message::Keepalive);
+        self.sent(id);
+        id
+    }
+
+    fn stale(&self) -> usize {
+        self.core.peers(self.now)[0].prefixes[&Family::Ipv4Unicast].stale
+    }
+}
+
+const ROUTES: [&str; 2] = ["10.2.0.0/16", "10.3.0.0/16"];
+
+fn two_routes() -> Update {
+    update(&[65002], "10.99.0.2", &ROUTES)
+}
+
+#[test]
+fn how_a_session_ends_decides_what_is_kept() {
+    let lost = |bench: &mut Bench, id| bench.core.closed(id, "reset".into(), bench.now);
+    let notified = |subcode: u8| {
+        move |bench: &mut Bench, id| {
+            bench.feed(
+                id,
+                Notification::new(crate::wire::notification::code::CEASE, subcode),
+            );
+        }
+    };
+    let silent = |bench: &mut Bench, _| bench.pass(Duration::from_secs(10));
+    let down = |bench: &mut Bench, _| {
+        bench.core.set_peer_admin("a", false, bench.now).unwrap();
+    };
+    type End = Box<dyn Fn(&mut Bench, ConnectionId)>;
+    // how, what the peer offers, routes that stay
+    let rows: Vec<(&str, End, Vec<Capability>, usize)> = vec![
+        ("lost", Box::new(lost), vec![offer(false, true)], 2),
+        ("lost, no offer", Box::new(lost), vec![], 0),
+        (
+            "shutdown",
+            Box::new(notified(2)),
+            vec![offer(false, true)],
+            0,
+        ),
+        (
+            "shutdown, N",
+            Box::new(notified(2)),
+            vec![offer(true, true)],
+            2,
+        ),
+        (
+            "hard reset, N",
+            Box::new(notified(9)),
+            vec![offer(true, true)],
+            0,
+        ),
+        ("silence", Box::new(silent), vec![offer(false, true)], 0),
+        ("silence, N", Box::new(silent), vec![offer(true, true)], 2),
+        (
+            "by our operator, N",
+            Box::new(down),
+            vec![offer(true, true)],
+            0,
+        ),
+    ];
+    for (how, end, offered, expected) in rows {
+        let mut bench = Bench::new(config(vec![peer("a", A, 65002), peer("b", B, 65003)]));
+        let b = bench.establish(B, 65003);
+        let a = bench.establish_with(A, 65002, offered);
+        bench.feed(a, two_routes());
+        bench.sent(b);
+        // B keeps its session alive.
+        bench.feed(b, Message::Keepalive);
+        end(&mut bench, a);
+        bench.drain();
+        assert_eq!(used(&bench.core).len(), expected, "{how}");
+        assert_eq!(bench.stale(), expected, "{how}");
+        let withdrawn: usize = bench
+            .updates(b)
+            .iter()
+            .map(|update| update.withdrawn.len())
+            .sum();
+        if how != "silence" && how != "silence, N" {
+            assert_eq!(withdrawn, 2 - expected, "{how}: what B was told");
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_is_back_tells_what_stays() {
+    let mut bench = Bench::new(config(vec![peer("a", A, 65002), peer("b", B, 65003)]));
+    let b = bench.establish(B, 65003);
+    let a = bench.establish_with(A, 65002, vec![offer(false, true)]);
+    bench.feed(a, two_routes());
+    bench.core.closed(a, "reset".into(), bench.now);
+    bench.sent(b);
+    bench.pass(Duration::from_secs(1));
+    let a = bench.establish_with(A, 65002, vec![offer(false, true)]);
+    assert_eq!(bench.stale(), 2);
+    bench.feed(a, update(&[65002], "10.99.0.2", &ROUTES[..1]));
+    assert_eq!(bench.stale(), 1);
+    assert_eq!(bench.updates(b), [], "nothing has changed for others");
+    bench.feed(a, Update::end_of_rib(Family::Ipv4Unicast));
+    assert_eq!((used(&bench.core).len(), bench.stale()), (1, 0));
+    assert_eq!(
+        bench.updates(b)[0].withdrawn,
+        [Nlri::from(prefix(ROUTES[1]))]
+    );
+}
+
+#[test]
+fn a_peer_that_has_not_gone_on_forwarding_loses_its_routes_when_it_is_back() {
+    for offered in [vec![offer(false, false)], vec![]] {
+        let mut bench = Bench::new(config(vec![peer("a", A, 65002)]));
+        let a = bench.establish_with(A, 65002, vec![offer(false, true)]);
+        bench.feed(a, two_routes());
+        bench.core.closed(a, "reset".into(), bench.now);
+        bench.pass(Duration::from_secs(1));
+        assert_eq!(used(&bench.core).len(), 2);
+        bench.establish_with(A, 65002, offered);
+        assert_eq!(used(&bench.core).len(), 0);
+    }
+}
+
+#[test]
+fn stale_routes_go_when_the_restart_time_is_over() {
+    let mut bench = Bench::new(config(vec![peer("a", A, 65002)]));
+    let a = bench.establish_with(A, 65002, vec![offer(false, true)]);
+    bench.feed(a, two_routes());
+    bench.core.closed(a, "reset".into(), bench.now);
+    bench.pass(Duration::from_secs(119));
+    assert_eq!(used(&bench.core).len(), 2);
+    bench.pass(Duration::from_secs(2));
+    assert_eq!(used(&bench.core).len(), 0);
+}
+
+#[test]
+fn a_second_loss_ends_what_was_stale() {
+    let mut bench = Bench::new(config(vec![peer("a", A, 65002)]));
+    let a = bench.establish_with(A, 65002, vec![offer(false, true)]);
+    bench.feed(a, two_routes());
+    bench.core.closed(a, "reset".into(), bench.now);
+    bench.pass(Duration::from_secs(1));
+    let a = bench.establish_with(A, 65002, vec![offer(false, true)]);
+    bench.feed(a, update(&[65002], "10.99.0.2", &ROUTES[..1]));
+    bench.core.closed(a, "reset".into(), bench.now);
+    assert_eq!((used(&bench.core).len(), bench.stale()), (1, 1));
+}
+
+#[test]
+fn a_new_connection_of_a_peer_that_restarts_takes_over() {
+    let mut bench = Bench::new(config(vec![peer("a", A, 65002)]));
+    let old = bench.establish_with(A, 65002, vec![offer(false, true)]);
+    bench.feed(old, two_routes());
+    let new = bench.accept(A).unwrap();
+    assert!(bench.closed.contains(&old) && !bench.closed.contains(&new));
+    assert_eq!((used(&bench.core).len(), bench.stale()), (2, 2));
+    bench.feed(new, open_with(65002, A, vec![offer(false, true)]));
+    bench.feed(new, Message::Keepalive);
+    assert_eq!(bench.core.state("a"), Some(State::Established));
+    bench.feed(new, two_routes());
+    assert_eq!(bench.stale(), 0);
+
+    // Without graceful restart the established session stays (RFC 4271 section 6.8).
+    let mut bench = Bench::new(config(vec![peer("a", A, 65002)]));
+    let old = bench.establish_with(A, 65002, vec![]);
+    let new = bench.accept(A).unwrap();
+    assert_eq!(bench.refusal(new), (6, 7));
+    assert!(!bench.closed.contains(&old));
+}
+
+#[test]
+fn our_operators_word_is_a_hard_reset_for_those_that_keep_routes() {
+    let mut bench = Bench::new(config(vec![peer("a", A, 65002)]));
+    let a = bench.establish_with(A, 65002, vec![offer(true, true)]);
+    bench.core.set_peer_admin("a", false, bench.now).unwrap();
+    bench.drain();
+    let Some(Message::Notification(notification)) = bench.sent(a).pop() else {
+        panic!("no NOTIFICATION")
+    };
+    assert_eq!((notification.code, notification.subcode), (6, 9));
+    assert_eq!(&notification.data[..2], [6, 2]);
+    let reason = notification.reason();
+    assert_eq!((reason.code, reason.subcode), (6, 2));
+}
+
+#[test]
+fn long_lived_stale_routes_are_a_last_resort_and_marked() {
+    let long_lived = |seconds| {
+        Capability::LongLivedGracefulRestart(
+            Family::ALL
+                .map(|family| LongLivedFamily {
+                    family: family.into(),
+                    forwarding_preserved: true,
+                    stale_time: seconds,
+                })
+                .into(),
+        )
+    };
+    let mut a = peer("a", A, 65002);
+    a.capabilities.long_lived_stale_time = Duration::from_secs(1000);
+    let mut b = peer("b", B, 65003);
+    b.hold_time = 0;
+    let mut bench = Bench::new(config(vec![a, b]));
+    let a = bench.establish_with(A, 65002, vec![offer(false, true), long_lived(3600)]);
+    let b = bench.establish(B, 65003);
+    let mut routes = two_routes();
+    routes.attributes.communities = vec![];
+    bench.feed(a, routes);
+    let mut fleeting = update(&[65002], "10.99.0.2", &["10.4.0.0/16"]);
+    fleeting.attributes.communities = vec![Community::NO_LLGR];
+    bench.feed(a, fleeting);
+    // B has a worse path to one of them.
+    bench.feed(b, update(&[65003, 7, 8], "10.99.0.3", &ROUTES[..1]));
+    bench.core.closed(a, "reset".into(), bench.now);
+    bench.sent(b);
+    assert_eq!(
+        used(&bench.core),
+        ["10.2.0.0/16 a", "10.3.0.0/16 a", "10.4.0.0/16 a"]
+    );
+    bench.pass(Duration::from_secs(121));
+    assert_eq!(used(&bench.core), ["10.2.0.0/16 b", "10.3.0.0/16 a"]);
+    let marked = bench.core.routes()[1].paths[0].attributes.clone();
+    assert!(marked.communities.contains(&Community::LLGR_STALE));
+    // B does not know what that means: it is not told (RFC 9494 section 4.3).
+    let gone: Vec<_> = bench
+        .updates(b)
+        .into_iter()
+        .flat_map(|u| u.withdrawn)
+        .collect();
+    assert_eq!(gone.len(), 3);
+    // Ours is the shorter time.
+    bench.pass(Duration::from_secs(1000));
+    assert_eq!(used(&bench.core), ["10.2.0.0/16 b"]);
+}
+
+#[test]
+fn a_refresh_is_marked_and_sweeps() {
+    let mut bench = Bench::new(config(vec![peer("a", A, 65002)]));
+    bench.core.announce(vec![announcement("10.1.0.0/16")]);
+    let a = bench.establish_with(A, 65002, vec![]);
+    let refresh = |subtype| {
+        Message::RouteRefresh(RouteRefresh {
+            family: Family::Ipv4Unicast.into(),
+            subtype,
+        })
+    };
+    // It asks, and knows where the answer begins and ends.
+    bench.feed(a, refresh(RouteRefresh::REQUEST));
+    let answer = bench.sent(a);
+    let [
+        Message::RouteRefresh(begin),
+        Message::Update(route),
+        Message::RouteRefresh(end),
+    ] = &answer[..]
+    else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(
+        (begin.subtype, end.subtype),
+        (RouteRefresh::BEGIN, RouteRefresh::END)
+    );
+    assert_eq!(route.nlri, [Nlri::from(prefix("10.1.0.0/16"))]);
+    // It tells us again, and leaves one out.
+    bench.feed(a, two_routes());
+    bench.feed(a, refresh(RouteRefresh::BEGIN));
+    assert_eq!(bench.stale(), 2);
+    bench.feed(a, update(&[65002], "10.99.0.2", &ROUTES[..1]));
+    bench.feed(a, refresh(RouteRefresh::END));
+    assert_eq!(used(&bench.core), ["10.2.0.0/16 a"]);
+
+    // A peer that does not know the marks gets none, and its own mean nothing.
+    let mut bench = Bench::new(config(vec![peer("b", B, 65003)]));
+    bench.core.announce(vec![announcement("10.1.0.0/16")]);
+    let b = bench.establish(B, 65003);
+    bench.sent(b);
+    bench.feed(b, refresh(RouteRefresh::REQUEST));
+    assert!(matches!(bench.sent(b)[..], [Message::Update(_)]));
+}
