@@ -11,9 +11,11 @@ use crate::wire::attribute::AS_TRANS;
 mod aggregate;
 mod as_path;
 mod bfd;
+mod bmp;
 mod capabilities;
 mod interface;
 mod max_prefixes;
+mod mrt;
 mod name;
 mod peer;
 mod seconds;
@@ -22,9 +24,11 @@ mod security;
 pub use aggregate::Aggregate;
 pub use as_path::AsPathChecks;
 pub use bfd::{BfdAuth, BfdAuthMethod, BfdConfig};
+pub use bmp::BmpCollector;
 pub use capabilities::{AddPath, Capabilities};
 pub use interface::{InterfaceName, InterfaceNameError, is_link_local};
 pub use max_prefixes::{LimitAction, MaxPrefixes, PrefixLimit};
+pub use mrt::MrtConfig;
 pub use name::{PeerName, PeerNameError};
 pub use peer::PeerConfig;
 pub use security::{AoAlgorithm, Hops, TcpAo};
@@ -59,6 +63,12 @@ pub struct SpeakerConfig {
     /// Routes that stand for the announced ones inside them.
     #[serde(default)]
     pub aggregate: Vec<Aggregate>,
+    /// Monitoring stations that are told everything over BMP.
+    #[serde(default)]
+    pub bmp: Vec<BmpCollector>,
+    /// What peers say, kept as MRT files.
+    #[serde(default)]
+    pub mrt: Option<MrtConfig>,
     /// The peers.
     #[serde(default)]
     pub peers: Vec<PeerConfig>,
@@ -143,6 +153,8 @@ impl SpeakerConfig {
             multipath: Multipath::default(),
             graceful_restart: None,
             aggregate: Vec::new(),
+            bmp: Vec::new(),
+            mrt: None,
             peers: Vec::new(),
         }
     }
@@ -170,6 +182,10 @@ impl SpeakerConfig {
         {
             let reason = format!("must be at most {} s", MAX_RESTART_TIME.as_secs());
             return fault("graceful_restart.restart_time", reason);
+        }
+        bmp::check(&self.bmp).or_else(|reason| fault("bmp", reason))?;
+        if let Some(mrt) = &self.mrt {
+            mrt.check().or_else(|reason| fault("mrt", reason))?;
         }
         aggregate::check(&self.aggregate).or_else(|reason| fault("aggregate", reason))?;
         for (index, peer) in self.peers.iter().enumerate() {

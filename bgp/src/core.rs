@@ -31,9 +31,11 @@ mod stale;
 mod status;
 mod tap;
 mod view;
+mod walk;
 
 pub use connection::ConnectionId;
 pub use session::Flush;
+pub use walk::Place;
 
 use journal::Journal;
 use peer::{Outcome, Peer};
@@ -466,8 +468,10 @@ impl Core {
                     peer.step(connection, fsm::Event::Update, context)
                 });
                 // In any other state it was an error, and the connection is gone.
+                let before = self.before_update(index, &update, &findings);
                 if let Some(session) = self.peers[index].session_on(connection) {
                     session.update(update, findings, &mut self.rib);
+                    self.after_update(index, before);
                     self.ends_of_rib(index);
                     self.changed();
                     self.limits(index);

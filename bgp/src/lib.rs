@@ -48,9 +48,9 @@ mod transport;
 pub mod wire;
 
 pub use config::{
-    AddPath, Aggregate, AsPathChecks, BfdAuth, BfdAuthMethod, BfdConfig, Capabilities, ConfigError,
-    GracefulRestart, LimitAction, MaxPrefixes, Multipath, PeerConfig, PeerName, PrefixLimit,
-    SpeakerConfig,
+    AddPath, Aggregate, AsPathChecks, BfdAuth, BfdAuthMethod, BfdConfig, BmpCollector,
+    Capabilities, ConfigError, GracefulRestart, LimitAction, MaxPrefixes, MrtConfig, Multipath,
+    PeerConfig, PeerName, PrefixLimit, SpeakerConfig,
 };
 pub use event::{
     Advertised, Announcement, CapabilityStatus, Event, Path, PeerStatus, PrefixCounts, RouteChange,

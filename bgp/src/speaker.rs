@@ -6,6 +6,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -14,15 +15,19 @@ use crate::config::{ConfigError, PeerName, SpeakerConfig};
 use crate::core::Core;
 pub use crate::core::Stop;
 use crate::event::{Advertised, Announcement, PeerStatus, RouteChange};
+use crate::mrt::{DumpError, Dumped};
 use crate::transport::{Admission, KeyError, ListenError, OpenError, PeerSecretError, Transport};
 use crate::wire::Prefix;
 
 use driver::Driver;
 use paths::Paths;
+use watchers::Watchers;
 
 mod driver;
 mod paths;
+mod station;
 mod subscription;
+mod watchers;
 
 pub use subscription::Subscription;
 
@@ -62,6 +67,14 @@ pub enum StartError {
         /// What the kernel lacks, or says.
         #[source]
         source: KeyError,
+    },
+    /// The log of what peers say cannot be opened.
+    #[error("mrt.updates: cannot write {}: {source}; make its directory, or name another", .path.display())]
+    Mrt {
+        /// The configured file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
     },
     /// Called outside a tokio runtime.
     #[error("a speaker needs a tokio runtime to run in")]
@@ -113,6 +126,7 @@ pub(crate) enum Command {
     Routes(oneshot::Sender<Vec<RouteChange>>),
     Advertised(oneshot::Sender<Advertised>),
     RefusedConnections(oneshot::Sender<u64>),
+    DumpMrt(PathBuf, oneshot::Sender<Result<Dumped, DumpError>>),
     PeerAdmin {
         name: String,
         up: bool,
@@ -141,10 +155,16 @@ impl Speaker {
         let seed = RandomState::new().hash_one(config.router_id);
         config.check()?;
         let admission = Admission::read(&config)?;
+        let mrt = config.mrt.as_ref().map(|mrt| mrt.updates.clone());
+        let watchers = Watchers::start(&config).map_err(|source| StartError::Mrt {
+            path: mrt.unwrap_or_default(),
+            source,
+        })?;
         let core = Core::new(config, seed, Instant::now())?;
         let (transport, arrivals) = Transport::new(&listen, admission)?;
         let (commands, queue) = mpsc::channel(COMMANDS);
-        tokio::spawn(Driver::new(core, transport, arrivals, queue, Paths::new(seed)).run());
+        let paths = Paths::new(seed);
+        tokio::spawn(Driver::new(core, transport, watchers, arrivals, queue, paths).run());
         Ok(Speaker { commands })
     }
 
@@ -229,6 +249,19 @@ impl Speaker {
         self.ask(Command::RefusedConnections)
             .await
             .unwrap_or_default()
+    }
+
+    /// Writes every accepted route to a file, as MRT TABLE_DUMP_V2 (RFC 6396): whole, or not at
+    /// all. Sessions and other calls go on meanwhile, so it is no picture of one moment: each
+    /// prefix is as it was at some moment. When a route came is not kept, and written as 0.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or the speaker stops before it is.
+    pub async fn dump_mrt(&self, path: impl Into<PathBuf>) -> Result<Dumped, DumpError> {
+        let path = path.into();
+        self.ask(|reply| Command::DumpMrt(path, reply))
+            .await
+            .unwrap_or(Err(DumpError::Stopped))
     }
 
     /// Takes the session with a peer down for good (Cease, Administrative Shutdown), or lets it

@@ -10,7 +10,8 @@ use bytes::Bytes;
 
 use crate::config::PeerName;
 use crate::fsm::State;
-use crate::wire::{Notification, WireOptions};
+use crate::rib::attributes::RouteAttributes;
+use crate::wire::{Family, Nlri, Notification, Prefix, WireOptions};
 
 /// Something that happened, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,44 @@ pub enum Tap {
         /// For an UPDATE of an established session, that session and what became of it.
         update: Option<(Arc<Up>, Taken)>,
     },
+    /// What an UPDATE did to the accepted routes of a peer. Told only if asked for.
+    Accepted {
+        /// The session.
+        up: Arc<Up>,
+        /// The routes that changed; without attributes, those that are gone.
+        routes: Vec<(Nlri, Option<Arc<RouteAttributes>>)>,
+        /// It was the End-of-RIB of this family.
+        end_of_rib: Option<Family>,
+    },
+}
+
+/// How closely a core is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Watch {
+    /// Sessions, states and messages are reported.
+    pub sessions: bool,
+    /// So are changes of accepted routes.
+    pub accepted: bool,
+}
+
+/// All accepted routes to a prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// The routes that peers told us and our policy let in.
+    pub paths: Vec<AcceptedPath>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptedPath {
+    /// Who told it: a place among [`crate::core::Core::watched_peers`].
+    pub peer: u16,
+    /// Its path identifier (RFC 7911); 0 without.
+    pub path_id: u32,
+    /// What it says after our import policy.
+    pub attributes: Arc<RouteAttributes>,
 }
 
 /// How an UPDATE was taken.

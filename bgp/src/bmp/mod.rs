@@ -7,6 +7,7 @@
 mod error;
 mod message;
 mod peer;
+pub(crate) mod report;
 mod statistics;
 
 pub use crate::cursor::Short;

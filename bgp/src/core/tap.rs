@@ -8,30 +8,42 @@ use bytes::Bytes;
 use super::connection::{Connection, ConnectionId};
 use super::peer::Peer;
 use super::{Core, State};
-use crate::tap::{Down, Ends, Taken, Tap, Up};
+use crate::rib::attributes::RouteAttributes;
+use crate::rib::paths::PathSource;
+use crate::rib::select::Source;
+use crate::tap::{Down, Ends, Taken, Tap, Up, Watch};
 use crate::wire::message::kind;
-use crate::wire::{Decoded, Verdict, WireError, WireOptions};
+use crate::wire::{
+    AfiSafi, Decoded, Family, Finding, Nlri, Update, Verdict, WireError, WireOptions,
+};
 
 /// What was reported since the last [`Core::take_taps`].
 #[derive(Debug, Default)]
 pub(super) struct Taps {
-    watched: bool,
+    watch: Watch,
     taps: Vec<Tap>,
+}
+
+/// The accepted routes that an UPDATE may change, as they are before.
+#[derive(Debug)]
+pub(super) struct Before {
+    routes: Vec<(Nlri, Option<Arc<RouteAttributes>>)>,
+    end_of_rib: Option<Family>,
 }
 
 impl Taps {
     pub(super) fn add(&mut self, tap: impl FnOnce() -> Tap) {
-        if self.watched {
+        if self.watch.sessions {
             self.taps.push(tap());
         }
     }
 }
 
 impl Core {
-    /// Whether [`Core::take_taps`] will be called after each input; if not, nothing is kept for it.
-    pub fn watch(&mut self, watched: bool) {
-        self.taps.watched = watched;
-        if !watched {
+    /// What is to be reported by [`Core::take_taps`], which is then to be called after each input.
+    pub fn watch(&mut self, watch: Watch) {
+        self.taps.watch = watch;
+        if !watch.sessions {
             self.taps.taps = Vec::new();
         }
     }
@@ -46,6 +58,14 @@ impl Core {
         self.peers.iter().filter_map(|peer| peer.up.as_ref())
     }
 
+    /// The same, with the number of each peer.
+    pub(crate) fn sessions_by_index(&self) -> impl Iterator<Item = (u16, &Arc<Up>)> {
+        let up = |peer: &'_ Peer| u16::try_from(peer.index.0).ok();
+        self.peers
+            .iter()
+            .filter_map(move |peer| Some((up(peer)?, peer.up.as_ref()?)))
+    }
+
     /// A message has arrived; it is not yet acted upon.
     pub(super) fn tap_message(
         &mut self,
@@ -56,7 +76,7 @@ impl Core {
         message: &Result<Decoded, WireError>,
     ) {
         let kind = octets.get(18).copied();
-        if !self.taps.watched || matches!(kind, None | Some(kind::KEEPALIVE)) {
+        if !self.taps.watch.sessions || matches!(kind, None | Some(kind::KEEPALIVE)) {
             return;
         }
         let peer = &mut self.peers[index];
@@ -76,6 +96,78 @@ impl Core {
             octets,
             update,
         });
+    }
+
+    /// An UPDATE is about to be taken in; `None` unless somebody watches that.
+    pub(super) fn before_update(
+        &self,
+        index: usize,
+        update: &Update,
+        findings: &[Finding],
+    ) -> Option<Before> {
+        if !(self.taps.watch.sessions && self.taps.watch.accepted) {
+            return None;
+        }
+        let mut named: Vec<Nlri> = update.treated_as_withdraw().collect();
+        let source = Source::Peer(self.peers[index].index);
+        for finding in findings {
+            // All routes of the family go.
+            if let Verdict::AfiSafiDisable(family) = finding.verdict
+                && let Some(family) = family.family()
+            {
+                let paths = self.rib.table.paths_from(family, source);
+                named.extend(paths.into_iter().map(|(nlri, _)| nlri));
+            }
+        }
+        let accepted = |nlri: Nlri| (nlri, self.accepted_path(source, &nlri));
+        Some(Before {
+            routes: named.into_iter().map(accepted).collect(),
+            end_of_rib: update
+                .end_of_rib_family()
+                .and_then(AfiSafi::family)
+                .filter(|_| findings.is_empty()),
+        })
+    }
+
+    /// It has been taken in.
+    pub(super) fn after_update(&mut self, index: usize, before: Option<Before>) {
+        let Some(Before { routes, end_of_rib }) = before else {
+            return;
+        };
+        let Some(up) = self.peers[index].up.clone() else {
+            return;
+        };
+        let source = Source::Peer(self.peers[index].index);
+        let same = |a: &Option<Arc<RouteAttributes>>, b: &Option<Arc<RouteAttributes>>| match (a, b)
+        {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        let routes: Vec<_> = routes
+            .into_iter()
+            .map(|(nlri, before)| (nlri, before, self.accepted_path(source, &nlri)))
+            .filter(|(_, before, after)| !same(before, after))
+            .map(|(nlri, _, after)| (nlri, after))
+            .collect();
+        if !routes.is_empty() || end_of_rib.is_some() {
+            self.taps.add(|| Tap::Accepted {
+                up,
+                routes,
+                end_of_rib,
+            });
+        }
+    }
+
+    fn accepted_path(&self, source: Source, nlri: &Nlri) -> Option<Arc<RouteAttributes>> {
+        let table = &self.rib.table;
+        let id = table.id(&nlri.prefix)?;
+        let source = PathSource::from(source);
+        let paths = table.all(nlri.prefix.family(), id);
+        let path = paths
+            .iter()
+            .find(|path| path.source == source && path.path_id == nlri.path_id)?;
+        Some(table.attributes(path.attributes).clone())
     }
 
     /// The session of a peer is over; which one it was.

@@ -7,7 +7,10 @@
 
 mod attributes;
 mod bgp4mp;
+pub(crate) mod dump;
 mod error;
+pub(crate) mod event;
+pub(crate) mod log;
 mod reader;
 mod table_dump;
 
@@ -20,6 +23,7 @@ use crate::cursor::Cursor;
 pub use crate::cursor::Short;
 pub use attributes::attributes_of;
 pub use bgp4mp::{Session, SessionMessage, StateChange};
+pub use dump::{DumpError, Dumped};
 pub use error::{PutError, ReadError, RecordError};
 pub use reader::{MAX_RECORD_LEN, Reader};
 pub use table_dump::{PeerEntry, PeerIndexTable, Rib, RibEntry};

@@ -418,6 +418,11 @@ impl Table {
         (0..table.numbers).filter(|id| !table.paths.is_empty(*id))
     }
 
+    /// Numbers below this were given out; some of them may be free again, and have no paths.
+    pub(crate) fn numbers(&self, family: Family) -> RouteId {
+        self.families[slot(family)].numbers
+    }
+
     /// The numbers of the prefixes that a source has a path to.
     pub(crate) fn ids_from(&self, family: Family, source: Source) -> Vec<RouteId> {
         let table = &self.families[slot(family)];

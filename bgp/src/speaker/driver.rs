@@ -10,6 +10,7 @@ use tracing::debug;
 
 use super::paths::Paths;
 use super::subscription::Feed;
+use super::watchers::Watchers;
 use super::{Command, PeerError};
 use crate::config::PeerName;
 use crate::core::{Core, Flush, Output, Stop};
@@ -31,6 +32,7 @@ pub(super) struct Driver {
     core: Core,
     transport: Transport,
     paths: Paths,
+    watchers: Watchers,
     arrivals: mpsc::Receiver<Arrival>,
     commands: mpsc::Receiver<Command>,
     feeds: Vec<Feed>,
@@ -47,6 +49,7 @@ impl Driver {
     pub(super) fn new(
         core: Core,
         transport: Transport,
+        watchers: Watchers,
         arrivals: mpsc::Receiver<Arrival>,
         commands: mpsc::Receiver<Command>,
         paths: Paths,
@@ -55,6 +58,7 @@ impl Driver {
             core,
             transport,
             paths,
+            watchers,
             arrivals,
             commands,
             feeds: Vec::new(),
@@ -63,6 +67,7 @@ impl Driver {
     }
 
     pub(super) async fn run(mut self) {
+        self.core.watch(self.watchers.watch());
         self.core.start(Instant::now());
         loop {
             self.carry_out();
@@ -86,6 +91,10 @@ impl Driver {
                     }
                     None
                 }
+                Some(joined) = self.watchers.joined() => {
+                    self.watchers.join(&self.core, joined);
+                    None
+                }
                 () = sleep_until(wake_up) => None,
             };
             if let Some((how, reply)) = stop {
@@ -97,7 +106,12 @@ impl Driver {
 
     fn wake_up(&self) -> Option<Instant> {
         let flush = (!self.flushes.is_empty()).then(|| Instant::now() + FLUSH_POLL);
-        let timers = [self.core.next_timeout(), self.paths.retry_at(), flush];
+        let timers = [
+            self.core.next_timeout(),
+            self.paths.retry_at(),
+            self.watchers.wake_up(),
+            flush,
+        ];
         timers.into_iter().flatten().min()
     }
 
@@ -204,6 +218,7 @@ impl Driver {
             }
         }
         self.tell_subscribers();
+        self.watchers.work(&mut self.core);
         self.advance_flushes();
     }
 
@@ -284,6 +299,7 @@ impl Driver {
                 let refused = self.core.refused_connections() + self.transport.refused();
                 let _ = reply.send(refused);
             }
+            Command::DumpMrt(path, reply) => self.watchers.dump(&self.core, path, reply),
             Command::PeerAdmin { name, up, reply } => {
                 let known = self.core.set_peer_admin(&name, up, now);
                 let _ = reply.send(known.map_err(|unknown| PeerError::Unknown(unknown.0)));
@@ -298,6 +314,7 @@ impl Driver {
         self.carry_out();
         // Peers are told that BFD ends on purpose: whoever keeps our routes is to go on doing so.
         tokio::join!(self.transport.finish(), self.paths.stop());
+        self.watchers.finish().await;
         if let Some(reply) = reply {
             // The caller may have lost interest.
             let _ = reply.send(());

@@ -1,11 +1,14 @@
 //! What a watched core reports, and that an unwatched one keeps nothing.
 
 use super::*;
-use crate::tap::{Down, Taken, Tap};
+use crate::tap::{Down, Taken, Tap, Watch};
 
 fn watched() -> Bench {
     let mut bench = Bench::new(config(vec![peer("a", A, 65002)]));
-    bench.core.watch(true);
+    bench.core.watch(Watch {
+        sessions: true,
+        accepted: false,
+    });
     bench
 }
 
@@ -19,6 +22,15 @@ fn told(bench: &mut Bench) -> Vec<String> {
             Some((up, taken)) => format!("type {} of {} {taken:?}", octets[18], up.ends.name),
             None => format!("type {}", octets[18]),
         },
+        Tap::Accepted {
+            routes, end_of_rib, ..
+        } => {
+            let routes: Vec<_> = routes
+                .iter()
+                .map(|(nlri, route)| format!("{}{nlri}", if route.is_some() { '+' } else { '-' }))
+                .collect();
+            format!("accepted {} {end_of_rib:?}", routes.join(" "))
+        }
     };
     bench.core.take_taps().into_iter().map(short).collect()
 }
@@ -151,11 +163,102 @@ fn how_an_update_was_taken() {
 fn unwatched_nothing_is_kept_and_sessions_are_known_all_the_same() {
     let mut bench = watched();
     bench.establish(A, 65002);
-    bench.core.watch(false);
+    bench.core.watch(Watch::default());
     assert_eq!(bench.core.take_taps(), []);
     assert_eq!(bench.core.sessions().count(), 1);
     let mut bench = Bench::new(config(vec![peer("a", A, 65002)]));
     bench.establish(A, 65002);
     assert_eq!(bench.core.take_taps(), []);
     assert_eq!(bench.core.sessions().count(), 1);
+}
+
+#[test]
+fn what_an_update_did_to_the_accepted_routes() {
+    let list = "[{\"permit\": \"10.0.0.0/8\", \"le\": 32}]";
+    let mut config = config(vec![peer("a", A, 65002)]);
+    config.peers[0].import = serde_json::from_str(list).unwrap();
+    let mut bench = Bench::new(config);
+    bench.core.watch(Watch {
+        sessions: true,
+        accepted: true,
+    });
+    let id = bench.establish(A, 65002);
+    let accepted = |bench: &mut Bench| -> Vec<String> {
+        let told = told(bench).into_iter();
+        told.filter(|line| line.starts_with("accepted")).collect()
+    };
+    let routes = ["10.1.0.0/24", "10.2.0.0/24", "192.0.2.0/24"];
+    let rows = [
+        // The policy lets two in.
+        (
+            update(&[65002], "10.99.0.2", &routes),
+            "+10.1.0.0/24 +10.2.0.0/24 None",
+        ),
+        // Nothing new.
+        (update(&[65002], "10.99.0.2", &routes), ""),
+        // Another path, for one of them.
+        (
+            update(&[65002, 65003], "10.99.0.2", &routes[..1]),
+            "+10.1.0.0/24 None",
+        ),
+        // Our own AS in the path: what was there goes.
+        (
+            update(&[65002, 65001], "10.99.0.2", &routes[..1]),
+            "-10.1.0.0/24 None",
+        ),
+        (
+            Update {
+                withdrawn: routes.map(|text| prefix(text).into()).to_vec(),
+                ..Update::default()
+            },
+            "-10.2.0.0/24 None",
+        ),
+        (
+            Update::end_of_rib(Family::Ipv6Unicast),
+            " Some(Ipv6Unicast)",
+        ),
+    ];
+    for (update, expected) in rows {
+        bench.feed(id, update.clone());
+        let expected: Vec<String> = match expected {
+            "" => Vec::new(),
+            some => vec![format!("accepted {some}")],
+        };
+        assert_eq!(accepted(&mut bench), expected, "{update:?}");
+    }
+}
+
+#[test]
+fn the_accepted_routes_are_walked_piece_by_piece() {
+    let mut bench = Bench::new(config(vec![peer("a", A, 65002), peer("b", B, 65003)]));
+    let (a, b) = (bench.establish(A, 65002), bench.establish(B, 65003));
+    let texts: Vec<String> = (0..50).map(|n| format!("10.{n}.0.0/16")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    bench.feed(a, update(&[65002], "10.99.0.2", &texts));
+    bench.feed(b, update(&[65003], "10.99.0.3", &texts[..10]));
+    bench.feed(b, update(&[65003], "fd99::3", &["fd01::/48"]));
+    bench.core.announce(vec![announcement("192.0.2.0/24")]);
+    for most in [1, 7, 1000] {
+        let mut place = Some(Place::default());
+        let mut seen = Vec::new();
+        while let Some(at) = place {
+            let (accepted, next) = bench.core.accepted_from(at, most);
+            assert!(accepted.len() <= most as usize);
+            for route in accepted {
+                let mut peers: Vec<u16> = route.paths.iter().map(|path| path.peer).collect();
+                peers.sort_unstable();
+                seen.push((route.prefix, peers));
+            }
+            place = next;
+        }
+        seen.sort();
+        let mut expected: Vec<_> = texts
+            .iter()
+            .enumerate()
+            .map(|(n, text)| (prefix(text), if n < 10 { vec![0, 1] } else { vec![0] }))
+            .collect();
+        expected.push((prefix("fd01::/48"), vec![1]));
+        expected.sort();
+        assert_eq!(seen, expected, "{most} at a time");
+    }
 }
