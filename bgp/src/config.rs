@@ -13,6 +13,9 @@ mod as_path;
 mod bfd;
 mod bmp;
 mod capabilities;
+mod change;
+mod dynamic;
+mod intercept;
 mod interface;
 mod max_prefixes;
 mod mrt;
@@ -26,6 +29,8 @@ pub use as_path::AsPathChecks;
 pub use bfd::{BfdAuth, BfdAuthMethod, BfdConfig};
 pub use bmp::BmpCollector;
 pub use capabilities::{AddPath, Capabilities};
+pub use change::Effect;
+pub use dynamic::{DynamicAsn, DynamicPeers, MAX_DYNAMIC};
 pub use interface::{InterfaceName, InterfaceNameError, is_link_local};
 pub use max_prefixes::{LimitAction, MaxPrefixes, PrefixLimit};
 pub use mrt::MrtConfig;
@@ -72,6 +77,9 @@ pub struct SpeakerConfig {
     /// The peers.
     #[serde(default)]
     pub peers: Vec<PeerConfig>,
+    /// Peers that are known by the prefix they connect from.
+    #[serde(default)]
+    pub dynamic: Vec<DynamicPeers>,
 }
 
 /// When equally good paths of external peers are used together.
@@ -128,6 +136,14 @@ pub enum ConfigError {
         /// Field, and what is wrong with it.
         reason: String,
     },
+    /// A field of a group of dynamic peers.
+    #[error("dynamic {group}: {reason}")]
+    Dynamic {
+        /// The group at fault.
+        group: PeerName,
+        /// Field, and what is wrong with it.
+        reason: String,
+    },
     /// Two peers of one name.
     #[error("peer {0} is configured twice")]
     DuplicateName(PeerName),
@@ -156,6 +172,7 @@ impl SpeakerConfig {
             bmp: Vec::new(),
             mrt: None,
             peers: Vec::new(),
+            dynamic: Vec::new(),
         }
     }
 
@@ -204,6 +221,24 @@ impl SpeakerConfig {
                         first: earlier.name.clone(),
                         second: peer.name.clone(),
                     });
+                }
+            }
+        }
+        for (index, group) in self.dynamic.iter().enumerate() {
+            let fault = |reason| ConfigError::Dynamic {
+                group: group.template.name.clone(),
+                reason,
+            };
+            group.check(self.asn).map_err(fault)?;
+            for earlier in &self.dynamic[..index] {
+                if earlier.template.name == group.template.name {
+                    return Err(ConfigError::DuplicateName(group.template.name.clone()));
+                }
+                let same_link = earlier.template.interface == group.template.interface
+                    || !is_link_local(group.prefix.addr());
+                if earlier.prefix == group.prefix && same_link {
+                    let other = &earlier.template.name;
+                    return Err(fault(format!("prefix {} is that of {other}", group.prefix)));
                 }
             }
         }
@@ -284,6 +319,10 @@ mod tests {
             (r#","next_hop_v4":"224.0.0.1""#, "next_hop_v4"),
             (r#","next_hop_v6":"fe80::1""#, "next_hop_v6"),
             (r#","port":0"#, "port"),
+            (r#","local_asn":0"#, "local_asn 0 is reserved"),
+            (r#","local_asn":65002"#, "local_asn is the peer's own asn"),
+            (r#","allow_own_as":11"#, "allow_own_as must be at most 10"),
+            (r#","send_hold_time":9"#, "send_hold_time must be longer"),
             (r#","ttl_security":1,"multihop":2"#, "exclude each other"),
             (r#","ttl_security":255"#, "ttl_security must be 1 to 254"),
             (r#","ttl_security":0"#, "ttl_security must be 1 to 254"),

@@ -11,21 +11,23 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::config::{ConfigError, InterfaceName, SpeakerConfig, is_link_local};
+use crate::config::{ConfigError, InterfaceName, SpeakerConfig};
 use crate::event::Announcement;
 use crate::fsm::negotiate::Local;
 use crate::fsm::{self, Jitter, State};
 use crate::rib::attributes::RouteAttributes;
 use crate::rib::group::Dispatch;
 use crate::rib::select::{PeerIndex, Source};
-use crate::wire::{Cease, Decoded, Family, Message, NextHop, Notification, Prefix, WireError};
+use crate::wire::{Decoded, Family, Message, NextHop, Notification, Prefix, WireError};
 
+mod admin;
 mod advice;
 mod bfd;
 mod connection;
 mod journal;
 mod peer;
 mod rib;
+mod roster;
 mod session;
 mod stale;
 mod status;
@@ -33,13 +35,16 @@ mod tap;
 mod view;
 mod walk;
 
+pub use admin::RefreshError;
 pub use connection::ConnectionId;
+pub use roster::{AddPeerError, Reconfigured};
 pub use session::Flush;
 pub use walk::Place;
 
 use journal::Journal;
 use peer::{Outcome, Peer};
 use rib::Rib;
+use roster::{DynamicGroup, REMEMBERED};
 use stale::Loss;
 
 /// What the driver of a [`Core`] is to do.
@@ -92,6 +97,8 @@ pub struct Core {
     peers: Vec<Peer>,
     /// By address, and by interface where that is link-local.
     by_address: HashMap<(IpAddr, Option<InterfaceName>), PeerIndex>,
+    dynamic: Vec<DynamicGroup>,
+    jitter: Jitter,
     rib: Rib,
     outputs: VecDeque<Output>,
     journal: Journal,
@@ -143,6 +150,8 @@ impl Core {
             local,
             peers,
             by_address,
+            dynamic: config.dynamic.into_iter().map(DynamicGroup::new).collect(),
+            jitter,
             rib,
             outputs: VecDeque::new(),
             journal: Journal::default(),
@@ -195,11 +204,7 @@ impl Core {
         now: Instant,
     ) -> Option<ConnectionId> {
         self.now = now;
-        let link = interface.filter(|_| is_link_local(remote.ip())).cloned();
-        let peer = self
-            .by_address
-            .get(&(remote.ip(), link))
-            .map(|index| index.0 as usize);
+        let peer = self.whose(remote.ip(), interface);
         let Some(index) = peer.filter(|index| self.peers[*index].admin_up) else {
             self.refused += 1;
             return None;
@@ -238,22 +243,29 @@ impl Core {
         });
     }
 
+    /// It is this late now. Every input with a time says so as well; those without act at the
+    /// last time told.
+    pub fn set_time(&mut self, now: Instant) {
+        self.now = now;
+    }
+
     /// So many octets have been written to the connection: there may be room for more.
     pub fn written(&mut self, connection: ConnectionId, octets: usize) {
         if let Some(peer) = self.peers.get_mut(connection.peer_index()) {
-            peer.written(connection, octets);
+            peer.written(connection, octets, self.now);
         }
     }
 
     /// When to call [`Core::timeout`]; `None`: not before something else happens.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.peers.iter().filter_map(Peer::next_timeout).min()
+        self.present().filter_map(Peer::next_timeout).min()
     }
 
     /// Lets timers run out. To be called after everything that arrived before `now` was fed in:
     /// otherwise a peer that was heard may count as silent.
     pub fn timeout(&mut self, now: Instant) {
         self.now = now;
+        self.forget_dynamic(now);
         for index in 0..self.peers.len() {
             while let Some((connection, timer)) = self.peers[index].expired(now) {
                 let event = fsm::Event::Expired(timer);
@@ -343,43 +355,6 @@ impl Core {
             restart.restarting = false;
         }
         self.rib.complete();
-    }
-
-    /// Takes the session with a peer down until told otherwise, or lets it come up again.
-    ///
-    /// # Errors
-    /// When no peer has that name.
-    pub fn set_peer_admin(
-        &mut self,
-        name: &str,
-        up: bool,
-        now: Instant,
-    ) -> Result<(), UnknownPeer> {
-        self.now = now;
-        let index = self
-            .peers
-            .iter()
-            .position(|peer| peer.config.name == *name)
-            .ok_or_else(|| UnknownPeer(name.to_owned()))?;
-        let peer = &mut self.peers[index];
-        peer.resume_at = None;
-        if !up {
-            // Whatever was kept of it was kept for its return.
-            peer.stale.drop_all(Source::Peer(peer.index), &mut self.rib);
-            self.changed();
-        }
-        if self.peers[index].admin_up != up {
-            self.peers[index].admin_up = up;
-            let event = match up {
-                true => fsm::Event::ManualStart,
-                false => {
-                    let notification = Notification::cease(Cease::AdministrativeShutdown);
-                    fsm::Event::ManualStop(Some(notification))
-                }
-            };
-            self.step_peer(index, event);
-        }
-        Ok(())
     }
 
     /// Ends all sessions for good.
@@ -525,6 +500,7 @@ impl Core {
         }
         self.tap_state(index, before, ended);
         let peer = &mut self.peers[index];
+        peer.remember(self.now + REMEMBERED);
         if let Some(event) = peer.state_changed(outcome.failure, self.now) {
             self.journal.event(event);
         }

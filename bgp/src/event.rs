@@ -56,6 +56,11 @@ pub enum Event {
         /// Why the last session or attempt failed, when this is such a failure.
         error: Option<String>,
     },
+    /// The peer is no more: taken out of the configuration, or a dynamic one that stayed away.
+    PeerGone {
+        /// The peer.
+        peer: PeerName,
+    },
     /// The learned paths to a prefix changed.
     Route(RouteChange),
     /// The peer has sent its whole table of the family (RFC 4724 section 2).

@@ -93,7 +93,7 @@ pub enum Event {
     AutomaticStart,
     /// 8: the system takes the session down.
     AutomaticStop(Notification),
-    /// 9 to 13: a timer ran out.
+    /// 9 to 13, and 29 (RFC 9687): a timer ran out.
     Expired(Timer),
     /// 16: the connection we asked for is there.
     TcpRequestAcked,
@@ -158,6 +158,8 @@ pub enum Cause {
     ConnectionLost(State, String),
     /// Nothing was heard for the hold time, in this state.
     HoldTimerExpired(State, Duration),
+    /// Nothing we sent was read for so long (RFC 9687).
+    SendHoldTimerExpired(Duration),
     /// The peer sent a wrong header.
     HeaderError(WireError),
     /// The peer sent an OPEN that is wrong, or not acceptable.
@@ -185,6 +187,8 @@ pub struct Terms {
     pub idle_hold: Duration,
     /// The longest IdleHoldTime.
     pub idle_hold_max: Duration,
+    /// SendHoldTime (RFC 9687); absent: what the RFC recommends.
+    pub send_hold: Option<Duration>,
 }
 
 impl From<&PeerConfig> for Terms {
@@ -195,12 +199,16 @@ impl From<&PeerConfig> for Terms {
             delay_open: peer.delay_open,
             idle_hold: peer.idle_hold,
             idle_hold_max: peer.idle_hold_max,
+            send_hold: peer.send_hold_time,
         }
     }
 }
 
 /// Hold time while the peer's OPEN is awaited (RFC 4271 section 8.2.2 suggests 4 minutes).
 pub const OPEN_HOLD_TIME: Duration = Duration::from_secs(240);
+
+/// The least SendHoldTime that RFC 9687 section 3.1 recommends.
+pub const SEND_HOLD_TIME: Duration = Duration::from_secs(8 * 60);
 
 /// The state machine of one connection of a peer.
 #[derive(Debug, Clone)]
@@ -282,6 +290,34 @@ impl Fsm {
         if self.state == State::Established {
             self.restart_keepalive(now);
         }
+    }
+
+    /// Other terms hold from now on; a timer that runs goes on as it was started.
+    pub fn set_terms(&mut self, terms: Terms) {
+        self.terms = terms;
+    }
+
+    /// Notes that octets were handed to the transport: they wait until it has written them.
+    pub fn handed_over(&mut self, now: Instant) {
+        if self.state == State::Established && !self.timers.is_running(Timer::SendHold) {
+            self.timers.start(Timer::SendHold, now + self.send_hold());
+        }
+    }
+
+    /// Notes that the transport has written octets, and whether more are waiting: as long as the
+    /// peer reads at all, it may take its time.
+    pub fn written(&mut self, waiting: bool, now: Instant) {
+        if !waiting {
+            self.timers.stop(Timer::SendHold);
+        } else if self.timers.is_running(Timer::SendHold) {
+            self.timers.start(Timer::SendHold, now + self.send_hold());
+        }
+    }
+
+    /// SendHoldTime (RFC 9687 section 3.1).
+    fn send_hold(&self) -> Duration {
+        let recommended = SEND_HOLD_TIME.max(self.hold_time * 2);
+        self.terms.send_hold.unwrap_or(recommended)
     }
 
     /// Whether DelayOpen lets the peer speak first on a connection that is already open.

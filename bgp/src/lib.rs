@@ -49,8 +49,8 @@ pub mod wire;
 
 pub use config::{
     AddPath, Aggregate, AsPathChecks, BfdAuth, BfdAuthMethod, BfdConfig, BmpCollector,
-    Capabilities, ConfigError, GracefulRestart, LimitAction, MaxPrefixes, MrtConfig, Multipath,
-    PeerConfig, PeerName, PrefixLimit, SpeakerConfig,
+    Capabilities, ConfigError, DynamicAsn, DynamicPeers, GracefulRestart, LimitAction, MaxPrefixes,
+    MrtConfig, Multipath, PeerConfig, PeerName, PrefixLimit, SpeakerConfig,
 };
 pub use event::{
     Advertised, Announcement, CapabilityStatus, Event, Path, PeerStatus, PrefixCounts, RouteChange,
@@ -58,7 +58,9 @@ pub use event::{
 pub use fsm::State as SessionState;
 pub use policy::{ExportPolicy, ImportPolicy, Rule, RuleList};
 pub use rib::attributes::RouteAttributes;
-pub use speaker::{PeerError, Speaker, StartError, Stop, Stopped, Subscription};
+pub use speaker::{
+    PeerError, ReconfigureError, Reconfigured, Speaker, StartError, Stop, Stopped, Subscription,
+};
 pub use transport::{KeyError, PeerSecretError, SecretError};
 pub use wire::community::Community;
 pub use wire::prefix::{AfiSafi, Family, Prefix, PrefixError};

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{ConfigError, PeerName, SpeakerConfig};
-use crate::core::Core;
-pub use crate::core::Stop;
+use crate::core::{Core, RefreshError, UnknownPeer};
+pub use crate::core::{Reconfigured, Stop};
 use crate::event::{Advertised, Announcement, PeerStatus, RouteChange};
 use crate::mrt::{DumpError, Dumped};
 use crate::transport::{Admission, KeyError, ListenError, OpenError, PeerSecretError, Transport};
@@ -109,6 +109,29 @@ pub enum PeerError {
     /// No peer of this name.
     #[error("no peer is called {0:?}")]
     Unknown(String),
+    /// It cannot be asked for its routes.
+    #[error(transparent)]
+    Refresh(RefreshError),
+    /// The speaker has been stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl From<RefreshError> for PeerError {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            RefreshError::Unknown(UnknownPeer(name)) => PeerError::Unknown(name),
+            other => PeerError::Refresh(other),
+        }
+    }
+}
+
+/// Why a new configuration was not taken; the old one holds.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconfigureError {
+    /// A speaker could not start with it either.
+    #[error(transparent)]
+    Refused(#[from] StartError),
     /// The speaker has been stopped.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -130,7 +153,14 @@ pub(crate) enum Command {
     PeerAdmin {
         name: String,
         up: bool,
+        text: Option<String>,
         reply: oneshot::Sender<Result<(), PeerError>>,
+    },
+    RefreshPeer(String, oneshot::Sender<Result<(), PeerError>>),
+    Reconfigure {
+        config: Box<SpeakerConfig>,
+        admission: Admission,
+        reply: oneshot::Sender<Result<Reconfigured, StartError>>,
     },
     Stop(Stop, oneshot::Sender<()>),
 }
@@ -265,14 +295,64 @@ impl Speaker {
     }
 
     /// Takes the session with a peer down for good (Cease, Administrative Shutdown), or lets it
-    /// come up again.
+    /// come up again. The text is for the peer's operator: at most 255 octets of UTF-8, longer ones
+    /// are cut (RFC 9003).
     ///
     /// # Errors
     /// When there is no such peer, or the speaker has been stopped.
-    pub async fn set_peer_admin(&self, name: &str, up: bool) -> Result<(), PeerError> {
+    pub async fn set_peer_admin(
+        &self,
+        name: &str,
+        up: bool,
+        text: Option<&str>,
+    ) -> Result<(), PeerError> {
         let name = name.to_owned();
-        self.ask(|reply| Command::PeerAdmin { name, up, reply })
-            .await?
+        let text = text.map(str::to_owned);
+        self.ask(|reply| Command::PeerAdmin {
+            name,
+            up,
+            text,
+            reply,
+        })
+        .await?
+    }
+
+    /// Asks a peer for all its routes again (RFC 2918).
+    ///
+    /// # Errors
+    /// When there is no such peer, it has no session or does not know the question, or the
+    /// speaker has been stopped.
+    pub async fn refresh_peer(&self, name: &str) -> Result<(), PeerError> {
+        let name = name.to_owned();
+        self.ask(|reply| Command::RefreshPeer(name, reply)).await?
+    }
+
+    /// Makes this the configuration, and reads the key files again: peers come and go, and those
+    /// whose terms stay the same do not notice. A session ends only when what it is now cannot
+    /// become what is configured. New keys are given to sessions that are up.
+    ///
+    /// # Errors
+    /// A configuration that makes no sense, a key file that is refused, or an address that cannot
+    /// be listened on: then the old configuration holds. Or the speaker has been stopped.
+    pub async fn reconfigure(
+        &self,
+        config: SpeakerConfig,
+    ) -> Result<Reconfigured, ReconfigureError> {
+        config.check().map_err(StartError::from)?;
+        let config = Box::new(config);
+        let reading = tokio::task::spawn_blocking(|| {
+            let admission = Admission::read(&config);
+            (config, admission)
+        });
+        // It ends early only together with the runtime.
+        let (config, admission) = reading.await.map_err(|_| Stopped)?;
+        let admission = admission.map_err(StartError::from)?;
+        let answer = self.ask(|reply| Command::Reconfigure {
+            config,
+            admission,
+            reply,
+        });
+        Ok(answer.await??)
     }
 
     /// Ends all sessions and the speaker. Returns when the connections are closed, or after at

@@ -697,9 +697,9 @@ async fn a_subscriber_that_sleeps_starts_over_and_misses_nothing() {
 async fn the_operator_takes_a_peer_down_and_up() {
     let (a, b) = pair(13).await;
     assert!(
-        matches!(a.set_peer_admin("c", false).await, Err(PeerError::Unknown(name)) if name == "c")
+        matches!(a.set_peer_admin("c", false, None).await, Err(PeerError::Unknown(name)) if name == "c")
     );
-    a.set_peer_admin("b", false).await.unwrap();
+    a.set_peer_admin("b", false, None).await.unwrap();
     failed(
         &b,
         "administrative shutdown (6/2); its operator took the session down",
@@ -707,7 +707,7 @@ async fn the_operator_takes_a_peer_down_and_up() {
     .await;
     let down = status(&a).await;
     assert_eq!((down.state, down.admin_up), (SessionState::Idle, false));
-    a.set_peer_admin("b", true).await.unwrap();
+    a.set_peer_admin("b", true, None).await.unwrap();
     established(&a).await;
     established(&b).await;
 }

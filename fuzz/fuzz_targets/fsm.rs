@@ -169,7 +169,7 @@ fn orders(driver: &mut Driver, input: &mut Unstructured<'_>) -> Result<()> {
         _ => {
             let name = *input.choose(&["n1", "n2", "n3"])?;
             let up = input.arbitrary()?;
-            let done = driver.core.set_peer_admin(name, up, now);
+            let done = driver.core.set_peer_admin(name, up, None, now);
             assert_eq!(done, Ok(()));
         }
     }

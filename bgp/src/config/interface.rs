@@ -7,6 +7,8 @@ use std::sync::Arc;
 use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
+use super::intercept::{Given, Taker};
+
 /// The name of a network interface: 1 to 15 octets, none of them `/` or white space, as the
 /// kernel has it. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +72,40 @@ pub fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
+/// Takes the interface from behind an address, as in `fe80::2%eth0` (RFC 4007 section 11).
+pub(super) struct Zone;
+
+impl Taker for Zone {
+    fn wants(&self, key: &str) -> bool {
+        key == "address"
+    }
+
+    fn take<'de, D: Deserializer<'de>>(
+        &mut self,
+        _key: &str,
+        value: D,
+    ) -> Result<Vec<(&'static str, Given)>, D::Error> {
+        let text = String::deserialize(value)?;
+        let (address, interface) = match text.split_once('%') {
+            Some((address, interface)) => (address, Some(interface)),
+            None => (text.as_str(), None),
+        };
+        let address: IpAddr = address
+            .parse()
+            .map_err(|_| de::Error::custom(format!("{text:?} is no IP address")))?;
+        let mut entries = vec![("address", Given::Text(address.to_string()))];
+        if let Some(interface) = interface {
+            if !is_link_local(address) {
+                let fault = format!("{address} is not link-local and has no interface behind it");
+                return Err(de::Error::custom(fault));
+            }
+            let interface = InterfaceName::try_from(interface).map_err(de::Error::custom)?;
+            entries.push(("interface", Given::Text(interface.to_string())));
+        }
+        Ok(entries)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +125,33 @@ mod tests {
             ("a\0", false),
         ] {
             assert_eq!(InterfaceName::try_from(text).is_ok(), fits, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_interface_may_stand_behind_the_address() {
+        let peer = |address: &str| -> Result<crate::PeerConfig, String> {
+            let text = format!("name = \"a\"\nasn = 1\n{address}\n");
+            toml::from_str(&text).map_err(|error| error.to_string())
+        };
+        let read = peer("address = \"fe80::2%eth0\"").unwrap();
+        assert_eq!(read.address.to_string(), "fe80::2");
+        assert_eq!(read.interface.unwrap().as_str(), "eth0");
+        assert_eq!(peer("address = \"10.0.0.2\"").unwrap().interface, None);
+        for (address, reason) in [
+            ("address = \"fe80::2%\"", "cannot name an interface"),
+            ("address = \"10.0.0.2%eth0\"", "not link-local"),
+            ("address = \"nowhere\"", "\"nowhere\" is no IP address"),
+            ("address = \"nowhere\"", "line 3"),
+            ("address = 7", "invalid type: integer"),
+            ("", "missing field `address`"),
+            (
+                "address = \"fe80::2%eth0\"\ninterface = \"eth0\"",
+                "duplicate field `interface`",
+            ),
+        ] {
+            let error = peer(address).unwrap_err();
+            assert!(error.contains(reason), "{reason:?} expected, got: {error}");
         }
     }
 }

@@ -12,7 +12,8 @@ use serde::de::{self, Deserialize, Deserializer};
 use super::as_path::AsPathChecks;
 use super::bfd::{self, BfdConfig};
 use super::capabilities::Capabilities;
-use super::interface::{InterfaceName, is_link_local};
+use super::intercept::intercept;
+use super::interface::{InterfaceName, Zone, is_link_local};
 use super::max_prefixes::MaxPrefixes;
 use super::seconds::{MAX_PAUSE, maybe_seconds, seconds};
 use super::security::TcpAo;
@@ -24,17 +25,27 @@ use crate::wire::prefix::Family;
 
 /// One configured peer.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct PeerConfig {
     /// What to call it, unique.
     pub name: PeerName,
-    /// Its address, unique: connections from elsewhere are closed at once.
+    /// Its address, unique: connections from elsewhere are closed at once. In TOML a link-local
+    /// one may have its interface behind it: `"fe80::2%eth0"`.
     pub address: IpAddr,
     /// The port to connect to.
     #[serde(default = "default_port")]
     pub port: u16,
     /// Its AS number. Ours: an internal peer, otherwise an external one.
     pub asn: u32,
+    /// The AS number to be towards this peer in place of the speaker's own.
+    #[serde(default)]
+    pub local_asn: Option<u32>,
+    /// How often our own AS may be in the path of a route that is taken, at most 10.
+    #[serde(default)]
+    pub allow_own_as: u8,
+    /// Whether to take private AS numbers (RFC 6996) out of the paths that it is told.
+    #[serde(default)]
+    pub remove_private_as: bool,
     /// The address to connect from; the kernel chooses when absent.
     #[serde(default)]
     pub local_address: Option<IpAddr>,
@@ -76,6 +87,10 @@ pub struct PeerConfig {
     /// The longest such pause. In TOML: seconds.
     #[serde(default = "default_idle_hold_max", deserialize_with = "seconds")]
     pub idle_hold_max: Duration,
+    /// How long the peer may read nothing of what we send before the session ends (RFC 9687);
+    /// absent: 8 minutes, or twice the hold time in use if that is longer. In TOML: seconds.
+    #[serde(default, deserialize_with = "maybe_seconds")]
+    pub send_hold_time: Option<Duration>,
     /// How long to let the peer send its OPEN first (RFC 4271 section 8.1.1, DelayOpen); absent:
     /// we do not wait. In TOML: seconds.
     #[serde(default, deserialize_with = "maybe_seconds")]
@@ -120,6 +135,9 @@ impl PeerConfig {
             address,
             port: default_port(),
             asn,
+            local_asn: None,
+            allow_own_as: 0,
+            remove_private_as: false,
             local_address: None,
             interface: None,
             password_file: None,
@@ -132,6 +150,7 @@ impl PeerConfig {
             connect_retry: default_connect_retry(),
             idle_hold: default_idle_hold(),
             idle_hold_max: default_idle_hold_max(),
+            send_hold_time: None,
             delay_open: None,
             families: default_families(),
             as_path: AsPathChecks::default(),
@@ -188,6 +207,19 @@ impl PeerConfig {
         if self.role_strict && self.role.is_none() {
             return Err("role_strict needs a role".to_owned());
         }
+        if let Some(local @ (0 | AS_TRANS_U32)) = self.local_asn {
+            return Err(format!("local_asn {local} is reserved"));
+        }
+        if self.local_asn == Some(self.asn) {
+            return Err("local_asn is the peer's own asn: an internal peer needs none".to_owned());
+        }
+        if self.allow_own_as > MAX_OWN_AS {
+            return Err(format!("allow_own_as must be at most {MAX_OWN_AS}"));
+        }
+        let least = Duration::from_secs(u64::from(self.hold_time));
+        if self.send_hold_time.is_some_and(|time| time <= least) {
+            return Err("send_hold_time must be longer than hold_time (RFC 9687)".to_owned());
+        }
         if self.port == 0 {
             return Err("port must not be 0".to_owned());
         }
@@ -199,6 +231,7 @@ impl PeerConfig {
             ("idle_hold", Some(self.idle_hold)),
             ("idle_hold_max", Some(self.idle_hold_max)),
             ("delay_open", self.delay_open),
+            ("send_hold_time", self.send_hold_time),
         ] {
             if value.is_some_and(|value| value.is_zero() || value > MAX_PAUSE) {
                 return Err(format!("{field} must be over 0 and at most {MAX_PAUSE:?}"));
@@ -224,6 +257,23 @@ impl PeerConfig {
             return Err("next_hop_v6 must be a global or unique-local address".to_owned());
         }
         Ok(())
+    }
+}
+
+/// A path that our own AS is in more often than this is no path.
+const MAX_OWN_AS: u8 = 10;
+/// As the derived code reads it.
+struct Plain(PeerConfig);
+
+impl<'de> Deserialize<'de> for Plain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        PeerConfig::deserialize(deserializer).map(Plain)
+    }
+}
+
+impl<'de> Deserialize<'de> for PeerConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        intercept(&mut Zone, deserializer).map(|Plain(peer)| peer)
     }
 }
 

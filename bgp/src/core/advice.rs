@@ -92,6 +92,11 @@ pub(super) fn explain(cause: &Cause, peer: &PeerConfig, local_asn: u32) -> Strin
             time.as_secs(),
             one_sided(peer)
         ),
+        Cause::SendHoldTimerExpired(time) => format!(
+            "the peer has read nothing of what we sent for {} s (send hold timer expired); its BGP \
+             daemon hangs or is overloaded",
+            time.as_secs()
+        ),
         Cause::HeaderError(error) => {
             format!("the peer sent what is no BGP message: {error}; is it a BGP speaker?")
         }
@@ -134,6 +139,12 @@ pub(super) fn one_sided(peer: &PeerConfig) -> &'static str {
 fn open_error(error: &OpenError, peer: &PeerConfig) -> String {
     let name = &peer.name;
     match error {
+        OpenError::PeerAs {
+            expected: 0,
+            received,
+        } => format!(
+            "peer says AS {received}, which asn of its group of dynamic peers does not permit"
+        ),
         OpenError::PeerAs { expected, received } => format!(
             "peer says AS {received}, configured {expected}: fix asn of peer {name} or the router"
         ),
@@ -184,6 +195,9 @@ fn notified(
         (code::OPEN, open_subcode::UNSUPPORTED_CAPABILITY) => {
             let ours: Vec<_> = peer.families.iter().map(|family| family.as_str()).collect();
             format!("we offer {}: enable one of them there", ours.join(", "))
+        }
+        (code::SEND_HOLD_TIMER_EXPIRED, _) => {
+            "we read nothing of what it sent: is this machine overloaded?".to_owned()
         }
         (code::HOLD_TIMER_EXPIRED, _) => {
             "it heard nothing from us for the hold time: check the link".to_owned()

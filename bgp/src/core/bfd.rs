@@ -14,7 +14,7 @@ impl Core {
     /// with BFD that the operator lets be up.
     pub fn watched_paths(&self) -> impl Iterator<Item = &PeerConfig> {
         let watched = |peer: &&super::Peer| peer.admin_up && peer.config.bfd.is_some();
-        self.peers.iter().filter(watched).map(|peer| &peer.config)
+        self.present().filter(watched).map(|peer| &peer.config)
     }
 
     /// BFD with a peer was up, and is no more. If the path has failed, so has the session: it ends
@@ -26,9 +26,7 @@ impl Core {
     pub fn path_lost(&mut self, name: &str, lost: Lost, now: Instant) -> Result<(), UnknownPeer> {
         self.now = now;
         let index = self
-            .peers
-            .iter()
-            .position(|peer| peer.config.name == *name)
+            .index_of(name)
             .ok_or_else(|| UnknownPeer(name.to_owned()))?;
         let peer = &mut self.peers[index];
         // Before, there is nothing to end: attempts to connect fail by themselves.

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use tracing::{debug, info, warn};
 
 use super::connection::{Connection, ConnectionId};
+use super::roster::Dynamic;
 use super::session::Session;
 use super::stale::{Loss, Stale};
-use super::{Context, Output, advice};
+use super::{Context, Output, RefreshError, advice};
 use crate::config::PeerConfig;
 use crate::event::Event;
 use crate::fsm::negotiate::{self, Local, Negotiated};
@@ -37,6 +38,10 @@ pub(super) struct Peer {
     pub(super) config: PeerConfig,
     pub(super) internal: bool,
     pub(super) admin_up: bool,
+    /// It is no more; its place waits for another.
+    pub(super) gone: bool,
+    /// Came by itself, from where dynamic peers are welcome.
+    pub(super) dynamic: Option<Dynamic>,
     /// The machine of the peer as such: it connects, waits and backs off.
     own: Link,
     /// The machine of a connection that the peer opened while ours is under way. It exists only
@@ -130,11 +135,14 @@ impl Peer {
         now: Instant,
     ) -> Peer {
         let fsm = Fsm::new(Terms::from(&config), jitter.fork());
+        let local_asn = local.towards(&config).asn;
         Peer {
             index,
-            internal: config.asn == local.asn,
+            internal: config.asn == local_asn,
             config,
             admin_up: true,
+            gone: false,
+            dynamic: None,
             own: Link {
                 fsm,
                 connection: None,
@@ -146,13 +154,72 @@ impl Peer {
             up: None,
             jitter,
             serial: 0,
-            local_asn: local.asn,
+            local_asn,
             reported: State::Idle,
             since: now,
             sessions: 0,
             last_error: None,
             logged: None,
             actions: Vec::new(),
+        }
+    }
+
+    /// Other terms hold from now on; what of them a session cannot change is the caller's matter.
+    pub(super) fn reconfigure(&mut self, config: PeerConfig, local: &Local) {
+        self.local_asn = local.towards(&config).asn;
+        self.internal = config.asn == self.local_asn;
+        let terms = Terms::from(&config);
+        if let Some(rival) = &mut self.rival {
+            rival.fsm.set_terms(terms.clone());
+        }
+        self.own.fsm.set_terms(terms);
+        self.config = config;
+    }
+
+    /// Takes the place of a peer that is gone: names of connections are not used again.
+    pub(super) fn succeed(&mut self, gone: &Peer) {
+        self.serial = gone.serial;
+    }
+
+    /// A dynamic peer without a connection is forgotten at this time.
+    pub(super) fn remember(&mut self, until: Instant) {
+        // Routes that are kept for its return are its business still.
+        let kept = Family::ALL
+            .into_iter()
+            .any(|family| self.stale.keeps(family));
+        let connected = self.own.connection.is_some() || self.rival.is_some() || kept;
+        if let Some(dynamic) = &mut self.dynamic {
+            dynamic.until = match connected {
+                true => None,
+                false => Some(dynamic.until.unwrap_or(until)),
+            };
+        }
+    }
+
+    /// Asks for all routes again.
+    pub(super) fn ask_routes(
+        &mut self,
+        outputs: &mut VecDeque<Output>,
+    ) -> Result<(), RefreshError> {
+        let name = &self.config.name;
+        let Some(session) = &self.session else {
+            return Err(RefreshError::NoSession(name.clone()));
+        };
+        for family in session.negotiated.families.clone() {
+            if !self.ask_for(family, outputs) {
+                return Err(RefreshError::Unsupported(self.config.name.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Learns who a dynamic peer is from its OPEN.
+    fn learn_asn(&mut self, open: &Open, context: &Context<'_>) {
+        if let Some(dynamic) = &self.dynamic
+            && dynamic.asn.permits(open.asn(), context.local.asn)
+        {
+            self.config.asn = open.asn();
+            self.internal = self.config.asn == self.local_asn;
         }
     }
 
@@ -226,9 +293,16 @@ impl Peer {
         }
     }
 
-    pub(super) fn written(&mut self, id: ConnectionId, octets: usize) {
-        if let Some(connection) = self.connection_mut(id) {
+    pub(super) fn written(&mut self, id: ConnectionId, octets: usize, now: Instant) {
+        let Some(which) = self.which(id) else {
+            return;
+        };
+        if let Some(link) = self.link(which)
+            && let Some(connection) = &mut link.connection
+        {
             connection.written += octets as u64;
+            let waiting = connection.in_flight() > 0;
+            link.fsm.written(waiting, now);
         }
     }
 
@@ -244,7 +318,11 @@ impl Peer {
             .rival
             .as_ref()
             .and_then(|rival| rival.fsm.next_timeout());
-        let others = [self.stale.next_timeout(), self.resume_at];
+        let others = [
+            self.stale.next_timeout(),
+            self.resume_at,
+            self.dynamic.as_ref().and_then(|dynamic| dynamic.until),
+        ];
         let timers = self.own.fsm.next_timeout().into_iter().chain(rival);
         timers.chain(others.into_iter().flatten()).min()
     }
@@ -391,7 +469,9 @@ impl Peer {
             // A second one; the machine knows what to think of it.
             return self.step(id, fsm::Event::Open { hold_time: 0 }, context);
         }
-        let negotiated = match negotiate::judge(context.local, &self.config, open) {
+        self.learn_asn(open, context);
+        let local = context.local.towards(&self.config);
+        let negotiated = match negotiate::judge(&local, &self.config, open) {
             Ok(negotiated) => negotiated,
             Err(error) => return self.step(id, fsm::Event::OpenError(error), context),
         };
@@ -430,8 +510,11 @@ impl Peer {
             .link(which)
             .and_then(|link| link.connection.as_ref())
             .is_some_and(|connection| connection.incoming);
-        let ours_survives =
-            negotiate::ours_survives(context.local, negotiated.router_id, negotiated.asn);
+        let ours_survives = negotiate::ours_survives(
+            &context.local.towards(&self.config),
+            negotiated.router_id,
+            negotiated.asn,
+        );
         let this_wins = match other_state {
             State::Established => false,
             _ if !other_open => true,
@@ -497,7 +580,7 @@ impl Peer {
                 });
             }
             Action::SendOpen => {
-                let open = negotiate::open(context.local, &self.config);
+                let open = negotiate::open(&context.local.towards(&self.config), &self.config);
                 self.send(which, &Message::Open(open), context);
             }
             Action::SendKeepalive => {
@@ -598,6 +681,7 @@ impl Peer {
         connection.messages_out += messages as u64;
         connection.handed += octets as u64;
         self.own.fsm.update_sent(now);
+        self.own.fsm.handed_over(now);
         Some(connection.id)
     }
 

@@ -187,6 +187,11 @@ impl Session {
         }
     }
 
+    /// Judges routes by this policy from now on; those that came before are to be asked for again.
+    pub(super) fn set_import(&mut self, policy: crate::policy::ImportPolicy) {
+        self.policy = policy;
+    }
+
     fn lose(&mut self, nlri: Nlri, rib: &mut Rib) {
         self.adj_in.withdrawn(&nlri);
         rib.withdraw(nlri, Source::Peer(self.index));
@@ -270,7 +275,8 @@ impl Peer {
         let address = connection.local;
         let source = Source::Peer(self.index);
         self.stale.back(&negotiated, source, rib, now);
-        let session = Session::new(&self.config, self.index, local, address, negotiated, rib);
+        let local = local.towards(&self.config);
+        let session = Session::new(&self.config, self.index, &local, address, negotiated, rib);
         self.session = Some(session);
     }
 
@@ -283,7 +289,8 @@ impl Peer {
                 group,
                 ..
             } = session;
-            let context = export_context(&self.config, local, *address, negotiated);
+            let local = local.towards(&self.config);
+            let context = export_context(&self.config, &local, *address, negotiated);
             *group = rib.regroup(*group, self.index, context);
         }
     }

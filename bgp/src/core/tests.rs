@@ -10,12 +10,13 @@ use crate::event::{Event, RouteChange};
 use crate::fsm::State;
 use crate::policy::{ExportPolicy, ImportPolicy};
 use crate::wire::{
-    AfiSafi, AsPath, Attributes, Capability, Community, MpReach, Nlri, Open, Origin, RouteRefresh,
-    Update, WireOptions, frame,
+    AfiSafi, AsPath, Attributes, Capability, Cease, Community, MpReach, Nlri, Notification, Open,
+    Origin, RouteRefresh, Update, WireOptions, frame,
 };
 
 mod bfd;
 mod restart;
+mod roster;
 mod sockets;
 mod tap;
 mod terms;
@@ -402,23 +403,37 @@ fn connections_from_elsewhere_are_refused_and_counted() {
     let mut bench = Bench::new(config(vec![peer("a", A, 65002)]));
     assert_eq!(bench.accept(B), None);
     assert_eq!(bench.core.refused_connections(), 1);
-    bench.core.set_peer_admin("a", false, bench.now).unwrap();
+    bench
+        .core
+        .set_peer_admin("a", false, None, bench.now)
+        .unwrap();
     assert_eq!(bench.accept(A), None);
     assert_eq!(bench.core.refused_connections(), 2);
-    assert!(bench.core.set_peer_admin("b", false, bench.now).is_err());
+    assert!(
+        bench
+            .core
+            .set_peer_admin("b", false, None, bench.now)
+            .is_err()
+    );
 }
 
 #[test]
 fn the_operator_takes_a_peer_down_and_up() {
     let mut bench = Bench::new(config(vec![peer("a", A, 65002)]));
     let id = bench.establish(A, 65002);
-    bench.core.set_peer_admin("a", false, bench.now).unwrap();
+    bench
+        .core
+        .set_peer_admin("a", false, None, bench.now)
+        .unwrap();
     bench.drain();
     assert_eq!(bench.refusal(id), (6, 2));
     bench.pass(Duration::from_secs(1000));
     assert_eq!(bench.core.state("a"), Some(State::Idle), "it stays down");
     assert!(bench.core.peers(bench.now)[0].notes[0].contains("administratively down"));
-    bench.core.set_peer_admin("a", true, bench.now).unwrap();
+    bench
+        .core
+        .set_peer_admin("a", true, None, bench.now)
+        .unwrap();
     bench.establish(A, 65002);
 }
 

@@ -31,9 +31,9 @@ impl Core {
 
     /// The current state as events, [`Event::Synced`] last.
     pub fn current_state(&self) -> Vec<Event> {
-        let peers = self.peers.iter().map(Peer::state_event);
+        let peers = self.present().map(Peer::state_event);
         let routes = self.routes().into_iter().map(Event::Route);
-        let ends = self.peers.iter().flat_map(Peer::end_of_rib_events);
+        let ends = self.present().flat_map(Peer::end_of_rib_events);
         peers
             .chain(routes)
             .chain(ends)
@@ -43,8 +43,7 @@ impl Core {
 
     /// The state of every peer, in the order of the configuration.
     pub fn peers(&self, now: Instant) -> Vec<PeerStatus> {
-        self.peers
-            .iter()
+        self.present()
             .map(|peer| peer.status(&self.rib, now))
             .collect()
     }
@@ -67,7 +66,7 @@ impl Core {
 
     /// Accepted routes of one peer, and the prefixes of its refused ones.
     pub fn received_from(&self, name: &str) -> Vec<(Prefix, Option<RouteAttributes>)> {
-        let Some(peer) = self.peers.iter().find(|peer| peer.config.name == *name) else {
+        let Some(peer) = self.index_of(name).map(|index| &self.peers[index]) else {
             return Vec::new();
         };
         let source = Source::Peer(peer.index);
@@ -92,10 +91,7 @@ impl Core {
 
     /// The state of a session.
     pub fn state(&self, name: &str) -> Option<State> {
-        self.peers
-            .iter()
-            .find(|peer| peer.config.name == *name)
-            .map(Peer::state)
+        self.index_of(name).map(|index| self.peers[index].state())
     }
 
     /// The peer a connection belongs to.

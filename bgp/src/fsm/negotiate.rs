@@ -26,6 +26,16 @@ pub struct Local {
     pub graceful_shutdown: bool,
 }
 
+impl Local {
+    /// Who we are towards this peer: it may know us by another AS number.
+    pub fn towards(&self, peer: &PeerConfig) -> Local {
+        Local {
+            asn: peer.local_asn.unwrap_or(self.asn),
+            ..*self
+        }
+    }
+}
+
 /// What both sides agreed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Negotiated {

@@ -14,6 +14,7 @@ fn terms() -> Terms {
         delay_open: None,
         idle_hold: Duration::from_secs(1),
         idle_hold_max: Duration::from_secs(30),
+        send_hold: None,
     }
 }
 
@@ -227,6 +228,8 @@ fn every_event_in_every_state_does_what_rfc_4271_says() {
             ["I", "I+ x d", "I+ x d", "I+ x d", "I+ x d", "I+ 5/1 x d", "I+ 5/2 x d", "E"]),
         ("28", Event::UpdateError(update_error()),
             ["I", "I+ x d", "I+ x d", "I+ x d", "I+ x d", "I+ 5/1 x d", "I+ 5/2 x d", "I+ 3/1 x d"]),
+        ("29", Event::Expired(Timer::SendHold),
+            ["I", "I+ x d", "I+ x d", "I+ x d", "I+ x d", "I+ 5/0 x d", "I+ 5/0 x d", "I+ 8/0 x d"]),
         ("RFC 2918", Event::RouteRefresh,
             ["I", "I+ x d", "I+ x d", "I+ x d", "I+ x d", "I+ 5/1 x d", "I+ 5/2 x d", "E"]),
     ];
@@ -452,4 +455,52 @@ fn the_winner_of_a_collision_takes_over() {
         [Action::Connect],
         "it connects like any machine of the peer"
     );
+}
+
+#[test]
+fn a_peer_that_reads_nothing_is_given_up_and_one_that_reads_slowly_is_not() {
+    // configured; the time it comes to with a hold time of 9 s
+    for (send_hold, expected) in [(None, SEND_HOLD_TIME), (Some(60), Duration::from_secs(60))] {
+        let start = Instant::now();
+        let mut fsm = machine(From::Established, start);
+        fsm.set_terms(Terms {
+            send_hold: send_hold.map(Duration::from_secs),
+            ..terms()
+        });
+        // Nothing is on its way: nothing can be stuck.
+        assert!(!fsm.timers.is_running(Timer::SendHold));
+        fsm.handed_over(start);
+        // It reads a little now and then, though never all.
+        let mut now = start;
+        for _ in 0..20 {
+            now += expected / 2;
+            fsm.handed_over(now);
+            fsm.written(true, now);
+        }
+        // It reads all.
+        fsm.written(false, now);
+        assert!(!fsm.timers.is_running(Timer::SendHold));
+        // It stops, and more to send makes no difference.
+        fsm.handed_over(now);
+        fsm.handed_over(now + expected / 2);
+        let mut ended = None;
+        while let Some(next) = fsm.next_timeout().filter(|_| ended.is_none()) {
+            while let Some(timer) = fsm.expired(next) {
+                if timer == Timer::SendHold {
+                    ended = Some(next);
+                }
+                let actions = step(&mut fsm, Event::Expired(timer), next);
+                if timer == Timer::SendHold {
+                    let cause = Action::Down(Cause::SendHoldTimerExpired(expected));
+                    assert_eq!(actions.last(), Some(&cause));
+                }
+                // It is alive all the while.
+                step(&mut fsm, Event::Keepalive, next);
+            }
+        }
+        assert_eq!(ended, Some(now + expected));
+    }
+    let mut slow = machine(From::OpenSent, Instant::now());
+    step(&mut slow, Event::Open { hold_time: 600 }, Instant::now());
+    assert_eq!(slow.send_hold(), Duration::from_secs(1200));
 }

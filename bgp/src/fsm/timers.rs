@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// A timer of RFC 4271 section 8.1.3 (events 9 to 13).
+/// A timer of RFC 4271 section 8.1.3 (events 9 to 13) or RFC 9687 (event 29).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Timer {
     /// Next attempt to connect.
@@ -15,15 +15,18 @@ pub enum Timer {
     DelayOpen,
     /// The pause after a failure is over.
     IdleHold,
+    /// The peer has read nothing for too long.
+    SendHold,
 }
 
 impl Timer {
-    pub(super) const ALL: [Timer; 5] = [
+    pub(super) const ALL: [Timer; 6] = [
         Timer::ConnectRetry,
         Timer::Hold,
         Timer::Keepalive,
         Timer::DelayOpen,
         Timer::IdleHold,
+        Timer::SendHold,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -33,6 +36,7 @@ impl Timer {
             Timer::Keepalive => "keepalive timer",
             Timer::DelayOpen => "delay open timer",
             Timer::IdleHold => "idle hold timer",
+            Timer::SendHold => "send hold timer",
         }
     }
 }

@@ -170,6 +170,11 @@ impl Fsm {
         match event {
             Event::Expired(Timer::Keepalive) => self.keep_alive(now, actions),
             Event::Keepalive | Event::Update => self.restart_hold(now),
+            Event::Expired(Timer::SendHold) => {
+                let notification = Notification::send_hold_timer_expired();
+                let cause = Cause::SendHoldTimerExpired(self.send_hold());
+                self.fail(Some(notification), cause, now, actions);
+            }
             Event::RouteRefresh => {}
             Event::UpdateError(error) => {
                 self.fail(

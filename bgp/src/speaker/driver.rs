@@ -11,10 +11,10 @@ use tracing::debug;
 use super::paths::Paths;
 use super::subscription::Feed;
 use super::watchers::Watchers;
-use super::{Command, PeerError};
-use crate::config::PeerName;
-use crate::core::{Core, Flush, Output, Stop};
-use crate::transport::{Arrival, Transport};
+use super::{Command, PeerError, StartError};
+use crate::config::{PeerName, SpeakerConfig};
+use crate::core::{Core, Flush, Output, Reconfigured, Stop};
+use crate::transport::{Admission, Arrival, Transport};
 
 /// Arrivals taken in one go.
 const BATCH: usize = 16;
@@ -169,6 +169,7 @@ impl Driver {
 
     fn arrival(&mut self, arrival: Arrival) {
         let now = Instant::now();
+        self.core.set_time(now);
         match arrival {
             Arrival::Accepted { stream, source } => {
                 let Ok(local) = stream.local_addr() else {
@@ -257,6 +258,7 @@ impl Driver {
     /// Answers a caller. A caller that has lost interest is no error: replies may fail.
     fn command(&mut self, command: Command) -> Option<(Stop, Option<oneshot::Sender<()>>)> {
         let now = Instant::now();
+        self.core.set_time(now);
         match command {
             Command::Announce(routes, reply) => {
                 self.core.announce(routes);
@@ -300,13 +302,39 @@ impl Driver {
                 let _ = reply.send(refused);
             }
             Command::DumpMrt(path, reply) => self.watchers.dump(&self.core, path, reply),
-            Command::PeerAdmin { name, up, reply } => {
-                let known = self.core.set_peer_admin(&name, up, now);
+            Command::PeerAdmin {
+                name,
+                up,
+                text,
+                reply,
+            } => {
+                let known = self.core.set_peer_admin(&name, up, text.as_deref(), now);
                 let _ = reply.send(known.map_err(|unknown| PeerError::Unknown(unknown.0)));
+            }
+            Command::RefreshPeer(name, reply) => {
+                let _ = reply.send(self.core.refresh_peer(&name, now).map_err(Into::into));
+            }
+            Command::Reconfigure {
+                config,
+                admission,
+                reply,
+            } => {
+                let _ = reply.send(self.reconfigure(*config, admission, now));
             }
             Command::Stop(how, reply) => return Some((how, Some(reply))),
         }
         None
+    }
+
+    fn reconfigure(
+        &mut self,
+        config: SpeakerConfig,
+        admission: Admission,
+        now: Instant,
+    ) -> Result<Reconfigured, StartError> {
+        // Whatever can be refused is tried first.
+        self.transport.admit(&config.listen, admission)?;
+        Ok(self.core.reconfigure(config, now)?)
     }
 
     async fn finish(mut self, how: &Stop, reply: Option<oneshot::Sender<()>>) {

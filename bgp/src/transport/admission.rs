@@ -12,6 +12,7 @@ use super::key::Key;
 use super::option::SocketTerms;
 use super::secret::{Secret, SecretError};
 use crate::config::{InterfaceName, PeerConfig, PeerName, SpeakerConfig, is_link_local};
+use crate::wire::Prefix;
 
 /// A key file of a peer that is refused.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,8 @@ pub struct PeerSecretError {
 pub(crate) struct Admission {
     /// By address, and by interface where the address alone says nothing.
     sources: HashMap<(IpAddr, Option<InterfaceName>), Arc<SocketTerms>>,
+    /// By prefix, and by interface where that is link-local; the longest first.
+    prefixes: Vec<(Prefix, Option<InterfaceName>, Arc<SocketTerms>)>,
     /// The terms of connecting.
     named: HashMap<PeerName, Arc<SocketTerms>>,
 }
@@ -54,7 +57,33 @@ impl Admission {
             admission.sources.insert(peer.source(), terms.clone());
             admission.named.insert(peer.name.clone(), terms);
         }
+        for group in &config.dynamic {
+            let template = &group.template;
+            let key = key(template).map_err(|source| PeerSecretError {
+                peer: template.name.clone(),
+                source,
+            })?;
+            let terms = SocketTerms {
+                whom: group.prefix.into(),
+                interface: template.interface.clone(),
+                hops: template.hops(group.asn.is_internal(config.asn)),
+                key,
+            };
+            let link = template.interface.clone();
+            let link = link.filter(|_| is_link_local(group.prefix.addr()));
+            admission
+                .prefixes
+                .push((group.prefix, link, Arc::new(terms)));
+        }
+        admission
+            .prefixes
+            .sort_by_key(|(prefix, ..)| std::cmp::Reverse(prefix.len()));
         Ok(admission)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<SocketTerms>> {
+        let prefixes = self.prefixes.iter().map(|(.., terms)| terms);
+        self.sources.values().chain(prefixes)
     }
 
     /// The terms for a connection from this address, which came in by that interface; `None`:
@@ -65,7 +94,17 @@ impl Admission {
         interface: Option<&InterfaceName>,
     ) -> Option<&Arc<SocketTerms>> {
         let link = interface.filter(|_| is_link_local(address)).cloned();
-        self.sources.get(&(address, link))
+        let source = (address, link);
+        if let Some(terms) = self.sources.get(&source) {
+            return Some(terms);
+        }
+        if is_link_local(address) && source.1.is_none() {
+            return None;
+        }
+        let known = |(prefix, link, _): &&(Prefix, Option<InterfaceName>, _)| {
+            prefix.contains_addr(address) && (source.1.is_none() || *link == source.1)
+        };
+        self.prefixes.iter().find(known).map(|(.., terms)| terms)
     }
 
     /// The terms for connecting to this peer.
@@ -75,16 +114,14 @@ impl Admission {
 
     /// Every key that a socket which listens at this address needs.
     pub(crate) fn keys(&self, listen: IpAddr) -> impl Iterator<Item = (IpNet, &Key)> {
-        self.sources
-            .values()
+        self.all()
             .filter(move |terms| terms.whom.addr().is_ipv4() == listen.is_ipv4())
             .filter_map(|terms| Some((terms.whom, terms.key.as_ref()?)))
     }
 
     /// The lowest TTL that anybody we know may arrive with at this address; 0: any.
     pub(crate) fn least_ttl(&self, listen: IpAddr) -> u8 {
-        self.sources
-            .values()
+        self.all()
             .filter(|terms| terms.whom.addr().is_ipv4() == listen.is_ipv4())
             .map(|terms| terms.hops.least())
             .min()

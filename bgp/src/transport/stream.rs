@@ -63,21 +63,14 @@ pub(super) async fn write(
     while let Some(octets) = orders.recv().await {
         let written = tokio::select! {
             biased;
-            written = write_all(&stream, &octets) => written,
+            written = write_all(connection, &stream, &octets, &arrivals) => written,
             // A peer that does not read must not keep a connection that is closed.
             () = closed_for(&orders, CLOSE_TIME) => return,
         };
-        match written {
-            Ok(()) => {
-                let octets = octets.len();
-                // The core may have forgotten the connection, or be gone itself.
-                let _ = arrivals.send(Arrival::Written { connection, octets }).await;
-            }
-            Err(error) => {
-                let why = in_words(&error);
-                let _ = arrivals.send(Arrival::Closed { connection, why }).await;
-                return;
-            }
+        if let Err(error) = written {
+            let why = in_words(&error);
+            let _ = arrivals.send(Arrival::Closed { connection, why }).await;
+            return;
         }
     }
     // A peer that opens one connection after the other does not get to keep them all.
@@ -94,11 +87,22 @@ async fn closed_for(orders: &mpsc::UnboundedReceiver<Bytes>, time: Duration) {
     tokio::time::sleep(time).await;
 }
 
-async fn write_all(stream: &TcpStream, mut octets: &[u8]) -> io::Result<()> {
-    while !octets.is_empty() {
+/// Writes all of it, and reports each part: a peer that reads slowly is to be told from one that
+/// does not read.
+async fn write_all(
+    connection: ConnectionId,
+    stream: &TcpStream,
+    mut rest: &[u8],
+    arrivals: &mpsc::Sender<Arrival>,
+) -> io::Result<()> {
+    while !rest.is_empty() {
         stream.writable().await?;
-        match stream.try_write(octets) {
-            Ok(count) => octets = &octets[count..],
+        match stream.try_write(rest) {
+            Ok(octets) => {
+                rest = &rest[octets..];
+                // The core may have forgotten the connection, or be gone itself.
+                let _ = arrivals.send(Arrival::Written { connection, octets }).await;
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }

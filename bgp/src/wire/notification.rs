@@ -24,6 +24,8 @@ pub mod code {
     pub const CEASE: u8 = 6;
     /// ROUTE-REFRESH Message Error.
     pub const ROUTE_REFRESH: u8 = 7;
+    /// Send Hold Timer Expired (RFC 9687).
+    pub const SEND_HOLD_TIMER_EXPIRED: u8 = 8;
 }
 
 /// Subcodes of code 1 (RFC 4271 section 6.1).
@@ -155,6 +157,11 @@ impl Notification {
         Notification::new(code::HOLD_TIMER_EXPIRED, 0)
     }
 
+    /// The peer read nothing of what we sent for the send hold time (RFC 9687 section 3.3).
+    pub fn send_hold_timer_expired() -> Notification {
+        Notification::new(code::SEND_HOLD_TIMER_EXPIRED, 0)
+    }
+
     /// Code 5: a message that has no place in the state (RFC 6608).
     ///
     /// `message_type` is the type octet of that message, which RFC 6608 puts into the data.
@@ -206,6 +213,7 @@ impl Notification {
             code::OPEN => "OPEN message error",
             code::UPDATE => "UPDATE message error",
             code::HOLD_TIMER_EXPIRED => "hold timer expired",
+            code::SEND_HOLD_TIMER_EXPIRED => "send hold timer expired",
             code::FSM => "finite state machine error",
             code::CEASE => "cease",
             code::ROUTE_REFRESH => "ROUTE-REFRESH message error",

@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use bgp::config::TcpAo;
-use bgp::{PeerConfig, Speaker, StartError};
+use bgp::{Announcement, PeerConfig, Speaker, StartError};
 use tempfile::TempDir;
 
-use super::pair::{address, config, established, failed, pair, peer};
+use super::pair::{address, config, established, failed, knows, pair, peer, status};
 
 /// A file that holds this key and can be read by its owner only.
 pub(crate) fn key_file(directory: &Path, name: &str, key: &str) -> PathBuf {
@@ -97,4 +97,60 @@ async fn a_kernel_without_tcp_ao_is_named() {
             failed(&speaker, "this kernel has no TCP-AO").await;
         }
     }
+}
+
+/// The kernel takes a new key on a connection that is open. Until both sides have it, segments are
+/// dropped and sent again.
+#[tokio::test]
+async fn a_new_password_on_both_sides_keeps_the_session() {
+    let directory = TempDir::new().unwrap();
+    let files = [("a", 0), ("b", 1)].map(|(name, _)| key_file(directory.path(), name, "old"));
+    let [a, b] = files.clone();
+    let [(first, first_config), (second, second_config)] = pair(5, [password(a), password(b)]);
+    established(&first).await;
+    established(&second).await;
+    for file in &files {
+        fs::write(file, "new").unwrap();
+    }
+    for (speaker, config) in [(&first, first_config), (&second, second_config)] {
+        let done = speaker.reconfigure(config).await.unwrap();
+        assert_eq!(
+            done,
+            bgp::Reconfigured::default(),
+            "nothing else is different"
+        );
+    }
+    let route = Announcement::new("10.1.0.0/16".parse().unwrap());
+    first.announce(vec![route]).await.unwrap();
+    knows(&second, &["10.1.0.0/16"]).await;
+    assert!(first.flushed(super::pair::PATIENCE).await.is_empty());
+    for speaker in [&first, &second] {
+        assert_eq!(established(speaker).await.sessions, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_new_password_on_one_side_ends_the_session() {
+    let directory = TempDir::new().unwrap();
+    let [a, b] = ["a", "b"].map(|name| key_file(directory.path(), name, "old"));
+    let [(first, config), (second, _)] = pair(6, [password(a.clone()), password(b)]);
+    established(&first).await;
+    established(&second).await;
+    fs::write(&a, "new").unwrap();
+    first.reconfigure(config).await.unwrap();
+    failed(&second, "hold timer expired").await;
+    failed(&first, "that the peer has the same key").await;
+    assert_eq!(status(&first).await.sessions, 1);
+}
+
+#[tokio::test]
+async fn a_bad_key_file_leaves_everything_as_it_was() {
+    let directory = TempDir::new().unwrap();
+    let [a, b] = ["a", "b"].map(|name| key_file(directory.path(), name, "old"));
+    let [(first, config), (_second, _)] = pair(7, [password(a.clone()), password(b)]);
+    established(&first).await;
+    fs::write(&a, "").unwrap();
+    let error = first.reconfigure(config).await.unwrap_err().to_string();
+    assert!(error.contains("is empty"), "{error}");
+    assert_eq!(established(&first).await.sessions, 1);
 }

@@ -19,6 +19,11 @@ pub(crate) fn address(test: u8, host: u8) -> IpAddr {
 
 /// A peer that is tried often and exchanges everything.
 pub(crate) fn peer(name: &str, address: IpAddr, local: IpAddr, asn: u32) -> PeerConfig {
+    // Loopback addresses are no next hops, and each side needs another.
+    let last = match local {
+        IpAddr::V4(local) => local.octets()[3] & 3,
+        IpAddr::V6(_) => 9,
+    };
     PeerConfig {
         port: PORT,
         local_address: Some(local),
@@ -28,7 +33,7 @@ pub(crate) fn peer(name: &str, address: IpAddr, local: IpAddr, asn: u32) -> Peer
         idle_hold_max: Duration::from_secs(1),
         import: ImportPolicy::All,
         export: ExportPolicy::Local,
-        next_hop_v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
+        next_hop_v4: Some(Ipv4Addr::new(192, 0, 2, last)),
         ..PeerConfig::new(name.parse().unwrap(), address, asn)
     }
 }
@@ -97,4 +102,15 @@ pub(crate) async fn failed(speaker: &Speaker, expected: &str) -> PeerStatus {
             .is_some_and(|error| error.contains(expected))
     };
     until(expected, || status(speaker), says).await
+}
+
+/// Waits until the speaker has learned exactly these prefixes.
+pub(crate) async fn knows(speaker: &Speaker, prefixes: &[&str]) {
+    let look = || async {
+        let routes = speaker.routes().await.into_iter();
+        routes
+            .map(|route| route.prefix.to_string())
+            .collect::<Vec<_>>()
+    };
+    until("routes", look, |seen| *seen == prefixes).await;
 }

@@ -354,6 +354,7 @@ impl Controller {
                     relearning.established(&peer, &families);
                 }
             }
+            Event::PeerGone { peer } => info!(%peer, "is no peer any more"),
             Event::EndOfRib { peer, family } => {
                 debug!(%peer, %family, "End-of-RIB");
                 if let Some(relearning) = &mut self.relearning {

@@ -47,13 +47,13 @@ fn reset_by_the_gateway(lab: &Lab, daemon: Daemon) -> Outcome {
     here.expect_announced()?;
 
     let before = here.connection()?;
-    ours.ask(ours.speaker.set_peer_admin("r2", false))?;
+    ours.ask(ours.speaker.set_peer_admin("r2", false, None))?;
     here.await_session_down()?;
     here.expect_not_announced()?;
     let sent = notifications(&capture.stop());
     assert_eq!(sent, [(plan::GATEWAY4.into(), 6, 2)], "code and subcode");
 
-    ours.ask(ours.speaker.set_peer_admin("r2", true))?;
+    ours.ask(ours.speaker.set_peer_admin("r2", true, None))?;
     here.expect_announced()?;
     assert_ne!(here.connection()?, before);
     let status = ours.ask(ours.speaker.peers());

@@ -63,8 +63,14 @@ fn without_a_session_there_is_nothing_to_end() {
 fn the_path_of_a_peer_that_is_down_is_not_watched() {
     let mut bench = watched();
     assert_eq!(bench.core.watched_paths().count(), 1);
-    bench.core.set_peer_admin("a", false, bench.now).unwrap();
+    bench
+        .core
+        .set_peer_admin("a", false, None, bench.now)
+        .unwrap();
     assert_eq!(bench.core.watched_paths().count(), 0);
-    bench.core.set_peer_admin("a", true, bench.now).unwrap();
+    bench
+        .core
+        .set_peer_admin("a", true, None, bench.now)
+        .unwrap();
     assert_eq!(bench.core.watched_paths().count(), 1);
 }

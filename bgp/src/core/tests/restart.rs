@@ -59,7 +59,10 @@ fn how_a_session_ends_decides_what_is_kept() {
     };
     let silent = |bench: &mut Bench, _| bench.pass(Duration::from_secs(10));
     let down = |bench: &mut Bench, _| {
-        bench.core.set_peer_admin("a", false, bench.now).unwrap();
+        bench
+            .core
+            .set_peer_admin("a", false, None, bench.now)
+            .unwrap();
     };
     type End = Box<dyn Fn(&mut Bench, ConnectionId)>;
     // how, what the peer offers, routes that stay
@@ -203,7 +206,10 @@ fn a_new_connection_of_a_peer_that_restarts_takes_over() {
 fn our_operators_word_is_a_hard_reset_for_those_that_keep_routes() {
     let mut bench = Bench::new(config(vec![peer("a", A, 65002)]));
     let a = bench.establish_with(A, 65002, vec![offer(true, true)]);
-    bench.core.set_peer_admin("a", false, bench.now).unwrap();
+    bench
+        .core
+        .set_peer_admin("a", false, None, bench.now)
+        .unwrap();
     bench.drain();
     let Some(Message::Notification(notification)) = bench.sent(a).pop() else {
         panic!("no NOTIFICATION")

@@ -101,7 +101,12 @@ fn why_a_session_is_over() {
         ),
         (
             "the operator takes it down",
-            |bench, _| bench.core.set_peer_admin("a", false, bench.now).unwrap(),
+            |bench, _| {
+                bench
+                    .core
+                    .set_peer_admin("a", false, None, bench.now)
+                    .unwrap()
+            },
             Down::Notified(shutdown.clone()),
         ),
         (

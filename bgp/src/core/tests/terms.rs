@@ -82,8 +82,14 @@ fn a_limit_may_end_the_session_until_the_operator_or_a_timer_says_otherwise() {
         bench.pass(Duration::from_secs(2));
         assert_eq!(bench.accept(A).is_some(), restart.is_some());
         if restart.is_none() {
-            bench.core.set_peer_admin("a", false, bench.now).unwrap();
-            bench.core.set_peer_admin("a", true, bench.now).unwrap();
+            bench
+                .core
+                .set_peer_admin("a", false, None, bench.now)
+                .unwrap();
+            bench
+                .core
+                .set_peer_admin("a", true, None, bench.now)
+                .unwrap();
             assert!(bench.accept(A).is_some());
         }
     }
