@@ -140,6 +140,10 @@ pub struct PeerSection {
     pub hold_time: u16,
     /// Seconds between two attempts to connect.
     pub connect_retry: f64,
+    /// The pause after a session that failed, seconds; it doubles up to `idle_hold_max`.
+    pub idle_hold: f64,
+    /// The longest such pause, seconds.
+    pub idle_hold_max: f64,
     /// The families offered.
     pub families: Vec<Family>,
     /// What is taken from it: `all` or `none`.
@@ -161,6 +165,8 @@ impl PeerSection {
             passive: false,
             hold_time: 9,
             connect_retry: 1.0,
+            idle_hold: 1.0,
+            idle_hold_max: 30.0,
             families: Family::ALL.to_vec(),
             import: "all".to_owned(),
             next_hop_v4: plan::GATEWAY4,

@@ -7,6 +7,7 @@ pub mod capture;
 pub mod demo;
 pub mod enter;
 pub mod gateway;
+pub mod hostile;
 pub mod peer;
 pub mod process;
 pub mod scene;
