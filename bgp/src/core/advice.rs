@@ -29,23 +29,6 @@ pub(super) fn shutdown(text: Option<&str>) -> Notification {
     notification
 }
 
-/// The text that came with a shutdown or reset, fit to be printed.
-fn shutdown_text(notification: &Notification) -> Option<String> {
-    let cease = |cease: Cease| (code::CEASE, cease as u8);
-    let kind = (notification.code, notification.subcode);
-    if kind != cease(Cease::AdministrativeShutdown) && kind != cease(Cease::AdministrativeReset) {
-        return None;
-    }
-    let (length, rest) = notification.data.split_first()?;
-    let text = std::str::from_utf8(rest.get(..usize::from(*length))?).ok()?;
-    let clean: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    let clean = clean.trim();
-    (!clean.is_empty()).then(|| clean.to_owned())
-}
-
 /// Why a session or an attempt is over.
 pub(super) fn explain(cause: &Cause, peer: &PeerConfig, local_asn: u32) -> String {
     let PeerConfig {
@@ -178,7 +161,7 @@ fn notified(
 ) -> String {
     let cease = |kind: Cease| (code::CEASE, kind as u8);
     let kind = (notification.code, notification.subcode);
-    let said = match shutdown_text(notification) {
+    let said = match notification.shutdown_text() {
         Some(text) => format!("peer says: {notification} {text:?}"),
         None => format!("peer says: {notification}"),
     };
@@ -323,7 +306,7 @@ mod tests {
         assert!(shutdown(None).data.is_empty());
         let long = shutdown(Some(&"ä".repeat(200)));
         assert_eq!((long.data.len(), long.data[0]), (255, 254));
-        assert_eq!(shutdown_text(&long), Some("ä".repeat(127)));
+        assert_eq!(long.shutdown_text(), Some("ä".repeat(127)));
         // Length beyond the data, no UTF-8, another subcode.
         for (subcode, data) in [
             (2, &b"\x09abc"[..]),
@@ -332,7 +315,7 @@ mod tests {
             (2, b""),
         ] {
             let notification = Notification::with_data(6, subcode, data);
-            assert_eq!(shutdown_text(&notification), None, "{data:?}");
+            assert_eq!(notification.shutdown_text(), None, "{data:?}");
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::wire::{
 };
 
 /// How attributes in a table dump look: those of any peer may be there.
-fn options() -> WireOptions {
+pub(super) fn options() -> WireOptions {
     WireOptions {
         four_octet_as: true,
         extended_messages: true,

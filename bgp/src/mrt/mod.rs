@@ -10,6 +10,7 @@ mod bgp4mp;
 pub(crate) mod dump;
 mod error;
 pub(crate) mod event;
+pub mod json;
 pub(crate) mod log;
 mod reader;
 mod table_dump;

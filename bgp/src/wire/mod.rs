@@ -11,6 +11,7 @@ pub mod community;
 pub mod error;
 mod family_set;
 pub mod frame;
+pub mod json;
 pub mod message;
 mod nlri;
 pub mod notification;

@@ -206,6 +206,24 @@ impl Notification {
         }
     }
 
+    /// The text that came with a shutdown or reset (RFC 9003), fit to be printed.
+    pub fn shutdown_text(&self) -> Option<String> {
+        let cease = |cease: Cease| (code::CEASE, cease as u8);
+        let kind = (self.code, self.subcode);
+        if kind != cease(Cease::AdministrativeShutdown) && kind != cease(Cease::AdministrativeReset)
+        {
+            return None;
+        }
+        let (length, rest) = self.data.split_first()?;
+        let text = std::str::from_utf8(rest.get(..usize::from(*length))?).ok()?;
+        let clean: String = text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let clean = clean.trim();
+        (!clean.is_empty()).then(|| clean.to_owned())
+    }
+
     /// The name of the error code, "unknown" when it has none.
     pub const fn code_name(&self) -> &'static str {
         match self.code {

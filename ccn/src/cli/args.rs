@@ -63,6 +63,8 @@ pub enum Command {
     Export,
     /// Print a made-up region of any size, always the same for the same numbers
     Fixture(FixtureArgs),
+    /// Read BGP messages in hex, one a line, and print each as a JSON object
+    Decode(DecodeArgs),
     /// What the plane has put into the kernel
     Plane {
         /// What to do with it.
@@ -144,6 +146,62 @@ pub struct ExplainArgs {
     /// The packet comes from a hypervisor, with this VNI.
     #[arg(long)]
     pub vni: Option<Vni>,
+}
+
+/// `ccn decode`
+///
+/// Reads BGP messages from standard input, one a line: hex digits, with or without spaces and
+/// colons, header included. Empty lines are skipped; every other line gives one line of output:
+///
+///   {"verdict": "accept", "type": "update", "message": {...}, "errors": []}
+///
+/// verdict is what a session makes of the message: accept, attribute-discard, treat-as-withdraw,
+/// afi-safi-disable or session-reset (RFC 7606); or incomplete when it would wait for more. A line
+/// that is no hex is incomplete as well, and its error says where. message has the fields of the
+/// message, without what is in error; null when it resets the session or is incomplete. errors
+/// has attribute, reason, and code and subcode of the NOTIFICATION for it, whether or not one is
+/// sent. Octets behind the message are counted in trailing_octets. Families and attributes that
+/// are not known are no error, and shown as hex.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct DecodeArgs {
+    /// AS numbers of 4 octets (RFC 6793).
+    #[arg(long, value_enum, default_value_t = Switch::On)]
+    pub as4: Switch,
+    /// Routes carry path identifiers (RFC 7911).
+    #[arg(long)]
+    pub add_path: bool,
+    /// Messages of up to 65535 octets (RFC 8654).
+    #[arg(long)]
+    pub extended: bool,
+    /// IPv4 routes may have an IPv6 next hop (RFC 8950).
+    #[arg(long)]
+    pub next_hop_v6: bool,
+    /// The peer is in our own AS.
+    #[arg(long, conflicts_with = "ebgp")]
+    pub ibgp: bool,
+    /// The peer is in another AS. The default.
+    #[arg(long)]
+    pub ebgp: bool,
+    /// AS of an external peer, which its paths must start with (RFC 4271); not checked if absent.
+    #[arg(long, value_name = "AS")]
+    pub peer_as: Option<u32>,
+    /// Take paths with an AS_SET (RFC 9774).
+    #[arg(long)]
+    pub allow_as_set: bool,
+    /// Read this MRT file (RFC 6396) instead, and print an object for each of its records. What
+    /// the other options say, the file says itself.
+    #[arg(long, value_name = "FILE")]
+    pub mrt: Option<PathBuf>,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Switch {
+    /// In use.
+    On,
+    /// Not in use.
+    Off,
 }
 
 /// `ccn fixture`

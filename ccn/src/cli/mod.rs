@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod client;
+mod decode;
 pub mod output;
 mod region;
 mod show;
@@ -35,6 +36,9 @@ pub enum CliError {
     /// A region file is refused.
     #[error(transparent)]
     Region(#[from] RegionError),
+    /// What was asked for could not be done.
+    #[error("{0}")]
+    Failed(String),
     /// What was asked for makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -51,7 +55,7 @@ impl CliError {
         match self {
             CliError::Client(error) => error.exit_code(),
             CliError::Config(_) | CliError::Usage(_) => 2,
-            CliError::Agent(_) | CliError::Region(_) | CliError::Io(_) => 1,
+            CliError::Agent(_) | CliError::Region(_) | CliError::Failed(_) | CliError::Io(_) => 1,
         }
     }
 }
@@ -108,6 +112,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Import { path } => region::import(&client, out, &path).await,
         Command::Export => region::export(&client).await,
         Command::Fixture(args) => region::fixture(&args),
+        Command::Decode(args) => decode::decode(&args),
         Command::Plane {
             command: PlaneCommand::Show,
         } => show::plane(&client, out).await,
