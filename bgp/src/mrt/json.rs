@@ -69,7 +69,7 @@ enum BodyView<'a> {
         add_path: bool,
         sent: bool,
         #[serde(flatten)]
-        report: Report,
+        report: Box<Report>,
     },
     StateChange {
         #[serde(flatten)]
@@ -114,7 +114,7 @@ impl<'a> BodyView<'a> {
                 as4: message.four_octet_as,
                 add_path: message.add_path,
                 sent: message.sent,
-                report: Report::of(&message.octets, &message.options()),
+                report: Box::new(Report::of(&message.octets, &message.options())),
             },
             Body::StateChange(change) => BodyView::StateChange {
                 session: SessionView::new(&change.session),

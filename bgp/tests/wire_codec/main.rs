@@ -6,6 +6,7 @@ mod differential;
 mod errors;
 mod generate;
 mod hex;
+mod json;
 mod laws;
 mod mrt;
 mod pack;

@@ -186,7 +186,10 @@ mod tests {
             "verdict": "accept", "type": "keepalive", "message": {}, "errors": [],
         });
         for form in &forms {
-            assert_eq!(decoded(form.as_bytes(), &FOUR_OCTET), [expected.clone()]);
+            assert_eq!(
+                decoded(form.as_bytes(), &FOUR_OCTET),
+                std::slice::from_ref(&expected)
+            );
         }
         // Empty lines say nothing, and the last line needs no end.
         let all = format!("\n{}\n \n\r\n", forms.join("\n\n"));
