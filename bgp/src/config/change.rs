@@ -35,6 +35,7 @@ impl PeerConfig {
         }
         same.import.clone_from(&new.import);
         same.export.clone_from(&new.export);
+        same.remove_private_as = new.remove_private_as;
         same.next_hop_v4 = new.next_hop_v4;
         same.next_hop_v6 = new.next_hop_v6;
         if same == *new {
@@ -53,6 +54,7 @@ impl PeerConfig {
     /// Whether the routes that come in, or go out, are to be judged anew.
     pub fn policy_differs(&self, new: &PeerConfig) -> (bool, bool) {
         let out = self.export != new.export
+            || self.remove_private_as != new.remove_private_as
             || self.next_hop_v4 != new.next_hop_v4
             || self.next_hop_v6 != new.next_hop_v6;
         (self.import != new.import, out)

@@ -100,6 +100,7 @@ fn export_context(
     };
     ExportContext {
         asn: local.asn,
+        remove_private_as: peer.remove_private_as && !negotiated.options.internal,
         internal: negotiated.options.internal,
         policy: peer.export.clone(),
         families: negotiated.families.clone(),
@@ -132,6 +133,8 @@ impl Session {
             policy: peer.import.clone(),
             import: ImportContext {
                 asn: local.asn,
+                other_asn: None,
+                allow_own_as: peer.allow_own_as,
                 internal: negotiated.options.internal,
                 own_addresses: configured.into_iter().flatten().chain(address).collect(),
                 peer_asn: negotiated.asn,
@@ -275,8 +278,16 @@ impl Peer {
         let address = connection.local;
         let source = Source::Peer(self.index);
         self.stale.back(&negotiated, source, rib, now);
-        let local = local.towards(&self.config);
-        let session = Session::new(&self.config, self.index, &local, address, negotiated, rib);
+        let known_as = local.towards(&self.config);
+        let mut session = Session::new(
+            &self.config,
+            self.index,
+            &known_as,
+            address,
+            negotiated,
+            rib,
+        );
+        session.import.other_asn = Some(local.asn).filter(|asn| *asn != known_as.asn);
         self.session = Some(session);
     }
 

@@ -16,6 +16,8 @@ use crate::wire::{Community, Family, NextHop, Prefix, Role, WireOptions};
 pub struct ExportContext {
     /// Our AS number.
     pub asn: u32,
+    /// Private AS numbers are taken out of paths (RFC 6996); only of those for external peers.
+    pub remove_private_as: bool,
     /// The peer is in our AS.
     pub internal: bool,
     /// Which routes it may be told.
@@ -143,7 +145,11 @@ impl ExportContext {
             told.local_pref = Some(known.preference());
         } else {
             told.local_pref = None;
-            told.as_path = known.as_path.prepended(self.asn, 1);
+            let path = match self.remove_private_as {
+                true => &known.as_path.without_private(),
+                false => &known.as_path,
+            };
+            told.as_path = path.prepended(self.asn, 1);
         }
         let downward = matches!(
             self.role,

@@ -68,6 +68,10 @@ pub struct AdjRibIn {
 pub struct ImportContext {
     /// Our AS number.
     pub asn: u32,
+    /// The speaker's own, where it goes by another with this peer.
+    pub other_asn: Option<u32>,
+    /// How often they may be in a path.
+    pub allow_own_as: u8,
     /// The peer is in our AS.
     pub internal: bool,
     /// Addresses that are ours on this session.
@@ -81,7 +85,9 @@ pub struct ImportContext {
 impl ImportContext {
     /// What is wrong with all routes of these attributes.
     pub fn refusal(&self, attributes: &RouteAttributes) -> Option<Refusal> {
-        if attributes.as_path.contains(self.asn) {
+        let path = &attributes.as_path;
+        let ours = |asn| path.count(asn);
+        if ours(self.asn) + self.other_asn.map_or(0, ours) > usize::from(self.allow_own_as) {
             Some(Refusal::AsLoop)
         } else if self.own_addresses.contains(&attributes.next_hop.addr()) {
             Some(Refusal::NextHopOurs)
@@ -236,6 +242,23 @@ mod tests {
         ];
         for (attributes, expected) in rows {
             assert_eq!(context.refusal(&attributes), expected, "{attributes:?}");
+        }
+        // As another AS towards this peer: both are ours.
+        let allowing = |allow_own_as| ImportContext {
+            other_asn: Some(65009),
+            allow_own_as,
+            ..context.clone()
+        };
+        for (path, allowed, refused) in [
+            (&[65002][..], 0, false),
+            (&[65002, 65009], 0, true),
+            (&[65002, 65001], 0, true),
+            (&[65002, 65001], 1, false),
+            (&[65002, 65001, 65009], 1, true),
+            (&[65002, 65001, 65009], 2, false),
+        ] {
+            let refusal = allowing(allowed).refusal(&attributes(path, [10, 99, 0, 2]));
+            assert_eq!(refusal.is_some(), refused, "{path:?}, {allowed} allowed");
         }
         let preferred = RouteAttributes {
             local_pref: Some(200),

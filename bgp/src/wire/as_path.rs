@@ -166,6 +166,26 @@ impl AsPath {
             .any(|segment| segment.kind == SegmentKind::Set)
     }
 
+    /// How often the AS appears, sets flattened.
+    pub fn count(&self, asn: u32) -> usize {
+        self.asns().filter(|other| *other == asn).count()
+    }
+
+    /// The path without private AS numbers (RFC 6996). Segments that become empty go.
+    pub fn without_private(&self) -> AsPath {
+        if !self.asns().any(is_private) {
+            return self.clone();
+        }
+        let segments: Vec<(SegmentKind, Vec<u32>)> = self
+            .segments()
+            .map(|segment| {
+                let public = segment.asns().filter(|asn| !is_private(*asn));
+                (segment.kind, public.collect())
+            })
+            .collect();
+        AsPath::from_segments(segments.iter().map(|(kind, asns)| (*kind, asns.as_slice())))
+    }
+
     /// The path with `asn` put in front `count` times, as done towards external peers
     /// (RFC 4271 section 5.1.2).
     pub fn prepended(&self, asn: u32, count: usize) -> AsPath {
@@ -185,6 +205,11 @@ impl AsPath {
             octets: octets.into(),
         }
     }
+}
+
+/// Whether an AS number is for private use (RFC 6996 section 5).
+pub const fn is_private(asn: u32) -> bool {
+    matches!(asn, 64_512..=65_534 | 4_200_000_000..=4_294_967_294)
 }
 
 /// Iterator over the segments of a path.
@@ -257,6 +282,40 @@ mod tests {
             (SegmentKind::Sequence, &[65001, 70000][..]),
             (SegmentKind::Set, &[1, 2, 3]),
         ])
+    }
+
+    #[test]
+    fn private_as_numbers_are_those_of_rfc_6996() {
+        for (asn, private) in [
+            (64_511, false),
+            (64_512, true),
+            (65_534, true),
+            (65_535, false),
+            (4_199_999_999, false),
+            (4_200_000_000, true),
+            (4_294_967_294, true),
+            (4_294_967_295, false),
+        ] {
+            assert_eq!(is_private(asn), private, "{asn}");
+        }
+        for (path, without, of_one) in [
+            (AsPath::empty(), "", 0),
+            (AsPath::sequence([1, 2]), "1 2", 1),
+            (AsPath::sequence([1, 64512, 1, 4_200_000_000]), "1 1", 2),
+            (AsPath::sequence([65001, 65002]), "", 0),
+            (mixed(), "70000 {1,2,3}", 1),
+            (
+                AsPath::from_segments([
+                    (SegmentKind::Set, &[65001][..]),
+                    (SegmentKind::Sequence, &[3]),
+                ]),
+                "3",
+                0,
+            ),
+        ] {
+            assert_eq!(path.without_private().to_string(), without, "{path}");
+            assert_eq!(path.count(1), of_one, "{path}");
+        }
     }
 
     #[test]

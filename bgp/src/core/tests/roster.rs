@@ -81,7 +81,8 @@ fn a_new_configuration_ends_only_the_sessions_it_must() {
     let base = || vec![peer("a", A, 65002), peer("b", B, 65003)];
     type Edit = fn(&mut SpeakerConfig);
     // what is new; added, removed, reset, changed; the NOTIFICATION that peer a gets
-    let rows: &[(&str, Edit, [&str; 4], Option<(u8, u8)>)] = &[
+    type Row = (&'static str, Edit, [&'static str; 4], Option<(u8, u8)>);
+    let rows: &[Row] = &[
         ("nothing", |_| {}, ["", "", "", ""], None),
         (
             "another peer",
@@ -297,6 +298,30 @@ fn a_peer_that_stops_reading_loses_its_session_in_the_end() {
         error.contains("has read nothing of what we sent for 480 s"),
         "{error}"
     );
+}
+
+#[test]
+fn private_as_numbers_stay_here_and_our_own_may_come_in() {
+    let lenient = PeerConfig {
+        allow_own_as: 1,
+        ..peer("a", A, 65002)
+    };
+    let public = PeerConfig {
+        remove_private_as: true,
+        ..peer("b", B, 3)
+    };
+    let mut bench = Bench::new(config(vec![lenient, public]));
+    let a = bench.establish(A, 65002);
+    let b = bench.establish(B, 3);
+    bench.updates(b);
+    bench.feed(a, update(&[65002, 7, 65001], "10.99.0.2", &["10.1.0.0/16"]));
+    bench.feed(
+        a,
+        update(&[65002, 65001, 65001], "10.99.0.2", &["10.2.0.0/16"]),
+    );
+    assert_eq!(used(&bench.core), ["10.1.0.0/16 a"]);
+    let told = bench.updates(b).remove(0);
+    assert_eq!(told.attributes.as_path, Some(AsPath::sequence([65001, 7])));
 }
 
 fn group(name: &str, prefix: &str, limit: u32, asn: DynamicAsn) -> DynamicPeers {

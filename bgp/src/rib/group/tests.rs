@@ -39,6 +39,7 @@ impl Bench {
             address: Ipv4Addr::from_bits(index).into(),
         });
         let context = ExportContext {
+            remove_private_as: false,
             asn: 65001,
             internal: internal(peer),
             policy: ExportPolicy::All,
