@@ -336,6 +336,26 @@ impl Gateway {
         serde_json::from_str(&text).map_err(|source| GatewayError::NotJson { command, source })
     }
 
+    /// `ccn` with this gateway's socket and these arguments, not yet started.
+    pub fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Launch {
+        self.launch().args(args)
+    }
+
+    /// Takes everything of the plane's out of the kernel. The agent must not be running.
+    ///
+    /// # Errors
+    /// It is running, or the kernel refuses.
+    pub fn remove_plane(&self) -> Result<(), GatewayError> {
+        let config = self.directory.join("agent.toml");
+        let words: [&OsStr; 4] = [
+            "plane".as_ref(),
+            "remove".as_ref(),
+            "--config".as_ref(),
+            config.as_ref(),
+        ];
+        self.ccn(words).map(drop)
+    }
+
     /// Imports one record, or deletes it with a value of `null`.
     ///
     /// # Errors

@@ -12,13 +12,16 @@ use clap::Args;
 use ipnet::{IpNet, Ipv4Net};
 use netlink::NewLink;
 
+use super::Failure;
 use super::line::{Line, LineError, SessionId};
+use super::ours::{build_speaker, speaker};
 use super::report::{Case, Report};
 use super::stream::{MARKER, Stream};
 use super::subject::{self, Running, Site, Subject, SubjectError};
-use super::{Failure, build_speaker, speaker};
 use crate::enter::{Chain, Lab};
 use crate::topology::{Node, Role};
+
+mod slow_reader;
 
 /// How long sessions may take to come up.
 const SESSIONS: Duration = Duration::from_secs(60);
@@ -40,7 +43,7 @@ pub struct Options {
     /// ours, bird, gobgp, frr, openbgpd, or NAME=PATH of another build of the speaker [default: all five]
     #[arg(long, value_delimiter = ',', value_parser = parse_subject, value_name = "SUBJECT")]
     subjects: Vec<Subject>,
-    /// learn, memory, late-joiner, pass-on-1, pass-on-8, withdraw, originate [default: all]
+    /// learn, memory, late-joiner, pass-on-1, pass-on-8, withdraw, originate, slow-reader [default: all]
     #[arg(long, value_delimiter = ',', value_name = "CASE")]
     cases: Vec<CaseName>,
     /// Rounds, each with every subject [default: 3; with --quick: 1]
@@ -62,6 +65,7 @@ enum CaseName {
     PassOn8,
     Withdraw,
     Originate,
+    SlowReader,
 }
 
 impl Options {
@@ -130,6 +134,7 @@ fn parse_subject(text: &str) -> Result<Subject, String> {
 pub fn run(options: &Options, lab: &Lab, report: &mut Report) -> Result<(), Failure> {
     let stage = Stage::build(lab)?;
     let mut hopeless: Vec<(String, Group, usize)> = Vec::new();
+    let largest = options.sizes().into_iter().max();
     for size in options.sizes() {
         let asn = subject::injector().asn;
         let stream = Stream::generate(size.max(1), asn, subject::injector().address);
@@ -141,6 +146,10 @@ pub fn run(options: &Options, lab: &Lab, report: &mut Report) -> Result<(), Fail
                     if !options.wants(group.cases()) || hopeless.contains(&known) {
                         continue;
                     }
+                    // It takes minutes, and what it shows does not depend on the size.
+                    if group == Group::SlowReader && (round > 0 || Some(size) != largest) {
+                        continue;
+                    }
                     report.progress(&format!("{size} {subject} {group:?}, round {}", round + 1));
                     let mut run = Run {
                         options,
@@ -149,7 +158,7 @@ pub fn run(options: &Options, lab: &Lab, report: &mut Report) -> Result<(), Fail
                         subject: &subject,
                         report,
                         limit: options.limit(size),
-                        at: group.cases_measured()[0],
+                        at: group.first(),
                     };
                     if let Err(error) = run.group(group) {
                         let case = run.case(run.at);
@@ -177,14 +186,16 @@ enum Group {
     PassOn1,
     PassOn8,
     Originate,
+    SlowReader,
 }
 
 impl Group {
-    const ALL: [Group; 4] = [
+    const ALL: [Group; 5] = [
         Group::Learn,
         Group::PassOn1,
         Group::PassOn8,
         Group::Originate,
+        Group::SlowReader,
     ];
 
     fn cases(self) -> &'static [CaseName] {
@@ -193,15 +204,18 @@ impl Group {
             Group::PassOn1 => &[CaseName::PassOn1, CaseName::Withdraw],
             Group::PassOn8 => &[CaseName::PassOn8],
             Group::Originate => &[CaseName::Originate],
+            Group::SlowReader => &[CaseName::SlowReader],
         }
     }
 
-    fn cases_measured(self) -> &'static [(&'static str, &'static str)] {
+    /// What is named when it does not even begin.
+    fn first(self) -> (&'static str, &'static str) {
         match self {
-            Group::Learn => &[LEARN],
-            Group::PassOn1 => &[("pass-on-1", "s")],
-            Group::PassOn8 => &[("pass-on-8", "s")],
-            Group::Originate => &[ORIGINATE],
+            Group::Learn => LEARN,
+            Group::PassOn1 => PASS_ON_1,
+            Group::PassOn8 => PASS_ON_8,
+            Group::Originate => ORIGINATE,
+            Group::SlowReader => slow_reader::BEFORE_P50,
         }
     }
 }
@@ -212,6 +226,10 @@ const MEMORY: (&str, &str) = ("memory", "bytes");
 const LATE_JOINER: (&str, &str) = ("late-joiner", "s");
 const LATE_UPDATES: (&str, &str) = ("late-joiner/updates", "UPDATEs");
 const LATE_REPEATED: (&str, &str) = ("late-joiner/repeated", "routes");
+const PASS_ON_1: (&str, &str) = ("pass-on-1", "s");
+const PASS_ON_1_CPU: (&str, &str) = ("pass-on-1/cpu", "s");
+const PASS_ON_8: (&str, &str) = ("pass-on-8", "s");
+const PASS_ON_8_CPU: (&str, &str) = ("pass-on-8/cpu", "s");
 const WITHDRAW: (&str, &str) = ("withdraw", "s");
 const WITHDRAW_CPU: (&str, &str) = ("withdraw/cpu", "s");
 const ORIGINATE: (&str, &str) = ("originate", "s");
@@ -296,6 +314,7 @@ impl Run<'_> {
             Group::PassOn1 => self.pass_on(1),
             Group::PassOn8 => self.pass_on(subject::SINKS),
             Group::Originate => self.originate(),
+            Group::SlowReader => self.slow_reader(),
         }
     }
 
@@ -360,8 +379,8 @@ impl Run<'_> {
     /// `withdraw`: from the first octet of the withdrawals sent until the one sink has none left.
     fn pass_on(&mut self, sinks: usize) -> Result<(), Failure> {
         let (wall, cpu) = match sinks {
-            1 => (("pass-on-1", "s"), ("pass-on-1/cpu", "s")),
-            _ => (("pass-on-8", "s"), ("pass-on-8/cpu", "s")),
+            1 => (PASS_ON_1, PASS_ON_1_CPU),
+            _ => (PASS_ON_8, PASS_ON_8_CPU),
         };
         self.at = wall;
         let running = self.stage.start(self.subject)?;
@@ -414,7 +433,7 @@ impl Run<'_> {
         let mut order = running.carry_out(prepared)?;
         let mut failed = None;
         let came = line.run("the originated routes", self.limit, |line| {
-            failed = order.check().err();
+            failed = order.has_ended().err();
             failed.is_some() || line.tally(ids[0]).present.len() == self.stream.set.len()
         });
         if let Some(error) = failed {

@@ -5,8 +5,8 @@
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
@@ -16,6 +16,8 @@ use report::Report;
 
 pub mod bgp;
 pub mod line;
+pub mod link_latency;
+pub mod ours;
 pub mod prefix_set;
 pub mod report;
 pub mod stream;
@@ -37,30 +39,36 @@ pub struct Options {
 enum Bench {
     /// BGP: learn, pass on, withdraw, a late joiner, originate, memory
     Bgp(bgp::Options),
+    /// One route: from the command to the UPDATE at the peer
+    LinkLatency(link_latency::Options),
 }
 
 impl Bench {
     fn name(&self) -> &'static str {
         match self {
             Bench::Bgp(_) => "bgp",
+            Bench::LinkLatency(_) => "link-latency",
         }
     }
 
     fn json(&self) -> Option<&Path> {
         match self {
             Bench::Bgp(options) => options.json.as_deref(),
+            Bench::LinkLatency(options) => options.json.as_deref(),
         }
     }
 
     fn prepare(&self) -> Result<(), Failure> {
         match self {
             Bench::Bgp(options) => options.prepare(),
+            Bench::LinkLatency(_) => Ok(()),
         }
     }
 
     fn run(&self, lab: &Lab, report: &mut Report) -> Result<(), Failure> {
         match self {
             Bench::Bgp(options) => bgp::run(options, lab, report),
+            Bench::LinkLatency(options) => link_latency::run(options, lab, report),
         }
     }
 }
@@ -102,51 +110,4 @@ fn enter(bench: &Bench) -> Result<ExitCode, Failure> {
             Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
         }
     }
-}
-
-/// The speaker example that belongs to this program: in the same `target` directory.
-fn speaker() -> Result<PathBuf, Failure> {
-    let own = std::env::current_exe()?;
-    let directory = own.parent().unwrap_or(Path::new("."));
-    let directory = match directory.file_name() {
-        Some(name) if name == "deps" => directory.parent().unwrap_or(directory),
-        _ => directory,
-    };
-    Ok(directory.join("examples/speaker"))
-}
-
-/// Builds the speaker example as this program was built, so that no stale one is measured. Without
-/// cargo or sources the one that is there must do.
-fn build_speaker() -> Result<(), Failure> {
-    let speaker = speaker()?;
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "bgp",
-            "--example",
-            "speaker",
-        ])
-        .current_dir(workspace);
-    if !cfg!(debug_assertions) {
-        command.arg("--release");
-    }
-    let built = match command.status() {
-        Ok(status) if status.success() => return Ok(()),
-        Ok(status) => format!("cargo failed ({status})"),
-        Err(error) => format!("cargo cannot be run: {error}"),
-    };
-    if speaker.is_file() {
-        let _ = writeln!(
-            io::stderr(),
-            "{built}; {} is used as it is",
-            speaker.display()
-        );
-        return Ok(());
-    }
-    Err(format!("there is no {}, and {built}", speaker.display()).into())
 }

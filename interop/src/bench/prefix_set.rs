@@ -98,6 +98,12 @@ impl PrefixSet {
         true
     }
 
+    /// Whether it is there.
+    pub fn contains(&self, prefix: PrefixId) -> bool {
+        let (word, bit) = place(prefix);
+        self.bits[word] & bit != 0
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.len

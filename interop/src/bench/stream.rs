@@ -3,6 +3,7 @@
 //! The same number of prefixes gives the same octets on every machine. Nothing here sends.
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::prefix_set::{LONGEST, PrefixId, PrefixSet};
@@ -51,7 +52,7 @@ pub struct Stream {
 struct Group {
     attributes: Vec<u8>,
     /// Where in the list of prefixes.
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
 }
 
 /// The route that shows that all before it has been dealt with: the last of each table.
@@ -100,28 +101,40 @@ impl Stream {
         }
     }
 
-    /// UPDATEs that announce those groups again that hold the prefixes `from..to` of the list, and
-    /// how many prefixes these are.
-    pub fn announce_part(&self, part: std::ops::Range<usize>) -> (Vec<u8>, Vec<PrefixId>) {
+    /// The list of prefixes, but for the marker, in parts of whole groups with about `size` prefixes
+    /// each.
+    pub fn parts(&self, size: usize) -> impl Iterator<Item = Range<usize>> {
+        let mut groups = self.groups.iter().take(self.groups.len() - 1).peekable();
+        std::iter::from_fn(move || {
+            let start = groups.peek()?.range.start;
+            let mut end = start;
+            while let Some(group) = groups.next_if(|group| group.range.start < start + size) {
+                end = group.range.end;
+            }
+            Some(start..end)
+        })
+    }
+
+    /// UPDATEs that announce a part again, as it was.
+    pub fn announce_part(&self, part: &Range<usize>) -> Vec<u8> {
         let mut octets = Vec::new();
-        let mut told = Vec::new();
-        for group in self
+        let first = self
             .groups
+            .partition_point(|group| group.range.start < part.start);
+        for group in self.groups[first..]
             .iter()
-            .filter(|group| part.contains(&group.range.start))
+            .take_while(|group| group.range.end <= part.end)
         {
             let prefixes = &self.prefixes[group.range.clone()];
             update(&mut octets, &[], &group.attributes, prefixes);
-            told.extend_from_slice(prefixes);
         }
-        (octets, told)
+        octets
     }
 
-    /// UPDATEs that withdraw what [`Stream::announce_part`] announces.
-    pub fn withdraw_part(&self, part: std::ops::Range<usize>) -> Vec<u8> {
-        let (_, prefixes) = self.announce_part(part);
+    /// UPDATEs that withdraw a part.
+    pub fn withdraw_part(&self, part: &Range<usize>) -> Vec<u8> {
         let mut octets = Vec::new();
-        withdrawals(&mut octets, &prefixes);
+        withdrawals(&mut octets, &self.prefixes[part.clone()]);
         octets
     }
 }
@@ -334,12 +347,58 @@ mod tests {
     }
 
     #[test]
+    fn parts_are_the_table_but_for_the_marker() {
+        let stream = Stream::generate(5_000, 65_010, Ipv4Addr::new(10, 99, 0, 10));
+        let parts: Vec<_> = stream.parts(300).collect();
+        assert_eq!(
+            parts.iter().map(ExactSizeIterator::len).sum::<usize>(),
+            4_999
+        );
+        let whole: Vec<u8> = parts
+            .iter()
+            .flat_map(|part| stream.announce_part(part))
+            .collect();
+        assert!(stream.announce.starts_with(&whole) && whole.len() > stream.announce.len() - 200);
+        let mut set = stream.set.clone();
+        for part in &parts {
+            assert!(
+                (300..300 + LARGEST_GROUP).contains(&part.len()) || part.end == 4_999,
+                "{part:?}"
+            );
+            let octets = stream.withdraw_part(part);
+            let (message, rest) = wire::split(&octets).expect("a message").expect("whole");
+            let Message::Update(update) = message else {
+                panic!("{message:?}")
+            };
+            assert!(
+                update
+                    .withdrawn()
+                    .all(|prefix| set.remove(prefix.expect("a prefix")))
+            );
+            assert!(rest.is_empty());
+        }
+        assert_eq!(set.len(), 1, "the marker");
+    }
+
+    #[test]
     fn the_decoder_of_the_product_reads_it() {
         let stream = Stream::generate(2_000, 65_010, Ipv4Addr::new(10, 99, 0, 10));
-        let records = stream.announce.len();
-        assert!(records > 2_000 * 3, "{records}");
-        let part = stream.announce_part(0..1_000);
-        let withdrawn = stream.withdraw_part(0..1_000);
-        assert!(!part.0.is_empty() && !withdrawn.is_empty() && part.1.len() >= 1_000);
+        let options = bgp::wire::WireOptions {
+            four_octet_as: true,
+            ..Default::default()
+        };
+        let (mut octets, mut prefixes) = (&stream.announce[..], 0);
+        while !octets.is_empty() {
+            let length = usize::from(u16::from_be_bytes([octets[16], octets[17]]));
+            let (message, rest) = octets.split_at(length);
+            let decoded = bgp::wire::Message::decode(message, &options).expect("a message");
+            assert!(decoded.findings.is_empty(), "{:?}", decoded.findings);
+            let bgp::wire::Message::Update(update) = decoded.message else {
+                panic!("no UPDATE")
+            };
+            prefixes += update.nlri.len();
+            octets = rest;
+        }
+        assert_eq!(prefixes, 2_000);
     }
 }

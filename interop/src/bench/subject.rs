@@ -166,18 +166,24 @@ pub struct Order {
 }
 
 impl Order {
-    /// Whether the command has ended; that it failed is an error.
+    /// Whether the command has ended.
     ///
     /// # Errors
     /// It failed.
-    pub fn check(&mut self) -> Result<(), ProcessError> {
-        match &mut self.command {
-            Some(command) => match command.check() {
-                Err(ProcessError::Ended { status, .. }) if status.success() => Ok(()),
-                other => other,
-            },
-            None => Ok(()),
-        }
+    pub fn has_ended(&mut self) -> Result<bool, ProcessError> {
+        self.command.as_mut().map_or(Ok(true), has_ended)
+    }
+}
+
+/// Whether a command has ended.
+///
+/// # Errors
+/// It failed.
+pub fn has_ended(command: &mut Process) -> Result<bool, ProcessError> {
+    match command.check() {
+        Ok(()) => Ok(false),
+        Err(ProcessError::Ended { status, .. }) if status.success() => Ok(true),
+        Err(error) => Err(error),
     }
 }
 
@@ -244,6 +250,23 @@ impl Running {
             Subject::Gobgp => self.originate_gobgp(prefixes),
             Subject::Frr => self.originate_frr(prefixes),
             Subject::Openbgpd => self.originate_openbgpd(prefixes),
+        }
+    }
+
+    /// Prepares to originate one prefix, or not to any more, as its operator does it by hand.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn change(&mut self, prefix: PrefixId, announced: bool) -> Result<Prepared, SubjectError> {
+        match &self.subject {
+            Subject::Ours(_) | Subject::Other(..) => {
+                let verb = if announced { "announce" } else { "withdraw" };
+                Ok(Prepared::Lines(format!("{verb} {prefix}\n")))
+            }
+            Subject::Bird => self.change_bird(prefix, announced),
+            Subject::Gobgp => Ok(self.change_gobgp(prefix, announced)),
+            Subject::Frr => Ok(self.change_frr(prefix, announced)),
+            Subject::Openbgpd => Ok(self.change_openbgpd(prefix, announced)),
         }
     }
 

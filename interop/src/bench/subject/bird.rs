@@ -38,6 +38,22 @@ impl Running {
         prefixes: &[PrefixId],
     ) -> Result<Prepared, SubjectError> {
         self.originated.extend_from_slice(prefixes);
+        self.reconfigure_bird()
+    }
+
+    pub(super) fn change_bird(
+        &mut self,
+        prefix: PrefixId,
+        announced: bool,
+    ) -> Result<Prepared, SubjectError> {
+        self.originated.retain(|known| *known != prefix);
+        if announced {
+            self.originated.push(prefix);
+        }
+        self.reconfigure_bird()
+    }
+
+    fn reconfigure_bird(&self) -> Result<Prepared, SubjectError> {
         let lines = listing(&self.originated, |prefix| {
             format!("route {prefix} blackhole;")
         });

@@ -58,6 +58,23 @@ impl Running {
             .arg(file);
         Ok(Prepared::Command(command))
     }
+
+    pub(super) fn change_frr(&self, prefix: PrefixId, announced: bool) -> Prepared {
+        let no = if announced { "" } else { "no " };
+        let mut command = Launch::new("vtysh")
+            .arg("--vty_socket")
+            .arg(&self.site.directory)
+            .args(["-d", "bgpd"]);
+        for words in [
+            "configure terminal".to_owned(),
+            format!("router bgp {ASN}"),
+            "address-family ipv4 unicast".to_owned(),
+            format!("{no}network {prefix}"),
+        ] {
+            command = command.arg("-c").arg(words);
+        }
+        Prepared::Command(command)
+    }
 }
 
 fn configuration() -> String {

@@ -40,6 +40,15 @@ impl Running {
             .in_namespace(self.site.namespace.fd());
         Ok(Prepared::Command(command))
     }
+
+    pub(super) fn change_gobgp(&self, prefix: PrefixId, announced: bool) -> Prepared {
+        let verb = if announced { "add" } else { "del" };
+        let command = Launch::new("gobgp")
+            .args(["global", "rib", verb])
+            .arg(prefix.to_string())
+            .in_namespace(self.site.namespace.fd());
+        Prepared::Command(command)
+    }
 }
 
 fn configuration() -> String {

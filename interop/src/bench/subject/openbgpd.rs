@@ -54,6 +54,16 @@ impl Running {
             .input(routes);
         Ok(Prepared::Command(command))
     }
+
+    pub(super) fn change_openbgpd(&self, prefix: PrefixId, announced: bool) -> Prepared {
+        let verb = if announced { "add" } else { "delete" };
+        let command = Launch::new("bgpctl")
+            .arg("-s")
+            .arg(self.path("bgpd.sock"))
+            .args(["network", verb])
+            .arg(prefix.to_string());
+        Prepared::Command(command)
+    }
 }
 
 fn configuration(socket: &str) -> String {
