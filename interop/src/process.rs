@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 
 /// Where Debian keeps daemons that are not on an ordinary user's PATH.
@@ -295,6 +295,12 @@ impl Launch {
         let mut command = Command::new(path);
         command.args(self.args).envs(self.env);
         command.stdin(self.input.map_or_else(Stdio::null, Stdio::from));
+        // This program holds signals back while it ends a lab; what it starts must not inherit that.
+        // SAFETY: the closure runs between fork and exec and makes one system call; it neither
+        // allocates nor takes a lock.
+        unsafe {
+            command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?));
+        }
         if let Some(namespace) = self.namespace {
             let namespace = namespace.map_err(|source| ProcessError::System {
                 command: line.clone(),

@@ -47,6 +47,7 @@ fn bgp_puts_every_subject_through_every_case() {
         "pass-on-8/cpu",
         "withdraw",
         "originate",
+        "slow-reader/during-p99",
     ];
     for subject in ["ours", "bird", "gobgp", "frr", "openbgpd"] {
         for case in cases {
@@ -61,4 +62,18 @@ fn bgp_puts_every_subject_through_every_case() {
         measured(&lines, "pass-on-8", "floor").is_some(),
         "{lines:#?}"
     );
+}
+
+#[test]
+fn link_latency_is_told_for_every_subject() {
+    let lines = bench(&["link-latency", "--quick"]);
+    for subject in ["ours", "gobgp", "bird", "frr"] {
+        for case in ["p50", "p99"] {
+            let line = measured(&lines, case, subject);
+            assert!(
+                line.is_some(),
+                "{subject} {case}: not measured in {lines:#?}"
+            );
+        }
+    }
 }

@@ -225,6 +225,8 @@ impl Agent {
         )?;
         let mut section = PeerSection::of(router.config());
         section.passive = true;
+        // Nobody serves the session while others are measured.
+        section.hold_time = 0;
         let namespace = region.gateway().namespace().clone();
         let mac: Mac = region.gateway_address().mac;
         let mut gateway = Gateway::new(lab, namespace, mac, [section])?;
@@ -325,8 +327,8 @@ impl Agent {
 
     /// Takes everything out of the kernel before its namespace goes: routes first.
     fn leave(mut self) -> Result<(), Failure> {
-        self.gateway.stop()?;
         self.line.close();
+        self.gateway.stop()?;
         self.gateway.remove_plane()?;
         Ok(())
     }
