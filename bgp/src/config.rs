@@ -65,6 +65,11 @@ pub struct SpeakerConfig {
     /// Graceful restart as the speaker that restarts (RFC 4724); absent: not offered.
     #[serde(default)]
     pub graceful_restart: Option<GracefulRestart>,
+    /// Whether the user says which next hops of learned routes can be reached
+    /// ([`Speaker::set_next_hops`](crate::Speaker::set_next_hops)): paths by way of others are not
+    /// used (RFC 4271 section 9.1.2). Without it all are taken to be reachable.
+    #[serde(default)]
+    pub track_next_hops: bool,
     /// Routes that stand for the announced ones inside them.
     #[serde(default)]
     pub aggregate: Vec<Aggregate>,
@@ -168,6 +173,7 @@ impl SpeakerConfig {
             listen: Vec::new(),
             multipath: Multipath::default(),
             graceful_restart: None,
+            track_next_hops: false,
             aggregate: Vec::new(),
             bmp: Vec::new(),
             mrt: None,

@@ -6,26 +6,29 @@
 //! one seed and one sequence of inputs give one sequence of outputs.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::config::{ConfigError, InterfaceName, SpeakerConfig};
-use crate::event::Announcement;
 use crate::fsm::negotiate::Local;
 use crate::fsm::{self, Jitter, State};
-use crate::rib::attributes::RouteAttributes;
+use crate::rib::aggregate::Aggregates;
 use crate::rib::group::Dispatch;
+use crate::rib::next_hop::NextHops;
 use crate::rib::select::{PeerIndex, Source};
-use crate::wire::{Decoded, Family, Message, NextHop, Notification, Prefix, WireError};
+use crate::wire::{Decoded, Message, Notification, WireError};
 
 mod admin;
 mod advice;
 mod bfd;
 mod connection;
 mod journal;
+mod local;
 mod peer;
+mod policy;
+mod reach;
 mod rib;
 mod roster;
 mod session;
@@ -37,6 +40,7 @@ mod walk;
 
 pub use admin::RefreshError;
 pub use connection::ConnectionId;
+pub use policy::PolicyChange;
 pub use roster::{AddPeerError, Reconfigured};
 pub use session::Flush;
 pub use walk::Place;
@@ -100,6 +104,7 @@ pub struct Core {
     dynamic: Vec<DynamicGroup>,
     jitter: Jitter,
     rib: Rib,
+    aggregates: local::OwnAggregates,
     outputs: VecDeque<Output>,
     journal: Journal,
     taps: tap::Taps,
@@ -145,7 +150,9 @@ impl Core {
             .collect();
         let restarts = |restart: crate::config::GracefulRestart| restart.restarting;
         let deferred = local.graceful_restart.is_some_and(restarts);
-        let rib = Rib::new(ranks, config.multipath, deferred);
+        let mut rib = Rib::new(ranks, config.multipath, deferred);
+        rib.table.interner.next_hops = NextHops::new(config.track_next_hops);
+        let aggregates = Aggregates::new(local::routes_of(config.aggregate, &local));
         Ok(Core {
             local,
             peers,
@@ -153,6 +160,7 @@ impl Core {
             dynamic: config.dynamic.into_iter().map(DynamicGroup::new).collect(),
             jitter,
             rib,
+            aggregates,
             outputs: VecDeque::new(),
             journal: Journal::default(),
             taps: tap::Taps::default(),
@@ -318,36 +326,6 @@ impl Core {
         self.outputs.pop_front()
     }
 
-    /// Announces routes of our own.
-    pub fn announce(&mut self, routes: Vec<Announcement>) {
-        for Announcement {
-            prefix,
-            communities,
-            med,
-        } in routes
-        {
-            let ours = match prefix.family() {
-                Family::Ipv4Unicast => NextHop::V4(Ipv4Addr::UNSPECIFIED),
-                Family::Ipv6Unicast => NextHop::V6(Ipv6Addr::UNSPECIFIED),
-            };
-            let attributes = RouteAttributes {
-                communities: communities.into(),
-                med,
-                ..RouteAttributes::originated(ours)
-            };
-            self.rib.announce(prefix.into(), Source::Local, attributes);
-        }
-        self.changed();
-    }
-
-    /// Withdraws routes of our own.
-    pub fn withdraw(&mut self, prefixes: &[Prefix]) {
-        for prefix in prefixes {
-            self.rib.withdraw((*prefix).into(), Source::Local);
-        }
-        self.changed();
-    }
-
     /// All that was announced before a restart is announced again: it may be told, with
     /// End-of-RIB, and OPENs no longer say that we are restarting (RFC 4724 section 4.1).
     pub fn initial_routes_complete(&mut self) {
@@ -491,10 +469,12 @@ impl Core {
             ended = self.tap_down(index, outcome.why);
             let loss = outcome.loss.unwrap_or(Loss::Final);
             self.peers[index].end_session(loss, &mut self.rib, self.now);
+            self.session_reaches(self.peers[index].config.address, false);
             self.changed();
         }
         if outcome.up {
             self.peers[index].begin_session(&self.local, &mut self.rib, self.now);
+            self.session_reaches(self.peers[index].config.address, true);
             self.changed();
             self.tap_up(index);
         }
@@ -536,6 +516,7 @@ impl Core {
     fn changed(&mut self) {
         let journal = &mut self.journal;
         self.rib.tell(|prefix| journal.prefix(prefix));
+        self.report_next_hops();
     }
 
     /// Makes UPDATEs for peers that have room.

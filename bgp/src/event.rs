@@ -23,6 +23,8 @@ pub struct Announcement {
     pub communities: Vec<Community>,
     /// MULTI_EXIT_DISC to send along.
     pub med: Option<u32>,
+    /// Whether [aggregates](crate::Aggregate) may be formed from it and stand for it.
+    pub aggregate: bool,
 }
 
 impl Announcement {
@@ -32,6 +34,7 @@ impl Announcement {
             prefix,
             communities: Vec::new(),
             med: None,
+            aggregate: true,
         }
     }
 }
@@ -63,6 +66,15 @@ pub enum Event {
     },
     /// The learned paths to a prefix changed.
     Route(RouteChange),
+    /// A next hop of learned routes came into use or went out of it, where they are
+    /// [tracked](crate::SpeakerConfig::track_next_hops): the speaker wants to know whether it can
+    /// be reached.
+    NextHop {
+        /// The next hop.
+        address: IpAddr,
+        /// Whether a route has it now.
+        in_use: bool,
+    },
     /// The peer has sent its whole table of the family (RFC 4724 section 2).
     EndOfRib {
         /// The peer.

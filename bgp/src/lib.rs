@@ -52,12 +52,14 @@ pub use config::{
     Capabilities, ConfigError, DynamicAsn, DynamicPeers, GracefulRestart, LimitAction, MaxPrefixes,
     MrtConfig, Multipath, PeerConfig, PeerName, PrefixLimit, SpeakerConfig,
 };
+pub use core::PolicyChange;
 pub use event::{
     Advertised, Announcement, CapabilityStatus, Event, Path, PeerStatus, PrefixCounts, RouteChange,
 };
 pub use fsm::State as SessionState;
 pub use policy::{ExportPolicy, ImportPolicy, Rule, RuleList};
 pub use rib::attributes::RouteAttributes;
+pub use rib::next_hop::NextHopState;
 pub use speaker::{
     PeerError, ReconfigureError, Reconfigured, Speaker, StartError, Stop, Stopped, Subscription,
 };

@@ -5,7 +5,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use crate::core::{Core, RefreshError, UnknownPeer};
 pub use crate::core::{Reconfigured, Stop};
 use crate::event::{Advertised, Announcement, PeerStatus, RouteChange};
 use crate::mrt::{DumpError, Dumped};
+use crate::rib::next_hop::NextHopState;
 use crate::transport::{Admission, KeyError, ListenError, OpenError, PeerSecretError, Transport};
 use crate::wire::Prefix;
 
@@ -150,6 +151,8 @@ pub(crate) enum Command {
     Advertised(oneshot::Sender<Advertised>),
     RefusedConnections(oneshot::Sender<u64>),
     DumpMrt(PathBuf, oneshot::Sender<Result<Dumped, DumpError>>),
+    SetNextHops(Vec<(Prefix, Option<NextHopState>)>, oneshot::Sender<()>),
+    NextHops(oneshot::Sender<Vec<(IpAddr, NextHopState)>>),
     PeerAdmin {
         name: String,
         up: bool,
@@ -271,6 +274,27 @@ impl Speaker {
     /// What each peer has been told; only peers with an established session appear.
     pub async fn advertised(&self) -> Advertised {
         self.ask(Command::Advertised).await.unwrap_or_default()
+    }
+
+    /// Says what is so from now on about all addresses in some networks, as next hops of learned
+    /// routes; `None`: nothing is said any more. Of several networks around an address the
+    /// smallest counts. Of effect only with
+    /// [`track_next_hops`](crate::SpeakerConfig::track_next_hops): a next hop that nobody speaks
+    /// of cannot be reached then, unless it is the address of a peer with an established session.
+    /// [`Event::NextHop`](crate::Event::NextHop) tells which ones are in use.
+    ///
+    /// # Errors
+    /// When the speaker has been stopped.
+    pub async fn set_next_hops(
+        &self,
+        changes: Vec<(Prefix, Option<NextHopState>)>,
+    ) -> Result<(), Stopped> {
+        self.ask(|reply| Command::SetNextHops(changes, reply)).await
+    }
+
+    /// The next hops of learned routes, in order, if they are tracked. Empty once stopped.
+    pub async fn next_hops(&self) -> Vec<(IpAddr, NextHopState)> {
+        self.ask(Command::NextHops).await.unwrap_or_default()
     }
 
     /// How many connections were closed at once because no configured peer has their source

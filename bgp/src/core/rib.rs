@@ -1,15 +1,18 @@
 //! The tables of a speaker: its routes, and the groups of peers that are told them.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config::Multipath;
+use crate::policy::ActionsId;
 use crate::rib::attributes::RouteAttributes;
 use crate::rib::export::ExportContext;
 use crate::rib::group::{Dispatch, Group, Place, Pressure};
+use crate::rib::interner::AttributesId;
 use crate::rib::paths::{Flags, Path, PathSource};
 use crate::rib::select::{PeerIndex, PeerRank, Source};
-use crate::rib::table::{Changed, Table};
+use crate::rib::table::{Changed, RouteId, Table};
 use crate::wire::{Community, Family, Nlri, Prefix};
 
 /// The number of a group, as long as a peer is in it.
@@ -44,26 +47,41 @@ impl Rib {
         self.note(changed);
     }
 
-    /// Paths of equal attributes come; those that are not `accepted` replace what was there by
-    /// nothing.
+    /// Paths of equal attributes come, and are changed as the policy wants; those that are not
+    /// `accepted` replace what was there by nothing.
     pub(super) fn learn(
         &mut self,
         attributes: RouteAttributes,
         source: Source,
         routes: &[Nlri],
-        mut accepted: impl FnMut(&Nlri, &Table) -> bool,
+        change: impl Fn(ActionsId, &RouteAttributes) -> RouteAttributes,
+        mut accepted: impl FnMut(&Nlri, &RouteAttributes, &Table) -> Option<ActionsId>,
     ) {
         let id = self.table.interner.intern(attributes);
+        let attributes = self.table.attributes(id).clone();
+        // What else comes of them, made once each.
+        let mut made: Vec<(ActionsId, AttributesId)> = Vec::new();
         for nlri in routes {
-            match accepted(nlri, &self.table) {
-                true => {
-                    let changed = self.table.announce(*nlri, source, id);
-                    self.note(changed);
+            let Some(actions) = accepted(nlri, &attributes, &self.table) else {
+                self.withdraw(*nlri, source);
+                continue;
+            };
+            let known = made.iter().find(|(known, _)| *known == actions);
+            let id = match known {
+                _ if actions == ActionsId::UNCHANGED => id,
+                Some((_, id)) => *id,
+                None => {
+                    let id = self.table.interner.intern(change(actions, &attributes));
+                    made.push((actions, id));
+                    id
                 }
-                false => self.withdraw(*nlri, source),
-            }
+            };
+            let changed = self.table.announce(*nlri, source, id);
+            self.note(changed);
         }
-        self.table.interner.release(id);
+        for id in made.into_iter().map(|(_, id)| id).chain([id]) {
+            self.table.interner.release(id);
+        }
     }
 
     /// A path goes.
@@ -126,6 +144,49 @@ impl Rib {
                 path.flags = path.flags.with(Flags::LONG_LIVED);
                 true
             });
+            self.note(changed);
+        }
+    }
+
+    /// The paths of a source, with what they say and what is the matter with them.
+    pub(super) fn paths_from(
+        &self,
+        family: Family,
+        source: Source,
+    ) -> Vec<(Nlri, Arc<RouteAttributes>, Flags)> {
+        let code = PathSource::from(source);
+        let mut found = Vec::new();
+        for id in self.table.ids_from(family, source) {
+            let prefix = self.table.prefix(family, id);
+            for path in self.table.all(family, id).iter() {
+                if path.source == code {
+                    let path_id = path.path_id;
+                    let attributes = self.table.attributes(path.attributes).clone();
+                    found.push((Nlri { prefix, path_id }, attributes, path.flags));
+                }
+            }
+        }
+        found
+    }
+
+    /// When a prefix gets several next hops from now on.
+    pub(super) fn set_multipath(&mut self, multipath: Multipath) {
+        if self.table.multipath() == multipath {
+            return;
+        }
+        self.table.set_multipath(multipath);
+        for family in Family::ALL {
+            let several = |id: &RouteId| self.table.all(family, *id).len() > 1;
+            for id in self.table.ids(family).filter(several).collect::<Vec<_>>() {
+                let changed = self.table.revise(family, id, |_, _| true);
+                self.note(changed);
+            }
+        }
+    }
+
+    /// These next hops can be reached, or cannot, or at another cost.
+    pub(super) fn next_hops_changed(&mut self, hops: &[IpAddr]) {
+        for changed in self.table.next_hops_changed(hops) {
             self.note(changed);
         }
     }

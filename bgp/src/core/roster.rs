@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tracing::info;
 
 use super::peer::Peer;
+use super::policy::PolicyChange;
 use super::{ConnectionId, Core, fsm};
 use crate::config::{
     ConfigError, DynamicAsn, DynamicPeers, Effect, InterfaceName, PeerConfig, PeerName,
@@ -164,6 +165,8 @@ impl Core {
             }
         }
         self.by_address = self.sources();
+        self.track_next_hops(config.track_next_hops);
+        self.set_aggregates(config.aggregate);
         for peer in fresh {
             done.added.push(peer.name.clone());
             let index = self.place_peer(peer, None);
@@ -189,7 +192,7 @@ impl Core {
         if let Some(restart) = &mut self.local.graceful_restart {
             restart.restarting = restarting;
         }
-        self.rib.table.set_multipath(config.multipath);
+        self.rib.set_multipath(config.multipath);
         other
     }
 
@@ -250,7 +253,7 @@ impl Core {
         };
         let judged = established && !reset && (import || export);
         peer.reconfigure(config, &self.local);
-        let reset = reset || judged && !self.judge_anew(index, import, export);
+        let reset = reset || judged && self.judge_anew(index, import) == PolicyChange::ResetNeeded;
         if reset {
             let notification = Notification::cease(Cease::OtherConfigurationChange);
             self.step_peer(index, fsm::Event::ManualStop(Some(notification)));
@@ -262,22 +265,6 @@ impl Core {
             true => done.reset.push(name),
             false => done.changed.push(name),
         }
-    }
-
-    /// Lets other policies act on what a session has brought and told. False: that takes a new
-    /// session.
-    fn judge_anew(&mut self, index: usize, import: bool, export: bool) -> bool {
-        let peer = &mut self.peers[index];
-        if export {
-            // It is told the difference.
-            peer.regroup(&self.local, &mut self.rib);
-        }
-        if let Some(session) = peer.session.as_mut().filter(|_| import) {
-            // Refused routes are not kept: the peer has to tell all again.
-            session.set_import(peer.config.import.clone());
-            return self.ask_routes(index).is_ok();
-        }
-        true
     }
 
     /// Finds a place for a peer that is new, in Idle.

@@ -23,11 +23,11 @@ use crate::wire::{AfiSafi, Family, Finding, NextHop, Nlri, Prefix, RouteRefresh,
 /// What exists only while a session is established.
 #[derive(Debug)]
 pub(super) struct Session {
-    index: PeerIndex,
+    pub(super) index: PeerIndex,
     address: Option<IpAddr>,
     pub(super) negotiated: Negotiated,
-    policy: crate::policy::ImportPolicy,
-    import: ImportContext,
+    pub(super) policy: crate::policy::ImportPolicy,
+    pub(super) import: ImportContext,
     pub(super) limits: MaxPrefixes,
     /// The family that has outgrown a limit which ends the session.
     pub(super) beyond_limit: Option<Family>,
@@ -40,6 +40,8 @@ pub(super) struct Session {
     end_of_rib_told: [bool; Family::ALL.len()],
     /// Families ignored after an error (RFC 7606 section 2, AFI/SAFI disable).
     pub(super) disabled: [bool; Family::ALL.len()],
+    /// The import policy changed, and the peer cannot be asked to tell its routes again.
+    pub(super) policy_waits: bool,
     /// UPDATEs with errors that the session survived, and the last such error.
     pub(super) malformed: u64,
     pub(super) last_finding: Option<String>,
@@ -148,6 +150,7 @@ impl Session {
             end_of_rib: Default::default(),
             end_of_rib_told: Default::default(),
             disabled: Default::default(),
+            policy_waits: false,
             malformed: 0,
             last_finding: None,
             negotiated,
@@ -190,11 +193,6 @@ impl Session {
         }
     }
 
-    /// Judges routes by this policy from now on; those that came before are to be asked for again.
-    pub(super) fn set_import(&mut self, policy: crate::policy::ImportPolicy) {
-        self.policy = policy;
-    }
-
     fn lose(&mut self, nlri: Nlri, rib: &mut Rib) {
         self.adj_in.withdrawn(&nlri);
         rib.withdraw(nlri, Source::Peer(self.index));
@@ -214,19 +212,28 @@ impl Session {
             let refusal = self.import.refusal(&attributes);
             let attributes = self.import.adopt(attributes);
             let source = Source::Peer(self.index);
-            let (adj_in, policy) = (&mut self.adj_in, &self.policy);
+            let (adj_in, policy, import) = (&mut self.adj_in, &self.policy, &self.import);
             let limit = self.limits.of(reach.family);
             let mut beyond = false;
-            rib.learn(attributes, source, reach.nlri, |nlri, table| {
-                adj_in.judge(*nlri, refusal, policy, || {
-                    let full = limit.is_some_and(|limit| {
-                        // What is there may change.
-                        table.count(reach.family, source) >= limit.limit && !table.has(nlri, source)
-                    });
-                    beyond |= full;
-                    full
-                })
-            });
+            let change = |actions, attributes: &_| import.changed(policy, actions, attributes);
+            rib.learn(
+                attributes,
+                source,
+                reach.nlri,
+                change,
+                |nlri, attributes, table| {
+                    let decide = || policy.decide(&nlri.prefix, attributes);
+                    adj_in.judge(*nlri, refusal, decide, || {
+                        let full = limit.is_some_and(|limit| {
+                            // What is there may change.
+                            table.count(reach.family, source) >= limit.limit
+                                && !table.has(nlri, source)
+                        });
+                        beyond |= full;
+                        full
+                    })
+                },
+            );
             if beyond && limit.is_some_and(|limit| limit.action == LimitAction::Teardown) {
                 self.beyond_limit = Some(reach.family);
             }

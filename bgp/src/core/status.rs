@@ -150,6 +150,13 @@ impl Peer {
             }
         }
         self.limit_notes(session, rib, notes);
+        if session.policy_waits {
+            notes.push(
+                "the import policy has changed, and the peer cannot be asked to tell its routes \
+                 again: reset the session to apply it to what was refused or changed before"
+                    .to_owned(),
+            );
+        }
         notes.extend(session.adj_in.notes());
         if let Some(finding) = &session.last_finding {
             notes.push(format!(

@@ -5,16 +5,19 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::*;
+
 use crate::config::{GracefulRestart, PeerConfig};
-use crate::event::{Event, RouteChange};
+use crate::event::{Announcement, Event, RouteChange};
 use crate::fsm::State;
 use crate::policy::{ExportPolicy, ImportPolicy};
 use crate::wire::{
-    AfiSafi, AsPath, Attributes, Capability, Cease, Community, MpReach, Nlri, Notification, Open,
-    Origin, RouteRefresh, Update, WireOptions, frame,
+    AfiSafi, AsPath, Attributes, Capability, Cease, Community, Family, MpReach, Nlri, Notification,
+    Open, Origin, Prefix, RouteRefresh, Update, WireOptions, frame,
 };
 
 mod bfd;
+mod origination;
+mod policy;
 mod restart;
 mod roster;
 mod sockets;

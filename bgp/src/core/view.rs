@@ -16,6 +16,7 @@ impl Core {
     /// What has happened since the last call, in order. A prefix that changed several times
     /// appears once, as it is now.
     pub fn take_events(&mut self) -> Vec<Event> {
+        self.report_next_hops();
         let mut journal = self.journal.take();
         let events = journal.drain(..).map(|entry| match entry {
             journal::Entry::Event(event) => event,
@@ -32,9 +33,15 @@ impl Core {
     /// The current state as events, [`Event::Synced`] last.
     pub fn current_state(&self) -> Vec<Event> {
         let peers = self.present().map(Peer::state_event);
+        let hops = self.next_hops().into_iter();
+        let hops = hops.map(|(address, _)| Event::NextHop {
+            address,
+            in_use: true,
+        });
         let routes = self.routes().into_iter().map(Event::Route);
         let ends = self.present().flat_map(Peer::end_of_rib_events);
         peers
+            .chain(hops)
             .chain(routes)
             .chain(ends)
             .chain([Event::Synced])

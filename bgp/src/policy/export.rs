@@ -1,7 +1,5 @@
 //! Which routes a peer is told.
 
-use std::net::Ipv4Addr;
-
 use serde::de::{Deserialize, Deserializer};
 
 use super::written::{self, Direction};
@@ -59,17 +57,6 @@ impl ExportPolicy {
             ExportPolicy::List(list) => list.apply(id, attributes, Some(asn)),
             _ => attributes,
         }
-    }
-
-    /// Whether a route to this prefix may be told, as far as that does not depend on its
-    /// attributes.
-    pub fn permits(&self, prefix: &Prefix, local: bool) -> bool {
-        let plain = RouteAttributes::originated(NextHop::V4(Ipv4Addr::UNSPECIFIED));
-        let from = match local {
-            true => Provenance::Local,
-            false => Provenance::Learned,
-        };
-        self.decide(prefix, &plain, from).permits()
     }
 }
 

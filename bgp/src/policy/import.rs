@@ -1,13 +1,11 @@
 //! Which routes of a peer are taken.
 
-use std::net::Ipv4Addr;
-
 use serde::de::{Deserialize, Deserializer};
 
 use super::written::{self, Direction};
 use super::{ActionsId, Decision, NextHops, Provenance, Rule, RuleList};
 use crate::rib::attributes::RouteAttributes;
-use crate::wire::{NextHop, Prefix};
+use crate::wire::Prefix;
 
 /// Which routes of a peer are taken, and how changed. In TOML: `"none"`, `"all"`, a list of rules,
 /// or one of these per family: `{ ipv4 = [RULES], ipv6 = "none" }`.
@@ -32,6 +30,14 @@ impl ImportPolicy {
         }
     }
 
+    /// Whether a route may be taken otherwise than as it was told.
+    pub(crate) fn changes_routes(&self) -> bool {
+        match self {
+            ImportPolicy::None | ImportPolicy::All => false,
+            ImportPolicy::List(list) => list.changes_routes(),
+        }
+    }
+
     /// The attributes of a route that is taken, after the actions of the decision.
     pub fn apply(&self, id: ActionsId, attributes: &RouteAttributes) -> RouteAttributes {
         let ImportPolicy::List(list) = self else {
@@ -50,12 +56,6 @@ impl ImportPolicy {
             next_hop,
             ..changed
         }
-    }
-
-    /// Whether a route to this prefix is taken, as far as that does not depend on its attributes.
-    pub fn permits(&self, prefix: &Prefix) -> bool {
-        let plain = RouteAttributes::originated(NextHop::V4(Ipv4Addr::UNSPECIFIED));
-        self.decide(prefix, &plain).permits()
     }
 }
 

@@ -109,6 +109,11 @@ impl RuleList {
         attributes
     }
 
+    /// Whether any rule changes anything.
+    pub(super) fn changes_routes(&self) -> bool {
+        !self.0.actions.is_empty()
+    }
+
     fn actions(&self, id: ActionsId) -> Option<&Actions> {
         self.0.actions.get((id.0 as usize).checked_sub(1)?)
     }

@@ -95,6 +95,12 @@ impl<T: Clone + PartialEq> Aggregates<T> {
         }
     }
 
+    /// Whether there is neither an aggregate nor a route that would not contribute to one: what is
+    /// announced is what is told.
+    pub fn is_idle(&self) -> bool {
+        self.formed_from.is_empty() && self.apart.is_empty()
+    }
+
     /// The user announces a route, perhaps in place of another one to that prefix. `contributes`:
     /// aggregates may be formed from it and stand for it. Appends what is to be told.
     pub fn announce(

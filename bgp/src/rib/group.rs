@@ -398,18 +398,23 @@ impl Group {
         out: &mut Vec<Dispatch>,
     ) {
         let mut batch = Batch::new(family);
-        let mut taken = Vec::with_capacity(WINDOW.min(self.queue[slot(family)].len()));
+        // What somebody is told of, and whose route was known before: whoever does not get the
+        // messages has to hear of it later.
+        let mut news = Vec::with_capacity(WINDOW.min(self.queue[slot(family)].len()));
         let mut judge = Judge::default();
-        while taken.len() < WINDOW
-            && let Some((id, again)) = self.queue[slot(family)].pop()
-        {
-            taken.push(id);
+        for _ in 0..WINDOW {
+            let Some((id, again)) = self.queue[slot(family)].pop() else {
+                break;
+            };
             let target = judge.target(&self.context, family, id, table);
             let before = self.told[slot(family)].entries.get(id);
             let prefix = table.prefix(family, id);
             match (before.attributes, target.attributes) {
                 (None, None) => continue,
-                (Some(_), None) => batch.withdraw(prefix, self.as_member(before.source)),
+                (Some(_), None) => {
+                    batch.withdraw(prefix, self.as_member(before.source));
+                    news.push((id, Some(before.source)));
+                }
                 _ if before == target && !again => continue,
                 (old, Some(attributes)) => {
                     let same = before.source == target.source
@@ -417,6 +422,7 @@ impl Group {
                         && judge.says_the_same(&self.context, family, before, target, table);
                     if !same || again {
                         batch.announce(Key::new(attributes, target), prefix.into(), id);
+                        news.push((id, old.map(|_| before.source)));
                     }
                     // The member whose own route is the best one now must forget the other.
                     if old.is_some()
@@ -438,21 +444,16 @@ impl Group {
             self.told[slot(family)].set(id, nothing, &mut table.interner);
         }
         for member in &mut self.members {
-            match &mut member.lag {
-                None if pressure(member.peer) == Pressure::Behind => {
-                    let mut lag = Lag::default();
-                    for id in &taken {
-                        lag.queue[slot(family)].push(*id, true);
-                    }
-                    member.lag = Some(Box::new(lag));
-                }
-                None => batch.dispatch(member.peer, &self.context.options, out),
-                Some(lag) => {
-                    for id in &taken {
-                        let waits = lag.queue[slot(family)].contains(*id);
-                        lag.queue[slot(family)].push(*id, !waits);
-                    }
-                }
+            if member.lag.is_none() && pressure(member.peer) != Pressure::Behind {
+                batch.dispatch(member.peer, &self.context.options, out);
+                continue;
+            }
+            let own = PathSource::from(Source::Peer(member.peer));
+            let lag = member.lag.get_or_insert_default();
+            let queue = &mut lag.queue[slot(family)];
+            for (id, known) in &news {
+                let knows = !queue.contains(*id) && known.is_some_and(|source| source != own);
+                queue.push(*id, knows);
             }
         }
     }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::policy::ImportPolicy;
+use crate::policy::{ActionsId, Decision, ImportPolicy};
 use crate::rib::attributes::RouteAttributes;
 use crate::rib::table::slot;
 use crate::wire::{Community, Family, Nlri, Role};
@@ -15,7 +15,7 @@ use crate::wire::{Community, Family, Nlri, Role};
 /// Why a route is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Refusal {
-    /// The import policy does not permit the prefix.
+    /// The import policy does not permit the route.
     Policy,
     /// Our AS is in the path (RFC 4271 section 9.1.2).
     AsLoop,
@@ -115,10 +115,7 @@ impl ImportContext {
         if self.internal {
             return attributes;
         }
-        let going = attributes
-            .communities
-            .contains(&Community::GRACEFUL_SHUTDOWN);
-        attributes.local_pref = going.then_some(0);
+        attributes.local_pref = self.is_going(&attributes).then_some(0);
         let from_above = matches!(
             self.role,
             Some(Role::Customer | Role::Peer | Role::RouteServerClient)
@@ -132,29 +129,54 @@ impl ImportContext {
     }
 }
 
+impl ImportContext {
+    /// The adopted attributes as the policy changes them. Whatever it says, a path that is about
+    /// to go stays the last one to use.
+    pub fn changed(
+        &self,
+        policy: &ImportPolicy,
+        actions: ActionsId,
+        attributes: &RouteAttributes,
+    ) -> RouteAttributes {
+        let mut changed = policy.apply(actions, attributes);
+        if !self.internal && self.is_going(attributes) {
+            changed.local_pref = attributes.local_pref;
+        }
+        changed
+    }
+
+    fn is_going(&self, attributes: &RouteAttributes) -> bool {
+        let communities = &attributes.communities;
+        communities.contains(&Community::GRACEFUL_SHUTDOWN)
+    }
+}
+
 impl AdjRibIn {
-    /// Judges a route to a prefix, given what is wrong with its attributes and whether there is no
-    /// room for one more; true: accepted.
+    /// Judges a route, given what is wrong with its attributes, what the policy says of it, and
+    /// whether there is no room for one more. If it is accepted: what is to be changed.
     pub fn judge(
         &mut self,
         nlri: Nlri,
         attributes: Option<Refusal>,
-        policy: &ImportPolicy,
+        policy: impl FnOnce() -> Decision,
         full: impl FnOnce() -> bool,
-    ) -> bool {
+    ) -> Option<ActionsId> {
         self.withdrawn(&nlri);
-        let prefix = &nlri.prefix;
-        let refusal = attributes
-            .or_else(|| (!policy.permits(prefix)).then_some(Refusal::Policy))
-            .or_else(|| full().then_some(Refusal::Limit));
-        let Some(refusal) = refusal else { return true };
+        let refusal = match attributes {
+            Some(refusal) => refusal,
+            None => match policy() {
+                Decision::Deny => Refusal::Policy,
+                Decision::Permit(_) if full() => Refusal::Limit,
+                Decision::Permit(actions) => return Some(actions),
+            },
+        };
         if self.refused.len() < REMEMBERED {
             self.refused.insert(nlri, refusal);
-            self.counts[slot(prefix.family())][refusal as usize] += 1;
+            self.counts[slot(nlri.prefix.family())][refusal as usize] += 1;
         } else {
             self.forgotten = true;
         }
-        false
+        None
     }
 
     /// The peer has withdrawn its route, or replaces it.
@@ -211,7 +233,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::policy::Rule;
+    use crate::policy::{Actions, Rule};
     use crate::wire::{AsPath, NextHop, Prefix};
 
     fn attributes(path: &[u32], next_hop: [u8; 4]) -> RouteAttributes {
@@ -260,6 +282,28 @@ mod tests {
             let refusal = allowing(allowed).refusal(&attributes(path, [10, 99, 0, 2]));
             assert_eq!(refusal.is_some(), refused, "{path:?}, {allowed} allowed");
         }
+        let going = RouteAttributes {
+            communities: [Community::GRACEFUL_SHUTDOWN].into(),
+            ..attributes(&[65002], [10, 99, 0, 2])
+        };
+        let preferring: ImportPolicy = [Rule {
+            actions: Actions {
+                local_pref: Some(200),
+                ..Actions::default()
+            },
+            ..Rule::permit_within("10.0.0.0/8".parse().unwrap())
+        }]
+        .into_iter()
+        .collect();
+        for (attributes, expected) in [(attributes(&[65002], [10, 99, 0, 2]), 200), (going, 0)] {
+            let adopted = context.adopt(attributes);
+            let decision = preferring.decide(&"10.0.0.0/8".parse().unwrap(), &adopted);
+            let Decision::Permit(actions) = decision else {
+                panic!("denied");
+            };
+            let changed = context.changed(&preferring, actions, &adopted);
+            assert_eq!(changed.local_pref, Some(expected));
+        }
         let preferred = RouteAttributes {
             local_pref: Some(200),
             ..attributes(&[65002], [10, 99, 0, 2])
@@ -274,22 +318,21 @@ mod tests {
 
     #[test]
     fn refused_routes_are_counted_until_withdrawn_or_replaced() {
-        let policy = ImportPolicy::List(
-            [Rule::permit_within("10.0.0.0/8".parse().unwrap())]
-                .into_iter()
-                .collect(),
-        );
+        let (permit, deny) = (|| Decision::Permit(ActionsId::UNCHANGED), || Decision::Deny);
         let mut rib = AdjRibIn::default();
         let prefix = |text: &str| Nlri::from(text.parse::<Prefix>().unwrap());
-        assert!(rib.judge(prefix("10.1.0.0/16"), None, &policy, || false));
-        assert!(!rib.judge(prefix("11.0.0.0/8"), None, &policy, || false));
-        assert!(!rib.judge(
-            prefix("10.1.0.0/16"),
-            Some(Refusal::AsLoop),
-            &policy,
-            || false
-        ));
-        assert!(!rib.judge(prefix("fd00::/8"), None, &policy, || false));
+        let accepted = Some(ActionsId::UNCHANGED);
+        assert_eq!(
+            rib.judge(prefix("10.1.0.0/16"), None, permit, || false),
+            accepted
+        );
+        assert_eq!(rib.judge(prefix("11.0.0.0/8"), None, deny, || false), None);
+        let loops = Some(Refusal::AsLoop);
+        assert_eq!(
+            rib.judge(prefix("10.1.0.0/16"), loops, permit, || false),
+            None
+        );
+        assert_eq!(rib.judge(prefix("fd00::/8"), None, deny, || false), None);
         assert_eq!(Family::ALL.map(|family| rib.refused(family)), [2, 1]);
         assert_eq!(
             rib.notes(),
@@ -298,8 +341,9 @@ mod tests {
                 "1 routes are refused: our own AS is in their path"
             ]
         );
-        assert!(
-            rib.judge(prefix("10.1.0.0/16"), None, &policy, || false),
+        assert_eq!(
+            rib.judge(prefix("10.1.0.0/16"), None, permit, || false),
+            accepted,
             "replaced by a good one"
         );
         rib.withdrawn(&prefix("11.0.0.0/8"));
@@ -314,7 +358,10 @@ mod tests {
         let mut rib = AdjRibIn::default();
         for index in 0..REMEMBERED as u32 + 10 {
             let host = Prefix::host(Ipv4Addr::from_bits(index).into());
-            assert!(!rib.judge(host.into(), None, &ImportPolicy::None, || false));
+            assert_eq!(
+                rib.judge(host.into(), None, || Decision::Deny, || false),
+                None
+            );
         }
         assert_eq!(rib.refused(Family::Ipv4Unicast), REMEMBERED);
         assert!(

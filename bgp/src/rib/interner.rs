@@ -2,13 +2,16 @@
 //!
 //! Counts who uses a set: a set goes when nobody does, and its number is given out again.
 
+use std::collections::HashSet;
 use std::hash::BuildHasher;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::rib::attributes::RouteAttributes;
+use crate::rib::next_hop::{NextHopState, NextHops};
 
 /// The number of a set of attributes, as long as somebody uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +46,8 @@ pub(crate) struct Interner {
     free: Vec<u32>,
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
+    /// Hears of the next hop of each set that comes or goes.
+    pub(crate) next_hops: NextHops,
 }
 
 #[derive(Debug)]
@@ -63,6 +68,7 @@ impl Interner {
             self.slots[slot as usize].users += 1;
             return AttributesId::new(slot as usize);
         }
+        self.next_hops.hold(attributes.next_hop.addr());
         let new = Slot {
             attributes: Some(Arc::new(attributes)),
             users: 1,
@@ -103,6 +109,7 @@ impl Interner {
         let Some(attributes) = slot.attributes.take() else {
             return;
         };
+        self.next_hops.release(attributes.next_hop.addr());
         let hash = self.hasher.hash_one(&*attributes);
         let number = id.slot() as u32;
         if let Ok(entry) = self.index.find_entry(hash, |slot| *slot == number) {
@@ -117,6 +124,37 @@ impl Interner {
             Some(attributes) => attributes,
             None => unreachable!("attributes {id:?} are used and were freed"),
         }
+    }
+
+    /// Whether the next hop of a set can be reached.
+    pub(crate) fn next_hop_state(&self, id: AttributesId) -> NextHopState {
+        match self.next_hops.tracking() {
+            true => self.next_hops.state(self.get(id).next_hop.addr()),
+            false => NextHopState::CONNECTED,
+        }
+    }
+
+    /// Whether next hops are tracked from now on. Returns those whose state may be another one.
+    pub(crate) fn track_next_hops(&mut self, tracking: bool) -> Vec<IpAddr> {
+        let sets = self
+            .slots
+            .iter()
+            .filter_map(|slot| slot.attributes.as_ref());
+        let hops = sets.map(|attributes| attributes.next_hop.addr());
+        self.next_hops.set_tracking(tracking, hops)
+    }
+
+    /// The sets that have one of these next hops.
+    pub(crate) fn with_next_hop(&self, hops: &[IpAddr]) -> HashSet<AttributesId> {
+        let slots = self.slots.iter().enumerate();
+        let has = |slot: &Slot| {
+            let attributes = slot.attributes.as_ref();
+            attributes.is_some_and(|known| hops.contains(&known.next_hop.addr()))
+        };
+        slots
+            .filter(|(_, slot)| has(slot))
+            .map(|(number, _)| AttributesId::new(number))
+            .collect()
     }
 
     /// How many different sets there are.

@@ -75,6 +75,29 @@ impl NextHops {
         self.tracking
     }
 
+    /// Whether anything is tracked from now on; `sets` are the next hops of all sets of attributes.
+    /// Returns the next hops in use whose state may be another one now.
+    pub fn set_tracking(
+        &mut self,
+        tracking: bool,
+        sets: impl IntoIterator<Item = IpAddr>,
+    ) -> Vec<IpAddr> {
+        if self.tracking == tracking {
+            return Vec::new();
+        }
+        self.tracking = tracking;
+        for address in sets {
+            self.hold(address);
+        }
+        let changed = self.used().into_iter().map(|(address, _)| address);
+        let changed = changed.collect();
+        if !tracking {
+            self.used.clear();
+            self.news.clear();
+        }
+        changed
+    }
+
     /// One more set of attributes has this next hop. An unspecified address is none: it stands for
     /// our own.
     pub fn hold(&mut self, address: IpAddr) {
@@ -285,6 +308,23 @@ mod tests {
             NextHopState::CONNECTED,
             "ours"
         );
+    }
+
+    #[test]
+    fn tracking_begins_and_ends_at_any_time() {
+        let mut hops = NextHops::new(false);
+        let (one, two) = (address("10.0.0.1"), address("10.0.0.2"));
+        hops.hold(one);
+        hops.tell([(prefix("10.0.0.2/32"), at(7))]);
+        assert_eq!(hops.set_tracking(true, [two, one, two]), [one, two]);
+        assert_eq!(Some(hops.state(one)), NOT);
+        assert_eq!(Some(hops.state(two)), at(7), "what was said before counts");
+        assert_eq!(hops.set_tracking(true, [one]), NONE);
+        hops.release(two);
+        assert_eq!(hops.used().len(), 2, "another set has it");
+        assert_eq!(hops.set_tracking(false, [one, two]), [one, two]);
+        assert_eq!(hops.state(one), NextHopState::CONNECTED);
+        assert_eq!((hops.used(), hops.take_news()), (vec![], vec![]));
     }
 
     #[test]

@@ -46,8 +46,10 @@ pub(crate) struct Candidate<'a> {
     /// Kept for long after its session was lost: used only where there is nothing better
     /// (RFC 9494 section 4.3).
     pub(crate) last_resort: bool,
-    /// Its next hop can be reached.
+    /// Its next hop can be reached,
     pub(crate) usable: bool,
+    /// at this cost.
+    pub(crate) metric: u32,
 }
 
 impl Candidate<'_> {
@@ -116,11 +118,14 @@ pub(crate) fn select<'a, P: Copy>(
         });
     }
 
-    // Step d: external before internal. (Step e, the cost of reaching the next hop, is equal for
-    // all: there is no interior protocol.)
+    // Step d: external before internal.
     if candidates.iter().any(|index| !views[*index].internal()) {
         candidates.retain(|index| !views[*index].internal());
     }
+
+    // Step e: the cost of reaching the next hop, as the user of the speaker knows it.
+    let metric = candidates.iter().map(|index| views[*index].metric).min();
+    candidates.retain(|index| Some(views[*index].metric) == metric);
 
     candidates.sort_by_key(|index| views[*index].tie_break());
     let Some(&best) = candidates.first() else {
@@ -158,12 +163,13 @@ mod tests {
         attributes: RouteAttributes,
         last_resort: bool,
         usable: bool,
+        metric: u32,
     }
 
     /// A path as a row says it: `peer path [pref=N] [med=N] [origin=igp|egp|incomplete] [stale]
-    /// [unreachable]`.
+    /// [unreachable] [metric=N]`.
     fn path(row: &str) -> Row {
-        let (mut last_resort, mut usable) = (false, true);
+        let (mut last_resort, mut usable, mut metric) = (false, true, 0);
         let mut words = row.split_whitespace();
         let source = match words.next().unwrap() {
             "local" => Source::Local,
@@ -186,6 +192,7 @@ mod tests {
             };
             match key {
                 "pref" => attributes.local_pref = Some(value.parse().unwrap()),
+                "metric" => metric = value.parse().unwrap(),
                 "med" => attributes.med = Some(value.parse().unwrap()),
                 "origin" => {
                     attributes.origin = match value {
@@ -202,6 +209,7 @@ mod tests {
             attributes,
             last_resort,
             usable,
+            metric,
         }
     }
 
@@ -241,6 +249,7 @@ mod tests {
                     path_id: 0,
                     last_resort: row.last_resort,
                     usable: row.usable,
+                    metric: row.metric,
                 };
                 let count = select(&mut paths, view, multipath);
                 let sources: Vec<_> = paths[..count]
@@ -310,6 +319,17 @@ mod tests {
             ),
             (&["10 1 med=1", "0 1 med=2"], "10", "MED before external"),
             (&["10 1", "0 1"], "0", "external before internal"),
+            (
+                &["10 1 metric=5", "0 1 metric=9"],
+                "0",
+                "external before the cost of the next hop",
+            ),
+            (&["10 1 metric=9", "11 1 metric=5"], "11", "nearer next hop"),
+            (
+                &["10 1 metric=5 med=2", "11 1 metric=9 med=1"],
+                "11",
+                "MED before the cost of the next hop",
+            ),
             (&["10 1", "11 1"], "10", "lower identifier"),
             (&["2 1", "1 1"], "1", "lower identifier"),
             (&["5 1", "4 1"], "4", "lower address of equal identifiers"),
@@ -366,6 +386,18 @@ mod tests {
                 strict,
                 &["0", "1"],
                 "two routers of one AS",
+            ),
+            (
+                &["0 1,9 metric=1", "1 1,9 metric=2"],
+                strict,
+                &["0"],
+                "next hops of different cost",
+            ),
+            (
+                &["0 1,9", "1 1,9 unreachable"],
+                strict,
+                &["0"],
+                "a next hop that cannot be reached",
             ),
             (&["0 1,9", "1 2,9"], strict, &["0"], "different ASes"),
             (

@@ -13,6 +13,7 @@ use crate::config::Multipath;
 use crate::rib::attributes::RouteAttributes;
 use crate::rib::chunked::Chunked;
 use crate::rib::interner::{AttributesId, Interner};
+use crate::rib::next_hop::NextHopState;
 use crate::rib::paths::{Flags, Listed, Path, PathSource, Paths};
 use crate::rib::select::{Candidate, PeerIndex, PeerRank, Source, select};
 use crate::wire::{Family, Nlri, Prefix};
@@ -202,7 +203,12 @@ impl Table {
         self.ranks[index] = rank;
     }
 
-    /// When a prefix gets several next hops from now on.
+    /// When a prefix gets several next hops.
+    pub fn multipath(&self) -> Multipath {
+        self.multipath
+    }
+
+    /// When a prefix gets several next hops, once it is selected anew.
     pub fn set_multipath(&mut self, multipath: Multipath) {
         self.multipath = multipath;
     }
@@ -227,12 +233,15 @@ impl Table {
         let id = table.number(&self.hasher, &nlri.prefix);
         let source_code = PathSource::from(source);
         let changed = |change| Changed { family, id, change };
+        let flags = match self.interner.next_hop_state(attributes) {
+            NextHopState::Reachable { .. } => Flags::NONE,
+            NextHopState::Unreachable => Flags::UNUSABLE,
+        };
+        let simple = nlri.path_id == 0 && flags == Flags::NONE;
 
         // Nearly all prefixes have one path, of one source.
         match table.paths.single(id) {
-            Some(known)
-                if nlri.path_id == 0 && known.source == source_code && known.path_id == 0 =>
-            {
+            Some(known) if simple && known.source == source_code && known.path_id == 0 => {
                 if known.attributes == attributes && known.flags == Flags::NONE {
                     return changed(Change::default());
                 }
@@ -248,7 +257,7 @@ impl Table {
                     any: true,
                 });
             }
-            None if nlri.path_id == 0 && table.paths.is_empty(id) => {
+            None if simple && table.paths.is_empty(id) => {
                 self.interner.hold(attributes);
                 table.paths.set_single(id, source_code, attributes);
                 *table.count(source) += 1;
@@ -266,16 +275,14 @@ impl Table {
             attributes,
             path_id: nlri.path_id,
             tx_id,
-            flags: Flags::NONE,
+            flags,
         };
         let change = self.edit(family, id, |paths, interner, count| {
             match paths
                 .iter_mut()
                 .find(|path| path.source == source_code && path.path_id == nlri.path_id)
             {
-                Some(known) if known.attributes == attributes && known.flags == Flags::NONE => {
-                    false
-                }
+                Some(known) if known.attributes == attributes && known.flags == flags => false,
                 Some(known) => {
                     interner.hold(attributes);
                     interner.release(known.attributes);
@@ -410,6 +417,32 @@ impl Table {
             true
         });
         Changed { family, id, change }
+    }
+
+    /// The reachability or the cost of these next hops is another one: selects anew where they are
+    /// used. Looks at every path, and so knows of no next hop which prefixes use it.
+    pub(crate) fn next_hops_changed(&mut self, hops: &[IpAddr]) -> Vec<Changed> {
+        if hops.is_empty() {
+            return Vec::new();
+        }
+        let sets = self.interner.with_next_hop(hops);
+        let mut changed = Vec::new();
+        for family in Family::ALL {
+            let uses = |id: &RouteId| {
+                let paths = self.all(family, *id);
+                paths.iter().any(|path| sets.contains(&path.attributes))
+            };
+            for id in self.ids(family).filter(uses).collect::<Vec<_>>() {
+                changed.push(self.revise(family, id, |path, interner| {
+                    path.flags = match interner.next_hop_state(path.attributes) {
+                        NextHopState::Reachable { .. } => path.flags.without(Flags::UNUSABLE),
+                        NextHopState::Unreachable => path.flags.with(Flags::UNUSABLE),
+                    };
+                    true
+                }));
+            }
+        }
+        changed
     }
 
     /// Every number in use, in the order in which they were given out.
@@ -577,6 +610,10 @@ fn candidate<'a>(path: &Path, interner: &'a Interner, ranks: &[PeerRank]) -> Can
             Source::Peer(peer) => ranks.get(peer.0 as usize).copied(),
         },
         path_id: path.path_id,
+        metric: interner
+            .next_hop_state(path.attributes)
+            .metric()
+            .unwrap_or(u32::MAX),
         last_resort: path.flags.contains(Flags::LONG_LIVED),
         usable: !path.flags.contains(Flags::UNUSABLE),
     }

@@ -297,6 +297,13 @@ impl Driver {
             Command::Advertised(reply) => {
                 let _ = reply.send(self.core.advertised());
             }
+            Command::SetNextHops(changes, reply) => {
+                self.core.set_next_hops(changes);
+                let _ = reply.send(());
+            }
+            Command::NextHops(reply) => {
+                let _ = reply.send(self.core.next_hops());
+            }
             Command::RefusedConnections(reply) => {
                 let refused = self.core.refused_connections() + self.transport.refused();
                 let _ = reply.send(refused);

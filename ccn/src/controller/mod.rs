@@ -361,6 +361,8 @@ impl Controller {
                     relearning.end_of_rib(&peer, family);
                 }
             }
+            // They are not tracked yet: the kernel judges the routes that come of them.
+            Event::NextHop { .. } => {}
             Event::Resync => self.learned.resync(),
             Event::Synced => {
                 for prefix in self.learned.synced() {

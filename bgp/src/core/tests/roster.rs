@@ -170,15 +170,15 @@ fn a_configuration_that_makes_no_sense_changes_nothing() {
 
 #[test]
 fn another_import_policy_asks_for_the_routes_again() {
-    let mut bench = Bench::new(config(vec![peer("a", A, 65002)]));
+    let all = || config(vec![peer("a", A, 65002)]);
+    let mut narrow = all();
+    narrow.peers[0].import = serde_json::from_str(r#"[{"permit":"10.1.0.0/16"}]"#).unwrap();
+    let mut bench = Bench::new(narrow.clone());
     let a = bench.establish(A, 65002);
     let routes = update(&[65002], "10.99.0.2", &["10.1.0.0/16", "10.2.0.0/16"]);
     bench.feed(a, routes.clone());
     bench.sent(a);
-    let mut new = config(vec![peer("a", A, 65002)]);
-    let rules = r#"[{"permit":"10.1.0.0/16"}]"#;
-    new.peers[0].import = serde_json::from_str(rules).unwrap();
-    reconfigure(&mut bench, new);
+    reconfigure(&mut bench, all());
     let asked: Vec<_> = bench
         .sent(a)
         .into_iter()
@@ -189,7 +189,44 @@ fn another_import_policy_asks_for_the_routes_again() {
         .collect();
     assert_eq!(asked, Family::ALL.map(|family| (family.into(), 0)));
     bench.feed(a, routes);
+    assert_eq!(used(&bench.core), ["10.1.0.0/16 a", "10.2.0.0/16 a"]);
+    // All that it told is known now: nothing is to be asked.
+    reconfigure(&mut bench, narrow);
     assert_eq!(used(&bench.core), ["10.1.0.0/16 a"]);
+    assert!(bench.sent(a).is_empty());
+}
+
+#[test]
+fn aggregates_next_hops_and_multipath_change_under_way() {
+    let peers = || vec![peer("a", A, 65002), peer("b", B, 65003)];
+    let mut bench = Bench::new(config(peers()));
+    bench.core.announce(vec![announcement("10.5.0.0/16")]);
+    let (a, b) = (bench.establish(A, 65002), bench.establish(B, 65003));
+    bench.feed(a, update(&[65002], "10.88.0.9", &["11.1.0.0/16"]));
+    bench.feed(b, update(&[65003], "10.99.0.3", &["11.1.0.0/16"]));
+    bench.sent(b);
+    assert_eq!(used(&bench.core), ["11.1.0.0/16 a"]);
+    let mut new = config(peers());
+    new.multipath.relax = true;
+    reconfigure(&mut bench, new.clone());
+    assert_eq!(used(&bench.core), ["11.1.0.0/16 a+b"]);
+    new.track_next_hops = true;
+    reconfigure(&mut bench, new.clone());
+    assert_eq!(
+        used(&bench.core),
+        ["11.1.0.0/16 b"],
+        "nobody spoke of 10.88.0.9"
+    );
+    new.track_next_hops = false;
+    reconfigure(&mut bench, new.clone());
+    assert_eq!(used(&bench.core), ["11.1.0.0/16 a+b"]);
+    bench.sent(b);
+    new.aggregate = vec![crate::config::Aggregate::new(prefix("10.0.0.0/8"))];
+    reconfigure(&mut bench, new);
+    let told = bench.updates(b);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].attributes.atomic_aggregate);
+    assert_eq!(bench.core.peers(bench.now)[1].sessions, 1);
 }
 
 #[test]

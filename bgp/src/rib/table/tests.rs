@@ -1,6 +1,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
+use crate::rib::next_hop::NextHops;
 use crate::wire::{AsPath, NextHop};
 
 struct Bench {
@@ -253,4 +254,82 @@ fn many_paths_of_many_sources_are_what_a_map_says() {
         let expected: BTreeMap<_, _> = model.range(range).map(|(k, v)| (*k, *v)).collect();
         assert_eq!(seen, expected);
     }
+}
+
+#[test]
+fn paths_by_a_next_hop_that_cannot_be_reached_wait() {
+    let peer = |index| Source::Peer(PeerIndex(index));
+    let hop = |last| std::net::IpAddr::V4(Ipv4Addr::new(10, 99, 0, last));
+    let state = |last, metric: Option<u32>| {
+        let state = match metric {
+            Some(metric) => NextHopState::Reachable { metric },
+            None => NextHopState::Unreachable,
+        };
+        [(Prefix::host(hop(last)), Some(state))]
+    };
+    let mut bench = Bench::new();
+    bench.table.interner.next_hops = NextHops::new(true);
+    let announce = |bench: &mut Bench, net: &str, source, last| {
+        let attributes = RouteAttributes::originated(NextHop::V4(Ipv4Addr::new(10, 99, 0, last)));
+        let id = bench.table.interner.intern(attributes);
+        let nlri = Nlri::from(net.parse::<Prefix>().unwrap());
+        let changed = bench.table.announce(nlri, source, id);
+        bench.table.interner.release(id);
+        changed.change
+    };
+    let say = |bench: &mut Bench, last, metric| {
+        let changed = bench.table.interner.next_hops.tell(state(last, metric));
+        let changed = bench.table.next_hops_changed(&changed);
+        let change = |changed: &Changed| {
+            let prefix = bench.table.prefix(changed.family, changed.id).to_string();
+            (prefix, changed.change)
+        };
+        changed.iter().map(change).collect::<Vec<_>>()
+    };
+    let used = |bench: &Bench, net: &str| {
+        let used = bench.table.used(&net.parse().unwrap());
+        let sources = used.iter().map(|path| Source::from(path.source));
+        sources.collect::<Vec<_>>()
+    };
+    let (one, two) = ("10.0.0.0/8", "11.0.0.0/8");
+    assert_eq!(
+        announce(&mut bench, one, peer(1), 1),
+        ANY,
+        "nobody spoke of its next hop"
+    );
+    assert_eq!(
+        announce(&mut bench, one, peer(1), 1),
+        NONE,
+        "the same again"
+    );
+    assert_eq!(announce(&mut bench, one, peer(2), 2), ANY);
+    assert_eq!(announce(&mut bench, two, peer(2), 2), ANY);
+    assert_eq!(used(&bench, one), []);
+    assert_eq!(bench.table.best(Family::Ipv4Unicast, 0), None);
+    assert_eq!(
+        say(&mut bench, 2, Some(5)),
+        [(one.to_owned(), BOTH), (two.to_owned(), BOTH)]
+    );
+    assert_eq!(used(&bench, one), [peer(2)]);
+    assert_eq!(say(&mut bench, 1, Some(5)), [(one.to_owned(), BOTH)]);
+    assert_eq!(used(&bench, one), [peer(1), peer(2)], "equal cost");
+    assert_eq!(say(&mut bench, 1, Some(6)), [(one.to_owned(), BOTH)]);
+    assert_eq!(used(&bench, one), [peer(2)], "the other one is dearer");
+    assert_eq!(say(&mut bench, 1, Some(6)), []);
+    assert_eq!(
+        say(&mut bench, 2, None),
+        [(one.to_owned(), BOTH), (two.to_owned(), BOTH)]
+    );
+    assert_eq!(used(&bench, one), [peer(1)]);
+    assert_eq!(used(&bench, two), []);
+    assert_eq!(
+        announce(&mut bench, two, peer(2), 1),
+        BOTH,
+        "by the other one"
+    );
+    assert_eq!(announce(&mut bench, two, peer(2), 2), BOTH, "and back");
+    assert_eq!(bench.withdraw(two, peer(2)), ANY, "it was of no use");
+    assert_eq!(bench.withdraw(one, peer(2)), ANY);
+    assert_eq!(bench.withdraw(one, peer(1)), BOTH);
+    assert_eq!(bench.table.interner.next_hops.used(), []);
 }
