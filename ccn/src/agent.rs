@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use crate::controller::{AgentHandle, Controller, Facts, Parts, sleep_until};
 use crate::plane::routes::RoutesPlane;
 use crate::plane::thread::{OrderError, PlaneHandle};
 use crate::record::GroupName;
+use crate::reload::Reloader;
 use crate::store::StoreError;
 use crate::store::embedded::EmbeddedStore;
 use crate::suspicion::Suspicion;
@@ -57,7 +58,7 @@ pub enum AgentError {
 ///
 /// # Errors
 /// See [`AgentError`]. Nothing was announced when it could not start.
-pub async fn run(config: Config) -> Result<(), AgentError> {
+pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     let monitor = Monitor::open(
         &[Group::Link, Group::Address, Group::Route, Group::Rule],
         None,
@@ -79,15 +80,22 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
         drain: config.bgp.drain(),
     })
     .await?;
+    let reloader = Reloader::new(path, config.clone(), speaker.clone(), adopted);
+    let agent = agent.with_reloader(Arc::new(reloader));
 
     let mut controller = tokio::spawn(controller.run());
     let admin = tokio::spawn(api::serve(socket, agent.clone()));
+    let hang_up = tokio::spawn(reload_on_hang_up(agent.clone()));
     let monitor = tokio::spawn(watch_kernel(monitor, Suspicion::new(&config.plane), agent));
     let ended = async {
         tokio::select! {
             result = &mut controller => match result {
                 Ok(Err(error)) => AgentError::Store(error),
                 _ => AgentError::Ended("the controller"),
+            },
+            result = hang_up => match result {
+                Ok(Err(error)) => AgentError::Io(error),
+                _ => AgentError::Ended("the reload"),
             },
             _ = admin => AgentError::Ended("the admin socket"),
             result = monitor => match result {
@@ -207,6 +215,17 @@ async fn watch_kernel(
             }
         }
     }
+}
+
+/// Reads the configuration again at every SIGHUP.
+async fn reload_on_hang_up(agent: AgentHandle) -> io::Result<()> {
+    let mut hang_up = signal(SignalKind::hangup())?;
+    while hang_up.recv().await.is_some() {
+        if let Err(error) = agent.reload().await {
+            warn!(error = %error.message, "the configuration was not taken");
+        }
+    }
+    Ok(())
 }
 
 async fn stop_signal() -> io::Result<()> {

@@ -73,7 +73,7 @@ fn default_socket() -> PathBuf {
 }
 
 /// `[store]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreConfig {
     /// The file of the embedded store.
@@ -105,7 +105,7 @@ pub enum PlaneKind {
 }
 
 /// `[plane]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlaneConfig {
     /// Which plane.

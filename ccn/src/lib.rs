@@ -17,5 +17,6 @@ pub mod plan;
 pub mod plane;
 pub mod record;
 pub mod region;
+pub mod reload;
 pub mod store;
 pub mod suspicion;

@@ -121,7 +121,8 @@ struct Told {
 struct ToldTable {
     entries: Chunked<Told>,
     count: usize,
-    by_source: HashMap<PathSource, usize>,
+    /// By source: ours, then the peers in the order of their numbers.
+    by_source: Vec<usize>,
 }
 
 impl ToldTable {
@@ -134,16 +135,26 @@ impl ToldTable {
         if let Some(attributes) = told.attributes {
             interner.hold(attributes);
             self.count += 1;
-            *self.by_source.entry(told.source).or_default() += 1;
+            *self.of(told.source) += 1;
         }
         if let Some(attributes) = before.attributes {
             interner.release(attributes);
             self.count -= 1;
-            if let Some(count) = self.by_source.get_mut(&before.source) {
-                *count -= 1;
-            }
+            *self.of(before.source) -= 1;
         }
         before
+    }
+
+    fn of(&mut self, source: PathSource) -> &mut usize {
+        // Ours are counted in front.
+        let index = match Source::from(source) {
+            Source::Local => 0,
+            Source::Peer(peer) => peer.0 as usize + 1,
+        };
+        if index >= self.by_source.len() {
+            self.by_source.resize(index + 1, 0);
+        }
+        &mut self.by_source[index]
     }
 
     fn known(&self) -> impl Iterator<Item = (RouteId, Told)> {
@@ -556,7 +567,7 @@ impl Group {
     pub(crate) fn count(&self, peer: PeerIndex, family: Family) -> usize {
         let at = slot(family);
         let told = &self.told[at];
-        let own = told.by_source.get(&PathSource::from(Source::Peer(peer)));
+        let own = told.by_source.get(peer.0 as usize + 1);
         let untold = self
             .member(peer)
             .and_then(|member| member.lag.as_ref())

@@ -3,6 +3,7 @@
 //! Every route turns a request into one order or question to the agent and its answer into JSON;
 //! nothing is decided here.
 
+mod bgp;
 pub mod error;
 pub mod socket;
 mod view;
@@ -50,7 +51,6 @@ fn router(agent: AgentHandle) -> Router {
         .route("/v1/links/{link}", delete(unlink))
         .route("/v1/vpcs", get(vpcs))
         .route("/v1/vms", get(vms))
-        .route("/v1/peers", get(peers))
         .route("/v1/routes", get(routes))
         .route("/v1/quarantine", get(quarantine))
         .route("/v1/limits", get(limits))
@@ -58,6 +58,7 @@ fn router(agent: AgentHandle) -> Router {
         .route("/v1/records", get(export).merge(post(import)))
         .route("/v1/plane", get(plane))
         .route("/v1/plane/counters", get(counters))
+        .merge(bgp::routes())
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_route)
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
@@ -158,10 +159,6 @@ async fn vms(
     Ok(Json(
         agent.ask(move |view| view.vms(filter.vpc.as_ref())).await?,
     ))
-}
-
-async fn peers(State(agent): State<AgentHandle>) -> Answer<Vec<bgp::PeerStatus>> {
-    Ok(Json(agent.peers().await?))
 }
 
 async fn routes(State(agent): State<AgentHandle>) -> Answer<Vec<RouteView>> {

@@ -46,6 +46,14 @@ pub enum Command {
     },
     /// BGP peers, and what was exchanged with each
     Peers,
+    /// One peer in full, or an order to it
+    Peer(PeerArgs),
+    /// Ask routers to use other gateways, before this one goes (RFC 8326)
+    Drain(DrainArgs),
+    /// Take that back
+    Undrain(DrainArgs),
+    /// Have the agent read its configuration again; sessions that do not change stay up
+    Reload,
     /// Routes: announced to the IDC, and learned from it
     Routes,
     /// Records that are wrong and therefore ignored, with the reason
@@ -133,6 +141,64 @@ pub struct UnlinkArgs {
     pub link: LinkId,
     /// How long to wait until nothing of it forwards any more.
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub wait: Duration,
+}
+
+/// `ccn peer`
+#[derive(Debug, Args)]
+#[command(override_usage = "ccn peer NAME\n       ccn peer up|refresh NAME\n       ccn peer down NAME [--text TEXT]")]
+pub struct PeerArgs {
+    /// A peer to show; or `up`, `down` or `refresh` and a peer.
+    #[arg(required = true, num_args = 1..=2, value_name = "[up|down|refresh] NAME")]
+    words: Vec<String>,
+    /// With `down`: a word for the peer's operator, up to 255 octets (RFC 9003).
+    #[arg(long)]
+    pub text: Option<String>,
+}
+
+/// What `ccn peer` is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerVerb {
+    /// Show it.
+    Show,
+    /// Let its session come up.
+    Up,
+    /// Take its session down until told otherwise.
+    Down,
+    /// Ask for all its routes again.
+    Refresh,
+}
+
+impl PeerArgs {
+    /// The verb and the peer.
+    ///
+    /// # Errors
+    /// What is wrong with the words.
+    pub fn order(&self) -> Result<(PeerVerb, &str), String> {
+        let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
+        let order = match words.as_slice() {
+            ["up" | "down" | "refresh"] => Err(format!("which peer? ccn peer {} NAME", words[0])),
+            [name] => Ok((PeerVerb::Show, *name)),
+            ["up", name] => Ok((PeerVerb::Up, *name)),
+            ["down", name] => Ok((PeerVerb::Down, *name)),
+            ["refresh", name] => Ok((PeerVerb::Refresh, *name)),
+            words => Err(format!(
+                "{:?} is none of up, down and refresh",
+                words.first().unwrap_or(&"")
+            )),
+        }?;
+        if self.text.is_some() && order.0 != PeerVerb::Down {
+            return Err("--text goes with down".to_owned());
+        }
+        Ok(order)
+    }
+}
+
+/// `ccn drain` and `ccn undrain`
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// How long to wait until every peer has it.
+    #[arg(long, default_value = "10s", value_parser = duration, value_name = "TIME")]
     pub wait: Duration,
 }
 

@@ -4,6 +4,7 @@ pub mod args;
 pub mod client;
 mod decode;
 pub mod output;
+mod peer;
 mod region;
 mod show;
 
@@ -105,6 +106,10 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Vpcs => show::vpcs(&client, out).await,
         Command::Vms { vpc } => show::vms(&client, out, vpc.as_ref()).await,
         Command::Peers => show::peers(&client, out).await,
+        Command::Peer(args) => peer::peer(args, &client, out).await,
+        Command::Drain(args) => peer::drain(true, args.wait, &client, out).await,
+        Command::Undrain(args) => peer::drain(false, args.wait, &client, out).await,
+        Command::Reload => peer::reload(&client, out).await,
         Command::Routes => show::routes(&client, out).await,
         Command::Quarantine => show::quarantine(&client, out).await,
         Command::Limits => show::limits(&client, out).await,
@@ -150,7 +155,7 @@ async fn run_agent(args: AgentArgs, out: Output) -> Result<(), CliError> {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
-    Ok(agent::run(config).await?)
+    Ok(agent::run(config, args.config).await?)
 }
 
 async fn link(args: LinkArgs, client: &Client, out: Output) -> Result<(), CliError> {

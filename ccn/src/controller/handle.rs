@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bgp::{PeerStatus, Speaker};
+use bgp::{PeerError, PeerName, PeerStatus, Reconfigured, Speaker};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -12,6 +12,7 @@ use super::{Command, Goal, View};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::{LinkView, RouteView, Status};
 use crate::plane::thread::PlaneHandle;
+use crate::reload::Reloader;
 use crate::record::{ClassicRef, Dscp, Link, LinkId, Mode, Record, RecordKey, VpcId};
 use crate::store::{Change, Store, Stored};
 
@@ -41,6 +42,7 @@ pub struct AgentHandle {
     store: Arc<dyn Store>,
     plane: PlaneHandle,
     speaker: Speaker,
+    reloader: Option<Arc<Reloader>>,
 }
 
 /// The change that makes a link.
@@ -49,6 +51,15 @@ fn put(id: &LinkId, link: Link) -> Change {
         key: RecordKey::Link(id.clone()).to_string(),
         value: Record::Link(link).to_json().into(),
     }
+}
+
+fn peer_error(error: PeerError) -> ApiError {
+    let code = match error {
+        PeerError::Unknown(_) => ErrorCode::NotFound,
+        PeerError::Refresh(_) => ErrorCode::Refused,
+        PeerError::Stopped(_) => return stopping(),
+    };
+    ApiError::new(code, error.to_string())
 }
 
 fn stopping() -> ApiError {
@@ -67,6 +78,16 @@ impl AgentHandle {
             store,
             plane,
             speaker,
+            reloader: None,
+        }
+    }
+
+    /// The same, able to read the configuration again.
+    #[must_use]
+    pub fn with_reloader(self, reloader: Arc<Reloader>) -> Self {
+        AgentHandle {
+            reloader: Some(reloader),
+            ..self
         }
     }
 
@@ -268,6 +289,57 @@ impl AgentHandle {
     /// When the agent is stopping.
     pub async fn peers(&self) -> Result<Vec<PeerStatus>, ApiError> {
         Ok(self.speaker.peers().await)
+    }
+
+    /// Takes the session with a peer down, with a text for its operator, or lets it come up.
+    ///
+    /// # Errors
+    /// When there is no such peer, or the agent is stopping.
+    pub async fn set_peer_admin(
+        &self,
+        name: &str,
+        up: bool,
+        text: Option<&str>,
+    ) -> Result<(), ApiError> {
+        let done = self.speaker.set_peer_admin(name, up, text).await;
+        done.map_err(peer_error)
+    }
+
+    /// Asks a peer for all its routes again.
+    ///
+    /// # Errors
+    /// When there is no such peer, it cannot be asked, or the agent is stopping.
+    pub async fn refresh_peer(&self, name: &str) -> Result<(), ApiError> {
+        self.speaker.refresh_peer(name).await.map_err(peer_error)
+    }
+
+    /// Says in every route that this gateway is about to go (RFC 8326), or takes that back; the
+    /// peers that have not got it in the time given.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub async fn set_drain(
+        &self,
+        draining: bool,
+        wait: Duration,
+    ) -> Result<Vec<PeerName>, ApiError> {
+        let set = self.speaker.set_graceful_shutdown(draining).await;
+        set.map_err(|_| stopping())?;
+        Ok(self.speaker.flushed(wait).await)
+    }
+
+    /// Reads the configuration again.
+    ///
+    /// # Errors
+    /// See [`Reloader::reload`].
+    pub async fn reload(&self) -> Result<Reconfigured, ApiError> {
+        match &self.reloader {
+            Some(reloader) => reloader.reload().await,
+            None => Err(ApiError::new(
+                ErrorCode::Internal,
+                "this agent was not started from a file",
+            )),
+        }
     }
 
     /// Routes announced and learned.
