@@ -159,6 +159,7 @@ pub(crate) enum Command {
         text: Option<String>,
         reply: oneshot::Sender<Result<(), PeerError>>,
     },
+    GracefulShutdown(bool, oneshot::Sender<()>),
     RefreshPeer(String, oneshot::Sender<Result<(), PeerError>>),
     Reconfigure {
         config: Box<SpeakerConfig>,
@@ -339,6 +340,16 @@ impl Speaker {
             reply,
         })
         .await?
+    }
+
+    /// Says in every route that we are about to go, so that others use other paths (RFC 8326), or
+    /// takes that back. [`Speaker::flushed`] tells when the peers have it.
+    ///
+    /// # Errors
+    /// When the speaker has been stopped.
+    pub async fn set_graceful_shutdown(&self, going: bool) -> Result<(), Stopped> {
+        self.ask(|reply| Command::GracefulShutdown(going, reply))
+            .await
     }
 
     /// Asks a peer for all its routes again (RFC 2918).

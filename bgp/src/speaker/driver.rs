@@ -328,6 +328,10 @@ impl Driver {
             } => {
                 let _ = reply.send(self.reconfigure(*config, admission, now));
             }
+            Command::GracefulShutdown(going, reply) => {
+                self.core.set_graceful_shutdown(going);
+                let _ = reply.send(());
+            }
             Command::Stop(how, reply) => return Some((how, Some(reply))),
         }
         None

@@ -146,7 +146,9 @@ pub struct UnlinkArgs {
 
 /// `ccn peer`
 #[derive(Debug, Args)]
-#[command(override_usage = "ccn peer NAME\n       ccn peer up|refresh NAME\n       ccn peer down NAME [--text TEXT]")]
+#[command(
+    override_usage = "ccn peer NAME\n       ccn peer up|refresh NAME\n       ccn peer down NAME [--text TEXT]"
+)]
 pub struct PeerArgs {
     /// A peer to show; or `up`, `down` or `refresh` and a peer.
     #[arg(required = true, num_args = 1..=2, value_name = "[up|down|refresh] NAME")]

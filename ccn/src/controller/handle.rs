@@ -12,8 +12,8 @@ use super::{Command, Goal, View};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::{LinkView, RouteView, Status};
 use crate::plane::thread::PlaneHandle;
-use crate::reload::Reloader;
 use crate::record::{ClassicRef, Dscp, Link, LinkId, Mode, Record, RecordKey, VpcId};
+use crate::reload::Reloader;
 use crate::store::{Change, Store, Stored};
 
 /// An order to link a VPC.
