@@ -31,6 +31,7 @@ macro_rules! with_each_router {
 mod collision;
 mod encounter;
 mod failures;
+mod operator;
 mod restarts;
 mod routes;
 mod speaker;
