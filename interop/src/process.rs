@@ -19,13 +19,14 @@ use nix::unistd::Pid;
 /// Where Debian keeps daemons that are not on an ordinary user's PATH.
 const DAEMON_DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 /// Which Debian package brings a program that the lab starts.
-const PACKAGES: [(&str, &str); 14] = [
+const PACKAGES: [(&str, &str); 15] = [
     ("bird", "bird2"),
     ("birdc", "bird2"),
     ("gobgpd", "gobgpd"),
     ("gobgp", "gobgpd"),
     ("/usr/lib/frr/zebra", "frr"),
     ("/usr/lib/frr/bgpd", "frr"),
+    ("/usr/lib/frr/bfdd", "frr"),
     ("vtysh", "frr"),
     ("/usr/sbin/bgpd", "openbgpd"),
     ("bgpctl", "openbgpd"),

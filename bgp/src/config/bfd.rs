@@ -29,8 +29,8 @@ pub struct BfdConfig {
     /// Whether routers may lie between (RFC 5883, port 4784) or not (RFC 5881, port 3784); absent:
     /// as `multihop` and `ttl_security` of the peer say.
     pub multihop: Option<bool>,
-    /// The least TTL of packets to believe, if routers may lie between; absent: what `multihop` or
-    /// `ttl_security` of the peer leave of 255.
+    /// The least TTL of packets to believe, if routers may lie between; absent: any. RFC 5883 does not
+    /// say what they leave with: we send 255, BIRD less.
     pub min_ttl: Option<u8>,
     /// Whether to say nothing before the peer has.
     pub passive: bool,
@@ -103,11 +103,7 @@ impl PeerConfig {
         };
         match bfd.multihop.unwrap_or(allowed > 1) {
             true => Path::Multihop {
-                // One hop is TTL 255. Who is allowed one only has an internal peer elsewhere.
-                min_ttl: bfd.min_ttl.unwrap_or(match allowed {
-                    0 | 1 => 1,
-                    hops => u8::MAX - (hops - 1),
-                }),
+                min_ttl: bfd.min_ttl.unwrap_or_default(),
             },
             false => Path::SingleHop,
         }
@@ -254,12 +250,12 @@ mod tests {
             ("bfd = true", Path::SingleHop),
             ("ttl_security = 1\nbfd = true", Path::SingleHop),
             ("multihop = 1\nbfd = true", Path::SingleHop),
-            ("multihop = 2\nbfd = true", multihop(254)),
-            ("multihop = 255\nbfd = true", multihop(1)),
-            ("ttl_security = 3\nbfd = true", multihop(253)),
+            ("multihop = 2\nbfd = true", multihop(0)),
+            ("multihop = 255\nbfd = true", multihop(0)),
+            ("ttl_security = 3\nbfd = true", multihop(0)),
             ("multihop = 2\nbfd = { multihop = false }", Path::SingleHop),
-            ("bfd = { multihop = true }", multihop(1)),
-            ("multihop = 9\nbfd = { min_ttl = 0 }", multihop(0)),
+            ("bfd = { multihop = true }", multihop(0)),
+            ("multihop = 9\nbfd = { min_ttl = 247 }", multihop(247)),
         ] {
             let peer = peer(fields).unwrap();
             let bfd = peer.bfd.as_ref().unwrap();

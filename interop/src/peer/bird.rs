@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use bgp::Family;
+use bgp::{Family, bfd};
 use ipnet::IpNet;
 use netlink::Namespace;
 
 use super::machine::{Machine, Running, seen};
 use super::{
-    ANSWER, Daemon, Extra, LearnedRoute, NeighbourConfig, PeerError, Quote, Router, RouterConfig,
-    Session, SessionState,
+    ANSWER, BfdTerms, Daemon, Extra, LearnedRoute, NeighbourConfig, PeerError, Quote, Router,
+    RouterConfig, Session, SessionState,
 };
 use crate::enter::Lab;
 use crate::process::{Launch, ProcessError};
@@ -28,8 +28,11 @@ pub struct Bird {
 }
 
 /// See [`Daemon::lacks`].
-pub(super) fn lacks(_extra: Extra) -> Option<&'static str> {
-    None
+pub(super) fn lacks(extra: Extra) -> Option<&'static str> {
+    match extra {
+        Extra::BfdAdminDown => Some("a disabled protocol bfd just falls silent"),
+        _ => None,
+    }
 }
 
 impl Bird {
@@ -188,6 +191,13 @@ impl Router for Bird {
         self.cli(&["disable", &name, &reason]).map(drop)
     }
 
+    fn bfd(&self, neighbour: IpAddr) -> Result<bfd::State, PeerError> {
+        self.machine.neighbour(neighbour)?;
+        let answer = self.cli(&["show", "bfd", "sessions"])?;
+        parse_bfd(&answer, neighbour)
+            .map_err(|reason| self.machine.unreadable("show bfd sessions", reason))
+    }
+
     fn reset_session(&self, neighbour: IpAddr) -> Result<(), PeerError> {
         let name = protocol_name(self.machine.neighbour(neighbour)?);
         self.cli(&["restart", &name]).map(drop)
@@ -200,6 +210,10 @@ fn configuration(machine: &Machine) -> String {
     // It computes these times anew at each question, so their milliseconds differ from one to the next.
     text.push_str("timeformat protocol \"%T\";\n");
     text.push_str("protocol device { scan time 2; }\n");
+    // One set of options for all: those of a BGP protocol know no authentication.
+    if let Some(bfd) = config.neighbours.iter().find_map(|n| n.bfd.as_ref()) {
+        bfd_configuration(&mut text, bfd);
+    }
     for (channel, name) in [("ipv4", "kernel4"), ("ipv6", "kernel6")] {
         let _ = writeln!(
             text,
@@ -218,6 +232,23 @@ fn configuration(machine: &Machine) -> String {
         neighbour_configuration(&mut text, machine, neighbour);
     }
     text
+}
+
+fn bfd_configuration(text: &mut String, bfd: &BfdTerms) {
+    let mut options = format!(
+        "min rx interval {0} ms; min tx interval {0} ms; idle tx interval 1 s; multiplier {1};",
+        bfd.interval_ms, bfd.multiplier
+    );
+    if let Some(password) = &bfd.password {
+        let _ = write!(
+            options,
+            " authentication meticulous keyed sha1; password \"{password}\" {{ id 1; }};"
+        );
+    }
+    let _ = writeln!(
+        text,
+        "protocol bfd {{\n  interface \"*\" {{ {options} }};\n  multihop {{ {options} }};\n}}"
+    );
 }
 
 /// The filter of what is announced: what this router originates, with its communities.
@@ -276,6 +307,14 @@ fn neighbour_configuration(text: &mut String, machine: &Machine, neighbour: &Nei
     if neighbour.ttl_security {
         text.push_str("  ttl security on;\n");
     }
+    if let Some(bfd) = &neighbour.bfd {
+        let _ = writeln!(
+            text,
+            "  {}; bfd {};",
+            if bfd.multihop { "multihop 2" } else { "direct" },
+            if bfd.graceful { "graceful" } else { "on" }
+        );
+    }
     if neighbour.extended_messages {
         text.push_str("  enable extended messages on;\n");
     }
@@ -304,6 +343,21 @@ fn neighbour_configuration(text: &mut String, machine: &Machine, neighbour: &Nei
         text.push_str(" };\n");
     }
     text.push_str("}\n");
+}
+
+/// Reads `show bfd sessions`: address, interface, state and more in columns.
+fn parse_bfd(text: &str, neighbour: IpAddr) -> Result<bfd::State, String> {
+    let columns = text
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .find(|columns| columns.first().and_then(|first| first.parse().ok()) == Some(neighbour));
+    match columns.as_deref() {
+        Some([_, _, "AdminDown", ..]) => Ok(bfd::State::AdminDown),
+        Some([_, _, "Down", ..]) => Ok(bfd::State::Down),
+        Some([_, _, "Init", ..]) => Ok(bfd::State::Init),
+        Some([_, _, "Up", ..]) => Ok(bfd::State::Up),
+        _ => Err(format!("no session with {neighbour} in {text:?}")),
+    }
 }
 
 /// Reads `show protocols all NAME`.
@@ -471,6 +525,18 @@ impl PathLines<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bfd_is_read_as_birdc_prints_it() {
+        let text = "bfd1:\n\
+            IP address                Interface  State      Since         Interval  Timeout\n\
+            10.99.0.1                 idc0       Up         16:31:01.224    0.050    0.150\n\
+            10.99.0.11                ---        Down       16:31:01.224    1.000    0.000\n";
+        let of = |address: &str| parse_bfd(text, address.parse().expect("an address"));
+        assert_eq!(of("10.99.0.1"), Ok(bfd::State::Up));
+        assert_eq!(of("10.99.0.11"), Ok(bfd::State::Down));
+        assert!(of("10.99.0.2").is_err());
+    }
 
     #[test]
     fn routes_are_read_as_birdc_prints_them() {

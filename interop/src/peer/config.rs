@@ -90,6 +90,43 @@ pub struct NeighbourConfig {
     pub extended_next_hop: bool,
     /// End the session with a Cease when the neighbour tells more than this many routes of a family.
     pub max_prefix: Option<u32>,
+    /// BFD with it (RFC 5880): the session ends when the path to it fails.
+    pub bfd: Option<BfdTerms>,
+}
+
+/// BFD with a neighbour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BfdTerms {
+    /// How often both ends should send, in milliseconds.
+    pub interval_ms: u32,
+    /// How many packets may be missed.
+    pub multiplier: u8,
+    /// Whether routers may lie between (RFC 5883).
+    pub multihop: bool,
+    /// Meticulous Keyed SHA1 with this key and key id 1, where the program has it: letters and digits.
+    pub password: Option<String>,
+    /// When BFD ends and graceful restart was agreed, keep the neighbour's routes. By default both
+    /// BIRD and FRR drop them, even when the neighbour says that BFD ends on purpose.
+    pub graceful: bool,
+}
+
+impl BfdTerms {
+    /// 50 ms x 3 on one link, without authentication.
+    pub fn new() -> Self {
+        Self {
+            interval_ms: 50,
+            multiplier: 3,
+            multihop: false,
+            password: None,
+            graceful: false,
+        }
+    }
+}
+
+impl Default for BfdTerms {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// Something beyond plain BGP that not every program can do.
@@ -111,6 +148,12 @@ pub enum Extra {
     AskForRefresh,
     /// Its operator can give a reason for a shutdown (RFC 9003).
     ShutdownText,
+    /// [`NeighbourConfig::bfd`]
+    Bfd,
+    /// [`BfdTerms::password`]
+    BfdPassword,
+    /// Its operator can take BFD down, and it says so to the neighbour.
+    BfdAdminDown,
     /// What it learns goes to its namespace's kernel.
     Kernel,
 }
@@ -126,6 +169,9 @@ impl fmt::Display for Extra {
             Self::MaxPrefix => "limit of prefixes",
             Self::AskForRefresh => "command for a route refresh",
             Self::ShutdownText => "text with a shutdown",
+            Self::Bfd => "BFD",
+            Self::BfdPassword => "authentication of BFD",
+            Self::BfdAdminDown => "BFD taken down by its operator",
             Self::Kernel => "routes in the kernel",
         })
     }
@@ -150,6 +196,7 @@ impl NeighbourConfig {
             extended_messages: false,
             extended_next_hop: false,
             max_prefix: None,
+            bfd: None,
         }
     }
 
@@ -163,6 +210,11 @@ impl NeighbourConfig {
             (self.extended_messages, Extra::ExtendedMessages),
             (self.extended_next_hop, Extra::ExtendedNextHop),
             (self.max_prefix.is_some(), Extra::MaxPrefix),
+            (self.bfd.is_some(), Extra::Bfd),
+            (
+                self.bfd.as_ref().is_some_and(|bfd| bfd.password.is_some()),
+                Extra::BfdPassword,
+            ),
         ];
         let asked = asked.into_iter().filter(|(asked, _)| *asked);
         asked.map(|(_, extra)| extra).collect()

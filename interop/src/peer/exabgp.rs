@@ -40,6 +40,7 @@ pub struct Exabgp {
 /// See [`Daemon::lacks`].
 pub(super) fn lacks(extra: Extra) -> Option<&'static str> {
     match extra {
+        Extra::Bfd | Extra::BfdPassword | Extra::BfdAdminDown => Some("it has none"),
         Extra::Helper => Some("it has no table to keep routes in"),
         Extra::MaxPrefix => Some("its configuration has no limit of prefixes"),
         Extra::ShutdownText => {

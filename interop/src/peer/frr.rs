@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use bgp::Family;
+use bgp::{Family, bfd};
 use ipnet::IpNet;
 use netlink::Namespace;
 use nix::mount::{MsFlags, mount};
@@ -33,8 +33,11 @@ pub struct Frr {
 }
 
 /// See [`Daemon::lacks`].
-pub(super) fn lacks(_extra: Extra) -> Option<&'static str> {
-    None
+pub(super) fn lacks(extra: Extra) -> Option<&'static str> {
+    match extra {
+        Extra::BfdPassword => Some("its bfdd has none"),
+        _ => None,
+    }
 }
 
 impl Frr {
@@ -69,6 +72,18 @@ impl Frr {
             .in_namespace(self.machine.namespace.fd())
             .start(&self.machine.log(program))
             .map_err(|error| self.machine.process(error))
+    }
+
+    /// BFD is a daemon of its own, which `bgpd` reaches through `zebra`.
+    fn run_bfd(&self) -> Result<Process, PeerError> {
+        let machine = &self.machine;
+        let config = machine.write("bfdd.conf", &bfd_configuration(&machine.config))?;
+        let mut bfdd = self.run("bfdd", &config)?;
+        machine.await_ready(&mut bfdd, "bfdd answers", || {
+            let said = self.vtysh(&["show bfd peers json"]);
+            said.map(drop).map_err(|error| seen(&error))
+        })?;
+        Ok(bfdd)
     }
 
     /// Runs configuration commands in the running `bgpd`.
@@ -145,12 +160,19 @@ impl Router for Frr {
             true => Ok(()),
             false => Err("no socket yet".to_owned()),
         })?;
+        let bfdd = match machine.config.neighbours.iter().any(|n| n.bfd.is_some()) {
+            true => Some(self.run_bfd()?),
+            false => None,
+        };
         let mut bgpd = self.run("bgpd", &bgpd_config)?;
         machine.await_ready(&mut bgpd, "vtysh answers", || {
             let said = self.vtysh(&["show bgp summary json"]);
             said.map(drop).map_err(|error| seen(&error))
         })?;
-        Ok(Running::new(bgpd).with(zebra))
+        let running = Running::new(bgpd);
+        // What has no end of its own comes before zebra, which the others talk to.
+        let running = bfdd.into_iter().fold(running, Running::with);
+        Ok(running.with(zebra))
     }
 
     fn cli(&self, words: &[&str]) -> Result<String, PeerError> {
@@ -215,6 +237,19 @@ impl Router for Frr {
     fn shut_down(&self, neighbour: IpAddr, reason: &str) -> Result<(), PeerError> {
         self.machine.neighbour(neighbour)?;
         self.configure(&[&format!("neighbor {neighbour} shutdown message {reason}")])
+    }
+
+    fn bfd(&self, neighbour: IpAddr) -> Result<bfd::State, PeerError> {
+        self.machine.neighbour(neighbour)?;
+        let answer = self.vtysh(&["show bfd peers json"])?;
+        parse_bfd(&answer, neighbour)
+            .map_err(|reason| self.machine.unreadable("show bfd peers json", reason))
+    }
+
+    fn shut_bfd_down(&self, neighbour: IpAddr) -> Result<(), PeerError> {
+        let profile = format!("profile {}", self.machine.neighbour(neighbour)?.name);
+        self.vtysh(&["configure terminal", "bfd", &profile, "shutdown"])
+            .map(drop)
     }
 
     fn reset_session(&self, neighbour: IpAddr) -> Result<(), PeerError> {
@@ -333,6 +368,22 @@ fn neighbour_family(text: &mut String, neighbour: &NeighbourConfig, family: Fami
     }
 }
 
+/// One profile for each neighbour with BFD: what `bgpd` asks for by name.
+fn bfd_configuration(config: &RouterConfig) -> String {
+    let mut text = "bfd\n".to_owned();
+    for neighbour in &config.neighbours {
+        if let Some(bfd) = &neighbour.bfd {
+            let _ = writeln!(
+                text,
+                " profile {}\n  detect-multiplier {}\n  receive-interval {}\n  \
+                 transmit-interval {}\n exit",
+                neighbour.name, bfd.multiplier, bfd.interval_ms, bfd.interval_ms
+            );
+        }
+    }
+    text + "exit\n"
+}
+
 fn route_map(family: Family) -> &'static str {
     match family {
         Family::Ipv4Unicast => "announced4",
@@ -370,6 +421,15 @@ fn neighbour_configuration(text: &mut String, machine: &Machine, neighbour: &Nei
     }
     if let Some(password) = &neighbour.password {
         line(format!("password {password}"));
+    }
+    if let Some(bfd) = &neighbour.bfd {
+        line(format!("bfd profile {name}"));
+        if bfd.graceful {
+            line("bfd check-control-plane-failure".to_owned());
+        }
+        if bfd.multihop {
+            line("ebgp-multihop 2".to_owned());
+        }
     }
     if neighbour.ttl_security {
         line("ttl-security hops 1".to_owned());
@@ -410,6 +470,25 @@ fn parse_session(text: &str, neighbour: IpAddr) -> Result<Session, String> {
         since: format!("connection {}", said.connections_established),
         last_error: said.last_notification_reason.or(said.last_reset_due_to),
     })
+}
+
+#[derive(Deserialize)]
+struct BfdPeerJson {
+    peer: IpAddr,
+    status: String,
+}
+
+fn parse_bfd(text: &str, neighbour: IpAddr) -> Result<bfd::State, String> {
+    let peers: Vec<BfdPeerJson> =
+        serde_json::from_str(text).map_err(|error| format!("{error}: {text:?}"))?;
+    let peer = peers.iter().find(|peer| peer.peer == neighbour);
+    match peer.map(|peer| peer.status.as_str()) {
+        Some("shutdown") => Ok(bfd::State::AdminDown),
+        Some("down") => Ok(bfd::State::Down),
+        Some("init") => Ok(bfd::State::Init),
+        Some("up") => Ok(bfd::State::Up),
+        other => Err(format!("BFD state {other:?} of {neighbour} in {text:?}")),
+    }
 }
 
 #[derive(Deserialize)]
@@ -531,6 +610,17 @@ fn large_community(text: &str) -> Result<(u32, u32, u32), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bfd_is_read_as_vtysh_prints_it() {
+        let text = r#"[{"multihop":false,"peer":"10.99.0.1","local":"10.99.0.2","vrf":"default",
+            "interface":"idc0","id":1,"remote-id":2,"status":"up","uptime":3},
+            {"peer":"10.99.0.3","status":"shutdown"}]"#;
+        let of = |address: &str| parse_bfd(text, address.parse().expect("an address"));
+        assert_eq!(of("10.99.0.1"), Ok(bfd::State::Up));
+        assert_eq!(of("10.99.0.3"), Ok(bfd::State::AdminDown));
+        assert!(of("10.99.0.2").is_err());
+    }
 
     #[test]
     fn routes_are_read_as_vtysh_prints_them() {

@@ -35,6 +35,7 @@ pub struct Gobgp {
 /// See [`Daemon::lacks`].
 pub(super) fn lacks(extra: Extra) -> Option<&'static str> {
     match extra {
+        Extra::Bfd | Extra::BfdPassword | Extra::BfdAdminDown => Some("it has none"),
         Extra::ExtendedMessages => Some("it never offers the capability (RFC 8654)"),
         Extra::ExtendedNextHop => Some("offered to peers that are configured by interface only"),
         Extra::AskForRefresh => Some("`gobgp neighbor` sends none"),

@@ -120,11 +120,15 @@ impl Machine {
         self.crashed |= self.running.take().is_some();
     }
 
-    /// Sends a signal to the speaker and its children: OpenBGPD's sessions are in one of them.
+    /// Sends a signal to every process and its children: OpenBGPD's sessions are in one of them, and
+    /// FRR's BFD is in one beside.
     pub(super) fn signal(&self, signal: Signal) -> Result<(), PeerError> {
         let running = self.running.as_ref().ok_or_else(|| self.not_running())?;
-        let sent = running.speaker.signal_family(signal);
-        sent.map_err(|error| self.process(error))
+        for process in [&running.speaker].into_iter().chain(&running.others) {
+            let sent = process.signal_family(signal);
+            sent.map_err(|error| self.process(error))?;
+        }
+        Ok(())
     }
 
     /// Waits until a process that was just started is ready for use.
@@ -192,6 +196,13 @@ impl Machine {
             router: self.config.name.clone(),
             command: command.to_owned(),
             reason: reason.to_string(),
+        }
+    }
+
+    pub(super) fn no_bfd(&self, neighbour: IpAddr) -> PeerError {
+        match self.neighbour(neighbour) {
+            Ok(_) => self.not_offered("BFD"),
+            Err(error) => error,
         }
     }
 

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bgp::Family;
+use bgp::{Family, bfd};
 use ipnet::IpNet;
 use netlink::Namespace;
 use nix::sys::signal::Signal;
@@ -31,7 +31,7 @@ use crate::process::ProcessError;
 use crate::wait::{TimedOut, eventually};
 
 pub use bird::Bird;
-pub use config::{Extra, NeighbourConfig, RouterConfig};
+pub use config::{BfdTerms, Extra, NeighbourConfig, RouterConfig};
 pub use exabgp::Exabgp;
 pub use frr::Frr;
 pub use gobgp::Gobgp;
@@ -341,6 +341,22 @@ pub trait Router: Send {
     /// # Errors
     /// It refuses, or has no such neighbour, or takes no reason.
     fn shut_down(&self, neighbour: IpAddr, reason: &str) -> Result<(), PeerError>;
+
+    /// The state of its BFD session with `neighbour`.
+    ///
+    /// # Errors
+    /// It does not answer, or has no such session.
+    fn bfd(&self, neighbour: IpAddr) -> Result<bfd::State, PeerError> {
+        Err(self.machine().no_bfd(neighbour))
+    }
+
+    /// Takes BFD with `neighbour` down as its operator would, and leaves BGP as it is.
+    ///
+    /// # Errors
+    /// It refuses, or has no such session.
+    fn shut_bfd_down(&self, neighbour: IpAddr) -> Result<(), PeerError> {
+        Err(self.machine().no_bfd(neighbour))
+    }
 
     /// Its configuration, with what it announces now.
     fn config(&self) -> &RouterConfig {

@@ -34,6 +34,7 @@ pub struct Openbgpd {
 /// See [`Daemon::lacks`].
 pub(super) fn lacks(extra: Extra) -> Option<&'static str> {
     match extra {
+        Extra::Bfd | Extra::BfdPassword | Extra::BfdAdminDown => Some("it has none"),
         Extra::Ipv6OverIpv4 => Some("what it exports has the next hop ::1, whatever is set"),
         Extra::Restarting => Some("bgpd.conf(5): only the End-of-RIB marker is supported"),
         Extra::ExtendedMessages => Some("bgpd.conf(5) has no such capability to announce"),
