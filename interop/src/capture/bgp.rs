@@ -16,6 +16,8 @@ pub const OPEN: u8 = 1;
 pub const UPDATE: u8 = 2;
 /// The type of a NOTIFICATION.
 pub const NOTIFICATION: u8 = 3;
+/// The type of a KEEPALIVE.
+pub const KEEPALIVE: u8 = 4;
 /// The type of a ROUTE-REFRESH (RFC 2918).
 pub const ROUTE_REFRESH: u8 = 5;
 

@@ -146,6 +146,8 @@ pub enum Extra {
     MaxPrefix,
     /// Its operator can have it send a ROUTE-REFRESH.
     AskForRefresh,
+    /// It sends its routes again when it gets a ROUTE-REFRESH.
+    AnswerRefresh,
     /// Its operator can give a reason for a shutdown (RFC 9003).
     ShutdownText,
     /// [`NeighbourConfig::bfd`]
@@ -167,6 +169,7 @@ impl fmt::Display for Extra {
             Self::ExtendedMessages => "extended messages",
             Self::ExtendedNextHop => "IPv6 next hops for IPv4",
             Self::MaxPrefix => "limit of prefixes",
+            Self::AnswerRefresh => "answer to a route refresh",
             Self::AskForRefresh => "command for a route refresh",
             Self::ShutdownText => "text with a shutdown",
             Self::Bfd => "BFD",

@@ -46,6 +46,7 @@ pub(super) fn lacks(extra: Extra) -> Option<&'static str> {
         Extra::ShutdownText => {
             Some("it cannot decode one (a fault of 4.2.21), and its `teardown` takes none")
         }
+        Extra::AnswerRefresh => Some("4.2.21 ends the session when it is asked, by BIRD too"),
         Extra::Kernel => Some("it has nothing to do with the kernel"),
         _ => None,
     }
@@ -333,7 +334,10 @@ fn neighbour_configuration(text: &mut String, machine: &Machine, neighbour: &Nei
         switch(neighbour.extended_messages),
         switch(neighbour.extended_next_hop)
     ));
-    let families = neighbour.families.iter();
+    // It offers next hops of a family only along with the family.
+    let next_hops = neighbour.extended_next_hop && neighbour.families == [Family::Ipv4Unicast];
+    let of_next_hops = next_hops.then_some(&Family::Ipv6Unicast);
+    let families = neighbour.families.iter().chain(of_next_hops);
     let families: String = families
         .map(|family| format!("{} unicast; ", family.as_str()))
         .collect();

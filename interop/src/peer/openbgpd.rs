@@ -39,6 +39,7 @@ pub(super) fn lacks(extra: Extra) -> Option<&'static str> {
         Extra::Restarting => Some("bgpd.conf(5): only the End-of-RIB marker is supported"),
         Extra::ExtendedMessages => Some("bgpd.conf(5) has no such capability to announce"),
         Extra::ExtendedNextHop => Some("bgpd.conf(5) has no such capability to announce"),
+        Extra::AnswerRefresh => Some("7.7 counts the request and sends nothing, to BIRD neither"),
         Extra::Kernel => Some("its port to Linux has no forwarding table"),
         _ => None,
     }

@@ -4,6 +4,7 @@
 //! The table is printed, written to `target/interop-matrix.md`, and must be the one in the README.
 
 mod meeting;
+mod promises;
 mod routes;
 mod security;
 mod sessions;
@@ -24,7 +25,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// The heading of the table in the README.
 const HEADING: &str = "## Interop matrix\n";
 
-const ROWS: [Row; 10] = [
+const ROWS: [Row; 17] = [
     Row {
         name: "IPv4",
         short: "v4",
@@ -34,6 +35,16 @@ const ROWS: [Row; 10] = [
         name: "IPv6",
         short: "v6",
         show: routes::v6,
+    },
+    Row {
+        name: "IPv4 with IPv6 next hops",
+        short: "extnh",
+        show: routes::v4_over_v6,
+    },
+    Row {
+        name: "graceful restart: we keep its routes",
+        short: "helper",
+        show: sessions::helper,
     },
     Row {
         name: "graceful restart: it keeps our routes",
@@ -51,14 +62,39 @@ const ROWS: [Row; 10] = [
         show: security::gtsm,
     },
     Row {
+        name: "add-path",
+        short: "addpath",
+        show: routes::add_path,
+    },
+    Row {
         name: "large communities",
         short: "large",
         show: routes::large_communities,
     },
     Row {
-        name: "route refresh",
+        name: "route refresh: it answers ours",
+        short: "ourrefresh",
+        show: sessions::our_refresh,
+    },
+    Row {
+        name: "route refresh: we answer its",
         short: "refresh",
         show: sessions::refresh,
+    },
+    Row {
+        name: "extended messages",
+        short: "extmsg",
+        show: routes::extended_message,
+    },
+    Row {
+        name: "limit of prefixes: ours refuses the surplus",
+        short: "ourlimit",
+        show: routes::our_limit,
+    },
+    Row {
+        name: "limit of prefixes: its own ends the session",
+        short: "itslimit",
+        show: routes::its_limit,
     },
     Row {
         name: "text with a shutdown",

@@ -26,12 +26,14 @@ pub(super) const SOON: Duration = Duration::from_secs(40);
 const ROUTER: u8 = 2;
 const ROUTER_AS: u32 = 65002;
 /// What our speaker calls the router.
-const NAME: &str = "router";
+pub(super) const NAME: &str = "router";
 
 /// On which terms the two meet.
 pub(super) struct Terms {
-    /// The family of the session's addresses, and of the routes.
+    /// The family of the routes.
     pub family: Family,
+    /// The family of the session's addresses and of the next hops, where it is not the same.
+    pub transport: Option<Family>,
     /// Changes of the router's side.
     pub router: fn(&mut RouterConfig),
     /// Changes of the router's view of us.
@@ -44,6 +46,7 @@ impl Default for Terms {
     fn default() -> Self {
         Self {
             family: Family::Ipv4Unicast,
+            transport: None,
             router: |_| {},
             neighbour: |_| {},
             peer: |_, _| {},
@@ -92,6 +95,7 @@ pub(super) fn becomes(
 pub(super) struct Meeting {
     pub router: Box<dyn Router>,
     pub family: Family,
+    transport: Family,
     speaker: Option<BareSpeaker>,
     config: SpeakerConfig,
     here: Node,
@@ -118,7 +122,8 @@ impl Meeting {
         }
 
         let family = terms.family;
-        let mut neighbour = NeighbourConfig::new("gw", address(family, 1), plan::GATEWAY_AS);
+        let transport = terms.transport.unwrap_or(family);
+        let mut neighbour = NeighbourConfig::new("gw", address(transport, 1), plan::GATEWAY_AS);
         neighbour.families = vec![family];
         (terms.neighbour)(&mut neighbour);
         let mut router = RouterConfig {
@@ -139,13 +144,11 @@ impl Meeting {
             connect_retry: Duration::from_secs(1),
             import: ImportPolicy::All,
             export: ExportPolicy::Local,
-            next_hop_v4: Some(plan::GATEWAY4),
-            next_hop_v6: Some(plan::GATEWAY6),
-            ..PeerConfig::new(NAME.parse()?, address(family, ROUTER), ROUTER_AS)
+            ..PeerConfig::new(NAME.parse()?, address(transport, ROUTER), ROUTER_AS)
         };
         (terms.peer)(&mut peer, lab);
         let config = SpeakerConfig {
-            listen: vec![SocketAddr::new(address(family, 1), 179)],
+            listen: vec![SocketAddr::new(address(transport, 1), 179)],
             graceful_restart: Some(GracefulRestart {
                 restart_time: Duration::from_secs(120),
                 forwarding_preserved: true,
@@ -158,6 +161,7 @@ impl Meeting {
         Ok(Self {
             router: peer::router(daemon, router, namespace, lab),
             family,
+            transport,
             speaker: None,
             config,
             here,
@@ -224,7 +228,7 @@ impl Meeting {
 
     /// The router's address, as we know it.
     pub(super) fn router_address(&self) -> IpAddr {
-        address(self.family, ROUTER)
+        address(self.transport, ROUTER)
     }
 
     /// Our running speaker.
@@ -287,7 +291,7 @@ impl Meeting {
     /// Waits until we have learned the router's route, with its next hop and path.
     pub(super) fn await_learned(&self) -> Result<Path, Failure> {
         let prefix = theirs(self.family);
-        let next_hop = address(self.family, ROUTER);
+        let next_hop = self.router_address();
         let mut found = None;
         becomes(format!("we learn {prefix} by {next_hop}"), || {
             let paths = self.learned(prefix)?;
@@ -318,7 +322,7 @@ impl Meeting {
 
     /// Waits until the router has our route, fresh, with our next hop and AS.
     pub(super) fn await_told(&self) -> Result<(), Failure> {
-        let next_hop = address(self.family, 1);
+        let next_hop = self.our_address();
         Ok(becomes("the router has our route, fresh", || {
             let routes = self.at_router()?;
             let right = |route: &LearnedRoute| {
@@ -330,6 +334,13 @@ impl Meeting {
             let right = routes.len() == 1 && routes.iter().all(right);
             Ok((!right).then(|| format!("{routes:?}")))
         })?)
+    }
+
+    /// Whether our side says that a capability is used.
+    pub(super) fn uses(&self, capability: &str) -> Result<bool, Failure> {
+        let peer = self.peer()?;
+        let found = peer.capabilities.iter().find(|c| c.name == capability);
+        Ok(found.is_some_and(|found| found.in_use))
     }
 
     /// Captures what passes on the cable from now on.

@@ -1,8 +1,10 @@
 //! Cells about what the sessions carry.
 
-use bgp::Family;
+use bgp::{AddPath, Announcement, Family, MaxPrefixes, PrefixLimit};
+use interop::capture::Frames;
+use interop::peer::Extra;
 
-use super::meeting::{Failure, Terms, ours};
+use super::meeting::{Failure, Meeting, Terms, becomes, is_established, ours};
 use super::table::{Cell, Verdict};
 
 /// IPv4 routes over an IPv4 session, both ways, and withdrawn again.
@@ -67,5 +69,145 @@ pub(super) fn large_communities(cell: &Cell<'_>) -> Result<Verdict, Failure> {
             .collect()
     };
     assert_eq!(texts(&plain), ["65002:80"], "{attributes:?}");
+    Ok(Verdict::Ok)
+}
+
+/// IPv4 routes over an IPv6 session, with IPv6 next hops, both ways.
+pub(super) fn v4_over_v6(cell: &Cell<'_>) -> Result<Verdict, Failure> {
+    if let Some(reason) = cell.lacks(Extra::ExtendedNextHop) {
+        return Ok(Verdict::Lacks(reason));
+    }
+    let meeting = cell.established(&Terms {
+        transport: Some(Family::Ipv6Unicast),
+        neighbour: |neighbour| neighbour.extended_next_hop = true,
+        ..Terms::default()
+    })?;
+    assert!(meeting.uses("extended-next-hop")?);
+    meeting.await_learned()?;
+    meeting.await_told()?;
+    Ok(Verdict::Ok)
+}
+
+/// Paths with identifiers, both ways.
+pub(super) fn add_path(cell: &Cell<'_>) -> Result<Verdict, Failure> {
+    let mut meeting = cell.established(&Terms {
+        neighbour: |neighbour| neighbour.add_path = true,
+        peer: |peer, _| peer.capabilities.add_path = AddPath::Both,
+        ..Terms::default()
+    })?;
+    assert!(meeting.uses("add-path")?);
+    meeting.await_learned()?;
+    meeting.await_told()?;
+    // A withdrawal has to name the path as the announcement did.
+    meeting
+        .router
+        .withdraw(super::meeting::theirs(meeting.family))?;
+    meeting.await_forgotten()?;
+    withdraw_ours(&meeting)?;
+    assert_eq!(meeting.peer()?.sessions, 1);
+    Ok(Verdict::Ok)
+}
+
+fn withdraw_ours(meeting: &Meeting) -> Result<(), Failure> {
+    let prefix = ours(meeting.family);
+    let speaker = meeting.speaker()?;
+    speaker.ask(speaker.speaker.withdraw(vec![prefix.to_string().parse()?]))?;
+    Ok(meeting
+        .router
+        .await_no_route(prefix, super::meeting::SOON)?)
+}
+
+/// More than 4,096 octets in one message of ours, and the router has all of it.
+pub(super) fn extended_message(cell: &Cell<'_>) -> Result<Verdict, Failure> {
+    const ROUTES: u16 = 3000;
+    if let Some(reason) = cell.lacks(Extra::ExtendedMessages) {
+        return Ok(Verdict::Lacks(reason));
+    }
+    let meeting = cell.established(&Terms {
+        neighbour: |neighbour| neighbour.extended_messages = true,
+        ..Terms::default()
+    })?;
+    assert!(meeting.uses("extended-messages")?);
+    meeting.await_told()?;
+    let capture = meeting.capture()?;
+    let routes = (0..ROUTES).map(|number| {
+        let [high, low] = number.to_be_bytes();
+        format!("172.20.{high}.{low}/32").parse()
+    });
+    let routes: Vec<_> = routes.collect::<Result<_, _>>()?;
+    let routes = routes.into_iter().map(Announcement::new).collect();
+    let speaker = meeting.speaker()?;
+    speaker.ask(speaker.speaker.announce(routes))?;
+    becomes("the router has all routes", || {
+        let count = meeting.router.routes(meeting.family)?.len();
+        Ok((count != usize::from(ROUTES) + 1).then(|| format!("{count}")))
+    })?;
+    let longest = longest_message(&capture.stop());
+    assert!(longest > 4096, "the longest message has {longest} octets");
+    assert_eq!(meeting.peer()?.sessions, 1);
+    Ok(Verdict::Ok)
+}
+
+/// The length of the longest message that begins in a frame, by its header.
+fn longest_message(frames: &Frames) -> usize {
+    let headers = frames.raw.iter().flat_map(|frame| frame.bytes.windows(19));
+    let headers = headers.filter(|header| header[..16] == [0xff; 16]);
+    let lengths = headers.map(|header| usize::from(u16::from_be_bytes([header[16], header[17]])));
+    lengths.max().unwrap_or_default()
+}
+
+/// Our limit: what was there stays, the surplus is refused and named, the session goes on.
+pub(super) fn our_limit(cell: &Cell<'_>) -> Result<Verdict, Failure> {
+    let mut meeting = cell.established(&Terms {
+        peer: |peer, _| {
+            peer.max_prefixes = MaxPrefixes {
+                ipv4: Some(PrefixLimit {
+                    limit: 1,
+                    warning: 100,
+                    action: bgp::LimitAction::Refuse,
+                    restart: None,
+                }),
+                ipv6: None,
+            };
+        },
+        ..Terms::default()
+    })?;
+    meeting.await_learned()?;
+    let surplus = "10.81.0.0/16".parse()?;
+    meeting.router.announce(surplus)?;
+    let peer = meeting.await_peer("the surplus is counted", |peer| {
+        let counts = peer.prefixes.get(&Family::Ipv4Unicast);
+        counts.is_some_and(|counts| (counts.received, counts.accepted) == (2, 1))
+    })?;
+    assert!(
+        peer.notes
+            .iter()
+            .any(|note| note.contains("max_prefixes.ipv4.limit")),
+        "{peer:?}"
+    );
+    assert!(meeting.learned(surplus)?.is_empty());
+    meeting.await_learned()?;
+    assert!(is_established(&peer) && peer.sessions == 1, "{peer:?}");
+    Ok(Verdict::Ok)
+}
+
+/// Its limit: it ends the session, and we say what to do.
+pub(super) fn its_limit(cell: &Cell<'_>) -> Result<Verdict, Failure> {
+    if let Some(reason) = cell.lacks(Extra::MaxPrefix) {
+        return Ok(Verdict::Lacks(reason));
+    }
+    let meeting = cell.established(&Terms {
+        neighbour: |neighbour| neighbour.max_prefix = Some(1),
+        ..Terms::default()
+    })?;
+    meeting.await_told()?;
+    let routes = ["10.82.0.0/16", "10.83.0.0/16"].map(|net| net.parse().map(Announcement::new));
+    let routes = routes.into_iter().collect::<Result<_, _>>()?;
+    let speaker = meeting.speaker()?;
+    speaker.ask(speaker.speaker.announce(routes))?;
+    meeting.await_peer("told to raise the limit there", |peer| {
+        let why = peer.last_error.as_deref().unwrap_or_default();
+        why.contains("we announce more routes than it allows")
+    })?;
     Ok(Verdict::Ok)
 }

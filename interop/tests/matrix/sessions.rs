@@ -4,11 +4,13 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bgp::Stop;
-use interop::capture::bgp::{Message, NOTIFICATION, ROUTE_REFRESH, UPDATE, messages};
+use interop::capture::bgp::{
+    KEEPALIVE, Message, NOTIFICATION, OPEN, ROUTE_REFRESH, UPDATE, messages,
+};
 use interop::capture::{Capture, Frames};
 use interop::peer::{Extra, Session};
 
-use super::meeting::{Failure, Meeting, Terms, becomes, is_established};
+use super::meeting::{Failure, Meeting, NAME, Terms, becomes, is_established, theirs};
 use super::table::{Cell, Verdict};
 
 /// Cease, and its Administrative Shutdown.
@@ -66,7 +68,11 @@ pub(super) fn silence_9_s(cell: &Cell<'_>) -> Result<Verdict, Failure> {
 pub(super) fn notification_text(cell: &Cell<'_>) -> Result<Verdict, Failure> {
     const THEIR_REASON: &str = "fans of rack seven";
     const OUR_REASON: &str = "new line cards";
-    let mut meeting = cell.established(&Terms::default())?;
+    let mut meeting = cell.established(&Terms {
+        // With it, the Cease is wrapped into a hard reset (RFC 8538).
+        neighbour: |neighbour| neighbour.graceful_restart = None,
+        ..Terms::default()
+    })?;
     let capture = meeting.capture()?;
     meeting.stop_ours(Stop::Cease(Some(OUR_REASON.to_owned())));
     let us = meeting.our_address();
@@ -128,6 +134,83 @@ pub(super) fn refresh(cell: &Cell<'_>) -> Result<Verdict, Failure> {
     })?;
     meeting.await_told()?;
     assert_eq!(meeting.peer()?.sessions, 1);
+    Ok(Verdict::Ok)
+}
+
+/// Our operator asks the router for its routes once more, and it answers.
+pub(super) fn our_refresh(cell: &Cell<'_>) -> Result<Verdict, Failure> {
+    let meeting = cell.established(&Terms::default())?;
+    meeting.await_learned()?;
+    let capture = meeting.capture()?;
+    let us = meeting.our_address();
+    let speaker = meeting.speaker()?;
+    speaker.ask(speaker.speaker.refresh_peer(NAME))?;
+    let lacks = cell.lacks(Extra::AnswerRefresh);
+    becomes("a ROUTE-REFRESH of ours, and what comes after it", || {
+        let all = messages(&capture.so_far());
+        let asked = |m: &Message| m.kind == ROUTE_REFRESH && m.from == us;
+        let asked = all.iter().position(asked);
+        // Whoever does not answer goes on with the session, or begins a new one.
+        let awaited: &[u8] = match lacks {
+            Some(_) => &[KEEPALIVE, OPEN],
+            None => &[UPDATE],
+        };
+        let told = |m: &Message| awaited.contains(&m.kind) && m.from != us;
+        let told = asked.is_some_and(|asked| all[asked..].iter().any(told));
+        Ok((!told).then(|| format!("{all:?}")))
+    })?;
+    if let Some(reason) = lacks {
+        let all = messages(&capture.so_far());
+        let theirs: Vec<u8> = all
+            .iter()
+            .filter(|m| m.from != us)
+            .map(|m| m.kind)
+            .collect();
+        let first = theirs.iter().find(|kind| [UPDATE, OPEN].contains(kind));
+        assert_ne!(first, Some(&UPDATE), "it does answer: {all:?}");
+        return Ok(Verdict::Lacks(reason));
+    }
+    meeting.await_learned()?;
+    let peer = meeting.peer()?;
+    assert_eq!(peer.sessions, 1, "{peer:?}");
+    Ok(Verdict::Ok)
+}
+
+/// We keep the routes of a router that crashes until it is back, and have them all the time.
+pub(super) fn helper(cell: &Cell<'_>) -> Result<Verdict, Failure> {
+    if let Some(reason) = cell.lacks(Extra::Restarting) {
+        return Ok(Verdict::Lacks(reason));
+    }
+    let mut meeting = cell.established(&Terms::default())?;
+    meeting.await_learned()?;
+    let prefix = theirs(meeting.family);
+    // It must have said all before: what it has not, it cannot keep.
+    meeting.await_told()?;
+    meeting.router.kill();
+    becomes("we keep its route as stale", || {
+        let paths = meeting.learned(prefix)?;
+        assert!(
+            !paths.is_empty(),
+            "dropped with the session: {:?}",
+            meeting.peer()
+        );
+        Ok((!paths.iter().all(|path| path.stale)).then(|| format!("{paths:?}")))
+    })?;
+    meeting.router.start()?;
+    becomes("its route is fresh, and was never gone", || {
+        let paths = meeting.learned(prefix)?;
+        assert!(
+            !paths.is_empty(),
+            "dropped when it came back: {:?}",
+            meeting.peer()
+        );
+        Ok(paths
+            .iter()
+            .any(|path| path.stale)
+            .then(|| format!("{paths:?}")))
+    })?;
+    meeting.await_established()?;
+    meeting.await_learned()?;
     Ok(Verdict::Ok)
 }
 
