@@ -25,7 +25,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// The heading of the table in the README.
 const HEADING: &str = "## Interop matrix\n";
 
-const ROWS: [Row; 17] = [
+const ROWS: [Row; 18] = [
     Row {
         name: "IPv4",
         short: "v4",
@@ -60,6 +60,11 @@ const ROWS: [Row; 17] = [
         name: "GTSM",
         short: "gtsm",
         show: security::gtsm,
+    },
+    Row {
+        name: "BFD",
+        short: "bfd",
+        show: sessions::bfd,
     },
     Row {
         name: "add-path",
