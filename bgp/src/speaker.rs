@@ -82,6 +82,17 @@ pub enum StartError {
     NoRuntime,
 }
 
+impl StartError {
+    /// The log of this configuration cannot be opened.
+    fn mrt(config: &SpeakerConfig, source: io::Error) -> StartError {
+        let path = config.mrt.as_ref().map(|mrt| mrt.updates.clone());
+        StartError::Mrt {
+            path: path.unwrap_or_default(),
+            source,
+        }
+    }
+}
+
 impl From<OpenError> for StartError {
     fn from(error: OpenError) -> Self {
         match error {
@@ -189,11 +200,8 @@ impl Speaker {
         let seed = RandomState::new().hash_one(config.router_id);
         config.check()?;
         let admission = Admission::read(&config)?;
-        let mrt = config.mrt.as_ref().map(|mrt| mrt.updates.clone());
-        let watchers = Watchers::start(&config).map_err(|source| StartError::Mrt {
-            path: mrt.unwrap_or_default(),
-            source,
-        })?;
+        let watchers =
+            Watchers::start(&config).map_err(|source| StartError::mrt(&config, source))?;
         let core = Core::new(config, seed, Instant::now())?;
         let (transport, arrivals) = Transport::new(&listen, admission)?;
         let (commands, queue) = mpsc::channel(COMMANDS);

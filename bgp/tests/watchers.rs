@@ -210,6 +210,8 @@ async fn a_station_is_told_the_table_and_what_happens_then() {
     let mut station = Station::accept(&listener).await;
     let mut heard = station.hear("post 65002: end").await;
     heard.extend(station.hear("post 65002: end").await);
+    let pre = |line: &&String| line.starts_with("pre");
+    let mut before_policy: Vec<String> = heard.iter().filter(pre).cloned().collect();
     heard.retain(|line| !line.starts_with("statistics") && !line.starts_with("pre"));
     assert_eq!(
         heard,
@@ -222,6 +224,14 @@ async fn a_station_is_told_the_table_and_what_happens_then() {
             "post 65002: end",
         ]
     );
+
+    // The peer was asked for its routes again, which is how they are known as they were told.
+    for prefix in ["+10.1.0.0/24", "+10.2.0.0/24", "+fd01::/48"] {
+        let told = |line: &String| line.starts_with("pre") && line.contains(prefix);
+        while !before_policy.iter().any(told) {
+            before_policy.extend(station.hear("pre 65002").await);
+        }
+    }
 
     announce(&second, &["10.3.0.0/24"]).await;
     let heard = station.hear("post 65002: +10.3.0.0/24").await;
@@ -395,4 +405,29 @@ async fn a_log_that_cannot_be_opened_is_an_error_at_the_start() {
     let error = Speaker::start(first).unwrap_err();
     assert!(matches!(error, StartError::Mrt { .. }), "{error}");
     assert!(error.to_string().contains("none/updates.mrt"), "{error}");
+}
+
+#[tokio::test]
+async fn another_configuration_brings_stations_and_takes_them_away() {
+    let listener = TcpListener::bind((address(6, 3), 0)).await.unwrap();
+    let where_to = listener.local_addr().unwrap();
+    let first = Speaker::start(config(6, 1)).unwrap();
+    let second = Speaker::start(config(6, 2)).unwrap();
+    announce(&second, &["10.1.0.0/24"]).await;
+    knows(&first, 1).await;
+    let mut watched = config(6, 1);
+    watched.bmp.push(BmpCollector {
+        port: where_to.port(),
+        ..BmpCollector::new(where_to.ip())
+    });
+    first.reconfigure(watched.clone()).await.unwrap();
+    let mut station = Station::accept(&listener).await;
+    station.hear("post 65002: +10.1.0.0/24").await;
+    // Nothing has changed: the connection stays.
+    first.reconfigure(watched).await.unwrap();
+    announce(&second, &["10.2.0.0/24"]).await;
+    station.hear("post 65002: +10.2.0.0/24").await;
+    first.reconfigure(config(6, 1)).await.unwrap();
+    station.hear("termination").await;
+    assert_eq!(station.hear("the end").await, [""; 0]);
 }

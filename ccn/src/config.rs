@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bgp::{ExportPolicy, GracefulRestart, Multipath, PeerConfig, SpeakerConfig};
+use bgp::{
+    BmpCollector, ExportPolicy, GracefulRestart, MrtConfig, Multipath, PeerConfig, SpeakerConfig,
+};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -179,6 +181,12 @@ pub struct BgpConfig {
     /// How long forwarding outlives the moment at which every peer has a withdrawal, in ms.
     #[serde(default = "default_drain")]
     pub drain_ms: u64,
+    /// Monitoring stations that are told sessions and routes over BMP (RFC 7854).
+    #[serde(default)]
+    pub bmp: Vec<BmpCollector>,
+    /// A log of what routers say, as MRT files (RFC 6396); absent: none.
+    #[serde(default)]
+    pub mrt: Option<MrtConfig>,
     /// The routers.
     #[serde(default, rename = "peer")]
     pub peers: Vec<PeerConfig>,
@@ -217,6 +225,8 @@ impl BgpConfig {
                 forwarding_preserved: adopted,
                 restarting: adopted,
             }),
+            bmp: self.bmp.clone(),
+            mrt: self.mrt.clone(),
             peers: self.peers.iter().map(announcing_own).collect(),
             ..SpeakerConfig::new(self.asn, self.router_id)
         }

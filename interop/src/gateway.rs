@@ -119,8 +119,36 @@ pub struct BgpSection {
     pub restart_time_s: u16,
     /// Milliseconds that forwarding outlives the withdrawal.
     pub drain_ms: u64,
+    /// `[[bgp.bmp]]`: monitoring stations.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bmp: Vec<BmpSection>,
+    /// `[bgp.mrt]`: the log of what routers say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mrt: Option<MrtSection>,
     /// `[[bgp.peer]]`
     pub peer: Vec<PeerSection>,
+}
+
+/// `[[bgp.bmp]]`
+#[derive(Debug, Clone, Serialize)]
+pub struct BmpSection {
+    /// Where the station listens.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Seconds between two reports of counters.
+    pub stats_interval_s: u32,
+    /// Routes as routers tell them.
+    pub pre_policy: bool,
+    /// Routes as the policy left them.
+    pub post_policy: bool,
+}
+
+/// `[bgp.mrt]`
+#[derive(Debug, Clone, Serialize)]
+pub struct MrtSection {
+    /// The file.
+    pub updates: PathBuf,
 }
 
 /// `[[bgp.peer]]`
@@ -220,6 +248,8 @@ impl Gateway {
                 listen: vec![(plan::GATEWAY4, 179).into(), (plan::GATEWAY6, 179).into()],
                 restart_time_s: 120,
                 drain_ms: 200,
+                bmp: Vec::new(),
+                mrt: None,
                 peer: peers.into_iter().collect(),
             },
         };

@@ -92,7 +92,7 @@ impl Driver {
                     None
                 }
                 Some(joined) = self.watchers.joined() => {
-                    self.watchers.join(&self.core, joined);
+                    self.watchers.join(&mut self.core, joined);
                     None
                 }
                 () = sleep_until(wake_up) => None,
@@ -345,6 +345,10 @@ impl Driver {
     ) -> Result<Reconfigured, StartError> {
         // Whatever can be refused is tried first.
         self.transport.admit(&config.listen, admission)?;
+        self.watchers
+            .reconfigure(&config)
+            .map_err(|source| StartError::mrt(&config, source))?;
+        self.core.watch(self.watchers.watch());
         Ok(self.core.reconfigure(config, now)?)
     }
 

@@ -4,7 +4,6 @@
 //! Whatever takes long is done piece by piece, and only while its receiver keeps pace.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,7 +15,7 @@ use tracing::debug;
 use super::station::{self, Joined, Outlet};
 use crate::bmp::report::{Report, View, named};
 use crate::bmp::{self, Statistic, Termination, termination_reason};
-use crate::config::{BmpCollector, PeerName, SpeakerConfig};
+use crate::config::{BmpCollector, MrtConfig, PeerName, SpeakerConfig};
 use crate::core::{Core, Place};
 use crate::event::PeerStatus;
 use crate::mrt::dump::{self, DumpError, Dumped, Piece};
@@ -40,6 +39,7 @@ pub(super) struct Watchers {
     name: String,
     collector: std::net::Ipv4Addr,
     log: Option<Log>,
+    log_config: Option<MrtConfig>,
     stations: Vec<Station>,
     joins: mpsc::Receiver<Joined>,
     tasks: Vec<JoinHandle<()>>,
@@ -79,16 +79,7 @@ impl Watchers {
     /// The log's file cannot be opened.
     pub(super) fn start(config: &SpeakerConfig) -> std::io::Result<Watchers> {
         let log = config.mrt.as_ref().map(Log::open).transpose()?;
-        let (sender, joins) = mpsc::channel(1);
-        let connect = |(index, collector): (usize, &BmpCollector)| {
-            let address: SocketAddr = collector.socket_address();
-            tokio::spawn(station::run(index, address, sender.clone()))
-        };
-        let tasks = config.bmp.iter().enumerate().map(connect).collect();
-        let station = |config: &BmpCollector| Station {
-            config: config.clone(),
-            session: None,
-        };
+        let (stations, joins, tasks) = connect(&config.bmp);
         Ok(Watchers {
             name: nix::unistd::gethostname()
                 .ok()
@@ -96,12 +87,33 @@ impl Watchers {
                 .unwrap_or_else(|| config.router_id.to_string()),
             collector: config.router_id,
             log,
-            stations: config.bmp.iter().map(station).collect(),
+            log_config: config.mrt.clone(),
+            stations,
             joins,
             tasks,
             counters: HashMap::new(),
             dumps: Vec::new(),
         })
+    }
+
+    /// Takes over another configuration: what has not changed goes on undisturbed.
+    ///
+    /// # Errors
+    /// The log's file cannot be opened; nothing is changed then.
+    pub(super) fn reconfigure(&mut self, config: &SpeakerConfig) -> std::io::Result<()> {
+        if self.log_config != config.mrt {
+            self.log = config.mrt.as_ref().map(Log::open).transpose()?;
+            self.log_config = config.mrt.clone();
+        }
+        let same = |(station, config): (&Station, &BmpCollector)| station.config == *config;
+        let unchanged = self.stations.len() == config.bmp.len()
+            && self.stations.iter().zip(&config.bmp).all(same);
+        if !unchanged {
+            self.dismiss();
+            // The tasks of before end by themselves when they have said so.
+            (self.stations, self.joins, self.tasks) = connect(&config.bmp);
+        }
+        Ok(())
     }
 
     /// What the core is to report for us.
@@ -122,7 +134,7 @@ impl Watchers {
 
     /// Tells a station what is the case. The table follows piece by piece, and what happens
     /// meanwhile in between: it is always told what is so at the time.
-    pub(super) fn join(&mut self, core: &Core, joined: Joined) {
+    pub(super) fn join(&mut self, core: &mut Core, joined: Joined) {
         let Some(station) = self.stations.get_mut(joined.station) else {
             return;
         };
@@ -141,6 +153,9 @@ impl Watchers {
                 place: station.config.post_policy.then(Place::default),
                 next_statistics: interval.map(|interval| Instant::now() + interval),
             });
+            if station.config.pre_policy {
+                ask_again(core);
+            }
         }
     }
 
@@ -335,15 +350,7 @@ impl Watchers {
 
     /// Says goodbye to the stations and waits a moment until they have heard it.
     pub(super) async fn finish(mut self) {
-        let mut out = BytesMut::new();
-        let farewell =
-            bmp::Message::Termination(vec![Termination::Reason(termination_reason::CLOSED)]);
-        if farewell.put(&mut out).is_ok() {
-            let octets = out.freeze();
-            for station in &mut self.stations {
-                station.send(octets.clone());
-            }
-        }
+        self.dismiss();
         drop((self.stations, self.joins));
         let ended = async {
             for task in self.tasks {
@@ -353,6 +360,46 @@ impl Watchers {
         };
         if tokio::time::timeout(FAREWELL, ended).await.is_err() {
             debug!("a BMP station did not take its last message in time");
+        }
+    }
+
+    fn dismiss(&mut self) {
+        let mut out = BytesMut::new();
+        let farewell =
+            bmp::Message::Termination(vec![Termination::Reason(termination_reason::CLOSED)]);
+        if farewell.put(&mut out).is_ok() {
+            let octets = out.freeze();
+            for station in &mut self.stations {
+                station.send(octets.clone());
+            }
+        }
+    }
+}
+
+/// Stations, the end at which they join, and the tasks that keep them connected.
+type Connecting = (Vec<Station>, mpsc::Receiver<Joined>, Vec<JoinHandle<()>>);
+
+fn connect(collectors: &[BmpCollector]) -> Connecting {
+    let (sender, joins) = mpsc::channel(1);
+    let mut stations = Vec::new();
+    let mut tasks = Vec::new();
+    for (index, config) in collectors.iter().enumerate() {
+        let address = config.socket_address();
+        tasks.push(tokio::spawn(station::run(index, address, sender.clone())));
+        stations.push(Station {
+            config: config.clone(),
+            session: None,
+        });
+    }
+    (stations, joins, tasks)
+}
+
+/// Asks every peer for its routes once more: they are not kept as they were told.
+fn ask_again(core: &mut Core) {
+    let names: Vec<PeerName> = core.sessions().map(|up| up.ends.name.clone()).collect();
+    for name in names {
+        if let Err(error) = core.refresh_peer(name.as_str(), Instant::now()) {
+            debug!(peer = %name, %error, "its routes are told to BMP stations as they come");
         }
     }
 }

@@ -56,6 +56,7 @@ fn router(agent: AgentHandle) -> Router {
         .route("/v1/limits", get(limits))
         .route("/v1/explain", get(explain))
         .route("/v1/records", get(export).merge(post(import)))
+        .route("/v1/mrt/dump", post(mrt_dump))
         .route("/v1/plane", get(plane))
         .route("/v1/plane/counters", get(counters))
         .merge(bgp::routes())
@@ -225,6 +226,27 @@ async fn export(State(agent): State<AgentHandle>) -> Result<impl IntoResponse, A
     let mut lines = Vec::new();
     region::write(&mut lines, &agent.records().await?).map_err(internal)?;
     Ok(([(header::CONTENT_TYPE, "application/jsonl")], lines))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DumpOrder {
+    path: std::path::PathBuf,
+}
+
+async fn mrt_dump(
+    State(agent): State<AgentHandle>,
+    order: Result<Json<DumpOrder>, JsonRejection>,
+) -> Answer<::bgp::mrt::Dumped> {
+    let DumpOrder { path } = body(order)?;
+    if !path.is_absolute() {
+        let message = format!(
+            "path: {} is relative, and the agent runs elsewhere",
+            path.display()
+        );
+        return Err(ApiError::new(ErrorCode::BadRequest, message));
+    }
+    Ok(Json(agent.dump_mrt(path).await?))
 }
 
 async fn plane(State(agent): State<AgentHandle>) -> Answer<Vec<String>> {

@@ -79,6 +79,12 @@ pub enum Command {
         #[command(subcommand)]
         command: PlaneCommand,
     },
+    /// BGP routes as MRT files, which bgpdump and its kin read
+    Mrt {
+        /// What to do.
+        #[command(subcommand)]
+        command: MrtCommand,
+    },
     /// Print a completion script
     Completion {
         /// For which shell.
@@ -287,6 +293,16 @@ pub struct FixtureArgs {
     /// Another number, another region.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+}
+
+/// `ccn mrt`
+#[derive(Debug, Clone, Subcommand)]
+pub enum MrtCommand {
+    /// Let the agent write every route it has accepted to a file (TABLE_DUMP_V2)
+    Dump {
+        /// The file, on the gateway; one that is there is replaced when the new one is whole.
+        file: PathBuf,
+    },
 }
 
 /// `ccn plane`

@@ -9,6 +9,7 @@ mod region;
 mod show;
 
 use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -18,7 +19,7 @@ use thiserror::Error;
 use crate::agent::{self, AgentError};
 use crate::config::{Config, ConfigError};
 use crate::region::RegionError;
-use args::{AgentArgs, Cli, Command, LinkArgs, LogFormat, PlaneCommand, UnlinkArgs};
+use args::{AgentArgs, Cli, Command, LinkArgs, LogFormat, MrtCommand, PlaneCommand, UnlinkArgs};
 use client::{Client, ClientError};
 use output::{Output, text};
 
@@ -131,6 +132,9 @@ async fn run(cli: Cli) -> Result<(), CliError> {
             out.json(&json!({ "removed": true }))?;
             Ok(out.line("removed: no forwarding of ours is left in the kernel")?)
         }
+        Command::Mrt {
+            command: MrtCommand::Dump { file },
+        } => mrt_dump(&file, &client, out).await,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "ccn", &mut io::stdout());
             Ok(())
@@ -187,6 +191,22 @@ async fn link(args: LinkArgs, client: &Client, out: Output) -> Result<(), CliErr
     };
     out.line(format!(
         "linked {vpc} with {classic} as {id}: {prefixes} announced to {peers}"
+    ))?;
+    Ok(())
+}
+
+async fn mrt_dump(file: &Path, client: &Client, out: Output) -> Result<(), CliError> {
+    // The agent's own directory is another one.
+    let file = std::path::absolute(file)?;
+    let dumped: Value = client
+        .post("/v1/mrt/dump", &json!({ "path": file }))
+        .await?;
+    out.json(&dumped)?;
+    out.line(format!(
+        "{}: {} routes to {} prefixes",
+        file.display(),
+        text(&dumped, "/routes"),
+        text(&dumped, "/prefixes")
     ))?;
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! What the admin socket holds of the controller: orders and questions, answered when done.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bgp::mrt::{DumpError, Dumped};
 use bgp::{PeerError, PeerName, PeerStatus, Reconfigured, Speaker};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
@@ -358,6 +360,20 @@ impl AgentHandle {
         }
         routes.extend(self.speaker.routes().await.iter().map(RouteView::learned));
         Ok(routes)
+    }
+
+    /// Writes every accepted route to a file of the gateway, as MRT TABLE_DUMP_V2.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or the agent is stopping.
+    pub async fn dump_mrt(&self, path: PathBuf) -> Result<Dumped, ApiError> {
+        self.speaker.dump_mrt(path).await.map_err(|error| {
+            let code = match error {
+                DumpError::File { .. } => ErrorCode::Refused,
+                DumpError::Table(_) | DumpError::Stopped => ErrorCode::Internal,
+            };
+            ApiError::new(code, error.to_string())
+        })
     }
 
     /// The gateway as a whole.

@@ -14,12 +14,12 @@ use bgp::wire::{
     Update, WireOptions,
 };
 use bgp::{Prefix, SessionState};
-use interop::process::Launch;
+use interop::process::{Launch, ProcessError};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// What `bgpdump` makes of a file: a line a route, without the empty fields at its end.
-pub(crate) fn bgpdump(file: &Path) -> Result<Vec<String>, Box<dyn Error>> {
+pub(crate) fn bgpdump(file: &Path) -> Result<Vec<String>, ProcessError> {
     let printed = Launch::new("bgpdump")
         .arg("-m")
         .arg(file)
