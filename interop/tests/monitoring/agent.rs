@@ -1,6 +1,7 @@
 //! The agent's own files about a real session with BIRD.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use interop::enter::{self, Lab, Outcome};
@@ -14,7 +15,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn bgpdump_reads_what_a_router_told_the_agent() {
-    enter::test(|lab| routes_of_a_router(lab));
+    enter::test(|lab| routes_of_a_router(lab, &lab.scratch().join("updates.mrt")));
 }
 
 /// Peer, its AS, prefix and path of each announcement or table entry in a file.
@@ -32,11 +33,10 @@ fn routes(lines: &[String]) -> BTreeSet<String> {
     lines.iter().filter_map(fields).collect()
 }
 
-fn routes_of_a_router(lab: &Lab) -> Outcome {
-    let log = lab.scratch().join("updates.mrt");
+fn routes_of_a_router(lab: &Lab, log: &Path) -> Outcome {
     let scene = Scene::start_with(lab, 1, |config| {
         config.bgp.mrt = Some(MrtSection {
-            updates: log.clone(),
+            updates: log.to_owned(),
         });
     })?;
     let told = OFFICE.into_iter().chain(LAB);
@@ -60,7 +60,7 @@ fn routes_of_a_router(lab: &Lab) -> Outcome {
     assert!(refused.stderr.contains("none/table.mrt"), "{refused:?}");
 
     let logged = eventually("the log has all of it", SOON, || {
-        let lines = bgpdump(&log).map_err(|error| error.to_string())?;
+        let lines = bgpdump(log).map_err(|error| error.to_string())?;
         match routes(&lines) == told {
             true => Ok(lines),
             false => Err(format!("{lines:#?}")),

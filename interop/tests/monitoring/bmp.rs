@@ -18,7 +18,7 @@ const PORT: u16 = 11019;
 
 #[test]
 fn the_dissector_reads_what_a_station_is_told() {
-    enter::test(|lab| told_to_a_station(lab));
+    enter::test(|lab| told_to_a_station(lab, &lab.scratch().join("bmp.pcap")));
 }
 
 /// A station in the gateway's own namespace: reads everything, keeps nothing.
@@ -57,7 +57,7 @@ fn fields(pcap: &Path, filter: &str, names: &[&str]) -> Result<Vec<String>, Proc
         .collect())
 }
 
-fn told_to_a_station(lab: &Lab) -> Outcome {
+fn told_to_a_station(lab: &Lab, pcap: &Path) -> Outcome {
     let mut scene = Scene::start_with(lab, 1, |config| {
         config.bgp.bmp.push(BmpSection {
             address: "127.0.0.1".parse().expect("an address"),
@@ -71,7 +71,6 @@ fn told_to_a_station(lab: &Lab) -> Outcome {
     let capture = Capture::start(&gateway, "lo")?;
     let listener = gateway.enter(|| TcpListener::bind(("127.0.0.1", PORT)))??;
     let reader = std::thread::spawn(move || station(&listener));
-    let pcap = lab.scratch().join("bmp.pcap");
     // The loopback shows each frame twice.
     let save = |frames: Frames| -> io::Result<()> {
         assert_eq!(frames.missed, 0);
@@ -83,11 +82,11 @@ fn told_to_a_station(lab: &Lab) -> Outcome {
             raw: once.collect(),
             missed: 0,
         }
-        .write(&pcap)
+        .write(pcap)
     };
     let types = |frames: Frames| -> Result<Vec<String>, String> {
         save(frames).map_err(|error| error.to_string())?;
-        let lines = fields(&pcap, "bmp.type", &["bmp.type"]).map_err(|error| error.to_string())?;
+        let lines = fields(pcap, "bmp.type", &["bmp.type"]).map_err(|error| error.to_string())?;
         let all = lines.iter().flat_map(|line| line.split(','));
         Ok(all.map(str::to_owned).collect())
     };
@@ -116,9 +115,9 @@ fn told_to_a_station(lab: &Lab) -> Outcome {
     );
 
     let wrong = "_ws.malformed || _ws.expert.severity >= \"Warning\"";
-    assert_eq!(fields(&pcap, wrong, &["_ws.expert.message"])?, [""; 0]);
+    assert_eq!(fields(pcap, wrong, &["_ws.expert.message"])?, [""; 0]);
     let up = fields(
-        &pcap,
+        pcap,
         "bmp.type == 3",
         &[
             "bmp.peer.ip.addr",
@@ -129,7 +128,7 @@ fn told_to_a_station(lab: &Lab) -> Outcome {
     )?;
     assert_eq!(up, ["10.99.0.2|65002|10.99.0.1|10.99.0.1,10.99.0.2"]);
     let routes = fields(
-        &pcap,
+        pcap,
         "bmp.type == 0",
         &[
             "bgp.nlri_prefix",
