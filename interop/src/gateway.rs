@@ -1,6 +1,7 @@
 //! The product in the lab: the real `ccn` binary, run as the agent in the gateway's node and asked
 //! through its own command line, as an operator would. Nothing here links to the agent's code.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -180,6 +181,16 @@ pub struct PeerSection {
     pub next_hop_v4: Ipv4Addr,
     /// The gateway's next hop in what it is told, IPv6.
     pub next_hop_v6: Ipv6Addr,
+    /// Most routes that are taken from it, by family; what is beyond is refused.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub max_prefixes: BTreeMap<Family, LimitSection>,
+}
+
+/// `[bgp.peer.max_prefixes.FAMILY]`
+#[derive(Debug, Clone, Serialize)]
+pub struct LimitSection {
+    /// Most routes that are accepted.
+    pub limit: usize,
 }
 
 impl PeerSection {
@@ -199,6 +210,7 @@ impl PeerSection {
             import: "all".to_owned(),
             next_hop_v4: plan::GATEWAY4,
             next_hop_v6: plan::GATEWAY6,
+            max_prefixes: BTreeMap::new(),
         }
     }
 }

@@ -2,17 +2,24 @@
 
 use std::time::Duration;
 
+use bgp::Family;
 use interop::enter;
+use interop::gateway::LimitSection;
 use interop::hostile::{Heard, Hostile, attribute, kind, mandatory, message, update};
 use interop::topology::plan;
+use interop::wait::eventually;
 
 use super::siege::{Failure, Siege};
 
+/// For what takes a second or two on an idle machine.
+const SOON: Duration = Duration::from_secs(60);
 const AS: u32 = 65003;
 /// UPDATEs of the attribute storm, each with attributes that no other has.
 const STORM: u32 = 4000;
 /// Prefixes of the prefix storm.
 const PREFIXES: u32 = 200_000;
+/// How many of them in an UPDATE.
+const PREFIXES_EACH: u32 = 800;
 
 /// No pauses after a failed session: the next attempt shall come at once.
 fn at_once(lab: &enter::Lab) -> Result<Siege, Failure> {
@@ -105,13 +112,28 @@ fn a_message_of_65535_octets_one_by_one() {
         let octets = filled(65_535);
         let said = peer.trickle(&octets, Duration::from_secs(10));
         match extended {
-            true => said?,
+            true => {
+                said?;
+                await_learned(&siege, routes_in(&octets))?;
+            }
             false => assert_eq!(peer.hear_out()?, Some((1, 2))),
         }
         siege.holds()?;
         drop(peer);
         siege.is_over()
     });
+}
+
+fn await_learned(siege: &Siege, expected: usize) -> Result<(), Failure> {
+    Ok(eventually(
+        "the routes are learned",
+        SOON,
+        || match siege.learned() {
+            Ok(learned) if learned == expected => Ok(()),
+            Ok(learned) => Err(format!("{learned} of {expected}")),
+            Err(error) => Err(error.to_string()),
+        },
+    )?)
 }
 
 /// The codes of the capabilities in an OPEN's body (RFC 5492).
@@ -198,18 +220,59 @@ fn a_storm_of_prefixes_nobody_wants() {
             peer.import = "none".to_owned();
         })?;
         let mut peer = siege.establish()?;
-        let attributes = mandatory(&[AS], plan::idc4(3));
-        let prefixes: Vec<u32> = (0..PREFIXES).collect();
-        for piece in prefixes.chunks(800) {
-            let nlri = piece.iter().flat_map(|number| {
-                let [_, high, middle, low] = number.to_be_bytes();
-                [32, 20 + high, middle, low, 1]
-            });
-            peer.say(&update(&[], &attributes, &nlri.collect::<Vec<u8>>()))?;
-        }
+        prefixes(&mut peer)?;
         siege.holds()?;
         assert_eq!(siege.learned()?, 0);
         drop(peer);
         siege.is_over()
     });
+}
+
+/// Far more prefixes than the limit: it is kept to exactly, and the session stays.
+#[test]
+fn a_storm_of_prefixes_beyond_the_limit() {
+    const LIMIT: usize = 100;
+    enter::test_within(Duration::from_secs(150), |lab| {
+        let mut siege = Siege::lay(lab, |peer| {
+            (peer.idle_hold, peer.idle_hold_max) = (0.001, 0.001);
+            let limit = LimitSection { limit: LIMIT };
+            peer.max_prefixes.insert(Family::Ipv4Unicast, limit);
+        })?;
+        let mut peer = siege.establish()?;
+        prefixes(&mut peer)?;
+        // OPEN and KEEPALIVE, and the storm.
+        let said = 2 + u64::from(PREFIXES.div_ceil(PREFIXES_EACH));
+        eventually("all was heard", SOON, || match siege.peers() {
+            Ok([_, hostile]) if hostile["messages_in"].as_u64() == Some(said) => Ok(()),
+            Ok([_, hostile]) => Err(hostile.to_string()),
+            Err(error) => Err(error.to_string()),
+        })?;
+        siege.holds()?;
+        await_learned(&siege, LIMIT)?;
+        let [_, hostile] = siege.peers()?;
+        assert_eq!(hostile["prefixes"]["ipv4"]["accepted"], LIMIT, "{hostile}");
+        // What is refused is remembered up to a bound, and the operator is told so.
+        let notes = hostile["notes"].to_string();
+        assert!(
+            notes.contains("at least 65536 routes are refused"),
+            "{notes}"
+        );
+        assert_eq!(hostile["state"], "established", "{hostile}");
+        assert_eq!(hostile["sessions"], 1, "{hostile}");
+        drop(peer);
+        siege.is_over()
+    });
+}
+
+fn prefixes(peer: &mut Hostile) -> Result<(), Failure> {
+    let attributes = mandatory(&[AS], plan::idc4(3));
+    let prefixes: Vec<u32> = (0..PREFIXES).collect();
+    for piece in prefixes.chunks(PREFIXES_EACH as usize) {
+        let nlri = piece.iter().flat_map(|number| {
+            let [_, high, middle, low] = number.to_be_bytes();
+            [32, 20 + high, middle, low, 1]
+        });
+        peer.say(&update(&[], &attributes, &nlri.collect::<Vec<u8>>()))?;
+    }
+    Ok(())
 }

@@ -111,12 +111,12 @@ impl Siege {
         (plan::GATEWAY4, 179).into()
     }
 
-    /// What the hostile peer says it is.
+    /// What the hostile peer says it is. Without a hold time: it keeps silent as long as it likes.
     pub(super) fn mask() -> Mask {
         Mask {
             asn: 65000 + u16::from(HOSTILE),
             router_id: plan::idc4(HOSTILE),
-            hold_time: 90,
+            hold_time: 0,
         }
     }
 
