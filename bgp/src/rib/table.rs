@@ -253,7 +253,8 @@ impl Table {
                 let differs = !was_best || known.attributes != attributes;
                 return changed(Change {
                     best: differs,
-                    used: differs && source != Source::Local,
+                    // Users see that it is not stale any more.
+                    used: source != Source::Local,
                     any: true,
                 });
             }
@@ -628,7 +629,8 @@ fn learned(used: &[Path]) -> &[Path] {
 }
 
 fn compare(before: &[Path], after: &[Path]) -> Change {
-    let same = |(a, b): (&Path, &Path)| a.says(b);
+    // Users see which paths are stale; whom we tell does not.
+    let same = |(a, b): (&Path, &Path)| a.says(b) && a.flags == b.flags;
     let best = match (before.first(), after.first()) {
         (Some(before), Some(after)) => !before.says(after),
         (None, None) => false,
