@@ -381,6 +381,16 @@ impl Group {
         let mut worked = false;
         let room = |member: &Member| pressure(member.peer) == Pressure::Room;
         let anybody = self.members.iter().any(room);
+        // The begin of a refresh comes before everything that belongs to it.
+        for member in &mut self.members {
+            if room(member) && !member.urgent.is_empty() {
+                out.push(Dispatch {
+                    peer: member.peer,
+                    octets: member.urgent.split().freeze(),
+                    messages: std::mem::take(&mut member.urgent_messages),
+                });
+            }
+        }
         for family in Family::ALL {
             if anybody && !self.queue[slot(family)].is_empty() {
                 worked = true;
@@ -471,20 +481,7 @@ impl Group {
 
     /// Tells a member that is behind what the others know already.
     fn write_to_one(&mut self, member: usize, table: &mut Table, out: &mut Vec<Dispatch>) {
-        let Member {
-            peer,
-            lag,
-            urgent,
-            urgent_messages,
-            ..
-        } = &mut self.members[member];
-        if !urgent.is_empty() {
-            out.push(Dispatch {
-                peer: *peer,
-                octets: urgent.split().freeze(),
-                messages: std::mem::take(urgent_messages),
-            });
-        }
+        let Member { peer, lag, .. } = &mut self.members[member];
         let Some(lag) = lag else {
             return;
         };

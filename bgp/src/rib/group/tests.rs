@@ -7,8 +7,8 @@ use crate::rib::attributes::RareAttributes;
 use crate::rib::select::PeerRank;
 use crate::rib::table::Changed;
 use crate::wire::{
-    AsPath, AttributeCode, AttributeFlags, Attributes, Community, NextHop, Nlri, UnknownAttribute,
-    WireOptions, frame,
+    AsPath, AttributeCode, AttributeFlags, Attributes, Community, FamilySet, NextHop, Nlri,
+    UnknownAttribute, WireOptions, frame,
 };
 
 const EXTERNAL: PeerIndex = PeerIndex(0);
@@ -457,6 +457,34 @@ fn a_refresh_tells_everything_again() {
             vec![Nlri::from(prefix("11.0.0.0/8"))]
         )
     );
+}
+
+/// What comes before the begin counts as old, and goes with the end (RFC 7313 section 4).
+#[test]
+fn the_marks_of_a_refresh_stand_around_its_routes() {
+    for several in [false, true] {
+        let mut bench = Bench::new(EXTERNAL);
+        if several {
+            let options = &mut bench.group.context.options;
+            options.add_path_send = FamilySet::all();
+            options.add_path_receive = FamilySet::all();
+        }
+        bench.set(prefix("10.0.0.0/8"), Source::Local, ours());
+        bench.told();
+        bench.group.refresh(EXTERNAL, Family::Ipv4Unicast, true);
+        let messages = bench.written(|_| Pressure::Room).remove(&EXTERNAL);
+        let mark = |message: Message| match message {
+            Message::RouteRefresh(refresh) => refresh.subtype,
+            _ => RouteRefresh::REQUEST,
+        };
+        let marks: Vec<u8> = messages.unwrap().into_iter().map(mark).collect();
+        let expected = [
+            RouteRefresh::BEGIN,
+            RouteRefresh::REQUEST,
+            RouteRefresh::END,
+        ];
+        assert_eq!(marks, expected, "several paths: {several}");
+    }
 }
 
 #[test]
