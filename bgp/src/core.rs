@@ -39,7 +39,7 @@ mod view;
 mod walk;
 
 pub use admin::RefreshError;
-pub use connection::ConnectionId;
+pub use connection::{Backlog, ConnectionId};
 pub use policy::PolicyChange;
 pub use roster::{AddPeerError, Reconfigured};
 pub use session::Flush;
@@ -167,6 +167,14 @@ impl Core {
             refused: 0,
             now,
         })
+    }
+
+    /// Changes how much may be on its way to each peer that is there. With little, a small table puts a speaker
+    /// to the same test as a big one does otherwise.
+    pub fn limit_backlog(&mut self, backlog: Backlog) {
+        for peer in &mut self.peers {
+            peer.backlog = backlog;
+        }
     }
 
     /// Lets all sessions come up.

@@ -27,6 +27,25 @@ impl ConnectionId {
     }
 }
 
+/// How many octets may be on their way to one peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// Beyond this nothing more is made for it,
+    pub high_water: u64,
+    /// and beyond this it does not go along any more with others that are told the same. What is
+    /// on its way to all of them exists once.
+    pub far_behind: u64,
+}
+
+impl Default for Backlog {
+    fn default() -> Self {
+        Backlog {
+            high_water: 256 * 1024,
+            far_behind: 4 * 1024 * 1024,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) id: ConnectionId,

@@ -13,7 +13,7 @@ use super::connection::{Connection, ConnectionId};
 use super::roster::Dynamic;
 use super::session::Session;
 use super::stale::{Loss, Stale};
-use super::{Context, Output, RefreshError, advice};
+use super::{Backlog, Context, Output, RefreshError, advice};
 use crate::config::PeerConfig;
 use crate::event::Event;
 use crate::fsm::negotiate::{self, Local, Negotiated};
@@ -26,12 +26,6 @@ use crate::wire::{
     Cease, Decoded, Family, Message, Notification, Open, RouteRefresh, WireError, WireOptions,
 };
 
-/// Octets on their way to a peer beyond which nothing more is made for it,
-pub(super) const HIGH_WATER: u64 = 256 * 1024;
-/// and beyond which it does not go along with others that are told the same any more. What is on
-/// its way to all of them exists once.
-pub(super) const FAR_BEHIND: u64 = 4 * 1024 * 1024;
-
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) index: PeerIndex,
@@ -42,6 +36,7 @@ pub(super) struct Peer {
     pub(super) gone: bool,
     /// Came by itself, from where dynamic peers are welcome.
     pub(super) dynamic: Option<Dynamic>,
+    pub(super) backlog: Backlog,
     /// The machine of the peer as such: it connects, waits and backs off.
     own: Link,
     /// The machine of a connection that the peer opened while ours is under way. It exists only
@@ -143,6 +138,7 @@ impl Peer {
             admin_up: true,
             gone: false,
             dynamic: None,
+            backlog: Backlog::default(),
             own: Link {
                 fsm,
                 connection: None,
@@ -584,11 +580,14 @@ impl Peer {
                 self.send(which, &Message::Open(open), context);
             }
             Action::SendKeepalive => {
-                // Octets that wait to be read say that we are alive; no need to pile up more.
-                let full = self
-                    .link(which)
-                    .and_then(|link| link.connection.as_ref())
-                    .is_some_and(|connection| connection.in_flight() >= HIGH_WATER);
+                // Octets that wait to be read say that we are alive; no need to pile up more. (The
+                // one that answers an OPEN says more than that.)
+                let most = self.backlog.high_water;
+                let full = before == State::Established
+                    && self
+                        .link(which)
+                        .and_then(|link| link.connection.as_ref())
+                        .is_some_and(|connection| connection.in_flight() >= most);
                 if !full {
                     self.send(which, &Message::Keepalive, context);
                 }
@@ -688,8 +687,8 @@ impl Peer {
     /// How much is on its way to the peer.
     pub(super) fn pressure(&self) -> Pressure {
         match self.connection().map(Connection::in_flight) {
-            Some(octets) if octets < HIGH_WATER => Pressure::Room,
-            Some(octets) if octets < FAR_BEHIND => Pressure::Busy,
+            Some(octets) if octets < self.backlog.high_water => Pressure::Room,
+            Some(octets) if octets < self.backlog.far_behind => Pressure::Busy,
             // Without a connection the session is about to end.
             _ => Pressure::Behind,
         }
