@@ -103,6 +103,8 @@ fn fails(
 fn silent_router(lab: &Lab, daemon: Daemon) -> Outcome {
     let terms = Terms {
         peer: |peer| peer.hold_time = 3,
+        // One that agrees to RFC 8538 might come back to its routes even so, but not for long.
+        neighbour: |neighbour| neighbour.graceful_restart = Some(3),
         ..Terms::default()
     };
     let mut here = Encounter::linked(lab, &[daemon], terms)?;

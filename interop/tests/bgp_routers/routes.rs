@@ -56,7 +56,12 @@ fn share_load_of_two_routers(lab: &Lab, daemon: Daemon) -> Outcome {
         Daemon::Gobgp => Daemon::Frr,
         Daemon::Frr | Daemon::Openbgpd | Daemon::Exabgp => Daemon::Bird,
     };
-    let mut here = Encounter::begin(lab, &[daemon, second], Terms::default())?;
+    let terms = Terms {
+        // The routes of one that is killed are kept so long.
+        neighbour: |neighbour| neighbour.graceful_restart = Some(3),
+        ..Terms::default()
+    };
+    let mut here = Encounter::begin(lab, &[daemon, second], terms)?;
     here.await_sessions()?;
     let both = |net| [on_idc(FIRST, net), on_idc(FIRST + 1, net)];
     for net in nets(FIRST) {
