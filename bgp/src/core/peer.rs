@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tracing::{debug, info, warn};
@@ -25,6 +25,9 @@ use crate::wire::notification::code;
 use crate::wire::{
     Cease, Decoded, Family, Message, Notification, Open, RouteRefresh, WireError, WireOptions,
 };
+
+/// How long after a session came up another connection may be from before.
+const COLLISION_TIME: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -388,7 +391,7 @@ impl Peer {
             State::Idle => return None,
             // A peer that restarts opens a new connection while we still take the old one for
             // alive (RFC 4724 section 5).
-            State::Established if self.may_restart() => {
+            State::Established if self.may_restart(context.now) => {
                 let lost = fsm::Event::TcpConnectionFails(
                     "the peer opened another one, so it has restarted".to_owned(),
                 );
@@ -438,8 +441,12 @@ impl Peer {
         ))
     }
 
-    /// Whether the peer said that it may restart and come back.
-    fn may_restart(&self) -> bool {
+    /// Whether the peer said that it may restart and come back. A connection that comes right after
+    /// the session is up has merely lost a collision.
+    fn may_restart(&self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.since) < COLLISION_TIME {
+            return false;
+        }
         let session = self.session.as_ref();
         session.is_some_and(|session| {
             Family::ALL

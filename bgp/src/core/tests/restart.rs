@@ -185,6 +185,10 @@ fn a_new_connection_of_a_peer_that_restarts_takes_over() {
     let mut bench = Bench::new(config(vec![peer("a", A, 65002)]));
     let old = bench.establish_with(A, 65002, vec![offer(false, true)]);
     bench.feed(old, two_routes());
+    // Right after the session is up it has lost a collision.
+    let early = bench.accept(A).unwrap();
+    assert_eq!(bench.refusal(early), (6, 7));
+    bench.pass(Duration::from_secs(5));
     let new = bench.accept(A).unwrap();
     assert!(bench.closed.contains(&old) && !bench.closed.contains(&new));
     assert_eq!((used(&bench.core).len(), bench.stale()), (2, 2));
