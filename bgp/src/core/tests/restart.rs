@@ -317,3 +317,46 @@ fn a_refresh_is_marked_and_sweeps() {
     bench.feed(b, refresh(RouteRefresh::REQUEST));
     assert!(matches!(bench.sent(b)[..], [Message::Update(_)]));
 }
+
+/// Whoever only reads events knows which routes are stale, with one path or several.
+#[test]
+fn events_tell_what_turns_stale_and_what_is_fresh_again() {
+    for several in [false, true] {
+        let mut bench = Bench::new(config(vec![peer("a", A, 65002), peer("b", B, 65003)]));
+        bench.core.observe(true);
+        let b = bench.establish(B, 65003);
+        if several {
+            bench.feed(b, update(&[65003], "10.99.0.3", &ROUTES));
+        }
+        let a = bench.establish_with(A, 65002, vec![offer(false, true)]);
+        bench.feed(a, two_routes());
+        bench.core.take_events();
+        let stale = |bench: &mut Bench| {
+            let events = bench.core.take_events().into_iter();
+            let paths = events.filter_map(|event| match event {
+                Event::Route(route) => Some(route.paths),
+                _ => None,
+            });
+            let paths = paths.flatten().filter(|path| path.peer == *"a");
+            paths.map(|path| path.stale).collect::<Vec<_>>()
+        };
+        bench.core.closed(a, "reset".into(), bench.now);
+        assert_eq!(stale(&mut bench), [true, true], "several: {several}");
+        bench.pass(Duration::from_secs(2));
+        let a = bench.establish_with(A, 65002, vec![offer(false, true)]);
+        bench.feed(a, two_routes());
+        assert_eq!(stale(&mut bench), [false, false], "several: {several}");
+    }
+}
+
+#[test]
+fn nothing_is_kept_once_we_stop() {
+    let mut bench = Bench::new(config(vec![peer("a", A, 65002)]));
+    let a = bench.establish_with(A, 65002, vec![offer(false, true)]);
+    bench.feed(a, two_routes());
+    bench.core.closed(a, "reset".into(), bench.now);
+    assert_eq!(bench.stale(), 2);
+    bench.core.stop(&Stop::Cease(None), bench.now);
+    assert_eq!(bench.stale(), 0);
+    assert_eq!(bench.core.next_timeout(), None);
+}
