@@ -7,8 +7,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
+use bgp::bfd::Lost;
+use bgp::config::{AddPath, Capabilities, LimitAction, MaxPrefixes, PrefixLimit};
 use bgp::core::{ConnectionId, Stop};
-use bgp::wire::{Community, Family};
+use bgp::wire::{Community, Family, Role};
 use bgp::{Announcement, ExportPolicy, GracefulRestart, ImportPolicy, PeerConfig, SpeakerConfig};
 use fuzz::driver::{Driver, Phase};
 use fuzz::input;
@@ -48,6 +50,7 @@ fuzz_target!(|data: &[u8]| {
 fn config(input: &mut Unstructured<'_>) -> Result<SpeakerConfig> {
     let peers = ASNS.iter().zip(1..).map(|(asn, index)| {
         let name = format!("n{index}").parse().expect("a name");
+        let address = Ipv4Addr::new(10, 99, 0, 1 + index).into();
         let shape: u8 = input.arbitrary()?;
         let bit = |bit: u8| shape & (1 << bit) != 0;
         Ok(PeerConfig {
@@ -68,7 +71,7 @@ fn config(input: &mut Unstructured<'_>) -> Result<SpeakerConfig> {
                 false => ExportPolicy::All,
             },
             next_hop_v6: Some("fd99::1".parse().expect("an address")),
-            ..PeerConfig::new(name, Ipv4Addr::new(10, 99, 0, 1 + index).into(), *asn)
+            ..terms(input, PeerConfig::new(name, address, *asn))?
         })
     });
     let peers = peers.collect::<Result<Vec<_>>>()?;
@@ -82,6 +85,42 @@ fn config(input: &mut Unstructured<'_>) -> Result<SpeakerConfig> {
         peers,
         graceful_restart: (shape & 1 != 0).then_some(restart),
         ..SpeakerConfig::new(ASN, Ipv4Addr::new(10, 0, 0, 1))
+    })
+}
+
+/// Capabilities, limits and the role.
+fn terms(input: &mut Unstructured<'_>, peer: PeerConfig) -> Result<PeerConfig> {
+    let shape: u8 = input.arbitrary()?;
+    let bit = |bit: u8| shape & (1 << bit) != 0;
+    let limit = PrefixLimit {
+        limit: 2,
+        warning: 80,
+        action: match bit(5) {
+            true => LimitAction::Teardown,
+            false => LimitAction::Refuse,
+        },
+        restart: bit(5).then(|| Duration::from_secs(30)),
+    };
+    Ok(PeerConfig {
+        capabilities: Capabilities {
+            extended_messages: bit(0),
+            enhanced_refresh: !bit(1),
+            four_octet_as: !(bit(0) && bit(1)),
+            long_lived_stale_time: Duration::from_secs(u64::from(bit(2)) * 60),
+            add_path: match bit(3) {
+                true => AddPath::Both,
+                false => AddPath::Off,
+            },
+            ..Capabilities::default()
+        },
+        max_prefixes: MaxPrefixes {
+            ipv4: bit(4).then(|| limit.clone()),
+            ipv6: bit(4).then_some(limit),
+        },
+        // Roles are for external peers.
+        role: (bit(6) && peer.asn != ASN).then_some(Role::Provider),
+        role_strict: bit(7) && bit(6) && peer.asn != ASN,
+        ..peer
     })
 }
 
@@ -152,7 +191,8 @@ fn step(driver: &mut Driver, input: &mut Unstructured<'_>) -> Result<()> {
 
 fn orders(driver: &mut Driver, input: &mut Unstructured<'_>) -> Result<()> {
     let now = driver.now;
-    match input.int_in_range(0..=4u8)? {
+    let name = input.choose(&["n1", "n2", "n3"])?;
+    match input.int_in_range(0..=9u8)? {
         0 => driver.core.initial_routes_complete(),
         1 => {
             // With an attribute of its own each, so that no two share a message.
@@ -166,8 +206,21 @@ fn orders(driver: &mut Driver, input: &mut Unstructured<'_>) -> Result<()> {
             let prefixes: Vec<_> = (0..MANY).map(many).collect();
             driver.core.withdraw(&prefixes);
         }
+        3 => {
+            // Without a session there is nothing to ask.
+            let _ = driver.core.refresh_peer(name, now);
+        }
+        4 => driver.core.set_graceful_shutdown(input.arbitrary()?),
+        5 => {
+            let silence = Lost::Silence(Duration::from_millis(150));
+            let done = driver.core.path_lost(name, silence, now);
+            assert_eq!(done, Ok(()));
+        }
+        6 => {
+            let config = config(input)?;
+            assert!(driver.core.reconfigure(config, now).is_ok());
+        }
         _ => {
-            let name = *input.choose(&["n1", "n2", "n3"])?;
             let up = input.arbitrary()?;
             let done = driver.core.set_peer_admin(name, up, None, now);
             assert_eq!(done, Ok(()));
