@@ -1,6 +1,7 @@
 //! Fabrics of two to eight speakers in one thread under a virtual clock: trouble for a while, then
 //! the laws of a quiet fabric. Ten thousand seeds; `FABRIC_SEED=N` runs one of them, with a trace.
 
+mod agenda;
 mod chance;
 mod follower;
 mod laws;

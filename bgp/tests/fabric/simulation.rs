@@ -3,8 +3,7 @@
 //!
 //! Judges what can be judged only while it happens: timers and what is on its way.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use bgp::fsm::OPEN_HOLD_TIME;
 use bgp::{Announcement, GracefulRestart, Prefix, SessionState, SpeakerConfig};
 use bytes::Bytes;
 
+use crate::agenda::{Agenda, Happening};
 use crate::chance::Chance;
 use crate::follower::Follower;
 use crate::wire::{End, Wire};
@@ -50,75 +50,13 @@ pub(crate) struct Node {
     open: Vec<(ConnectionId, usize, usize)>,
 }
 
-#[derive(Debug)]
-enum Happening {
-    /// The request to connect arrives.
-    Request { wire: usize },
-    /// So does the answer.
-    Answer { wire: usize, accepted: bool },
-    /// Octets arrive at this end.
-    Octets {
-        wire: usize,
-        end: usize,
-        octets: Bytes,
-    },
-    /// Octets of this end have been read at the other.
-    Written {
-        wire: usize,
-        end: usize,
-        octets: usize,
-    },
-    /// The other side closed, or the connection broke.
-    Closed {
-        wire: usize,
-        end: usize,
-        why: &'static str,
-    },
-    /// A node that restarted has announced everything again.
-    Restored { node: usize, life: u64 },
-}
-
-/// What happens next, by time and then by when it was decided.
-struct Entry {
-    time: Duration,
-    serial: u64,
-    happening: Happening,
-}
-
-impl Entry {
-    fn key(&self) -> (Duration, u64) {
-        (self.time, self.serial)
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key().cmp(&other.key())
-    }
-}
-
 pub(crate) struct Fabric {
     pub(crate) nodes: Vec<Node>,
     pub(crate) chance: Chance,
     start: Instant,
     now: Duration,
-    happenings: BinaryHeap<Reverse<Entry>>,
+    agenda: Agenda,
     wires: Vec<Wire>,
-    serial: u64,
     /// What happened, if that is wanted.
     trace: Option<String>,
     /// The first law that was broken.
@@ -165,9 +103,8 @@ impl Fabric {
             chance,
             start,
             now: Duration::ZERO,
-            happenings: BinaryHeap::new(),
+            agenda: Agenda::default(),
             wires: Vec::new(),
-            serial: 0,
             trace: traced.then(String::new),
             wrong: None,
         };
@@ -205,15 +142,6 @@ impl Fabric {
         self.start + self.now
     }
 
-    fn at(&mut self, time: Duration, happening: Happening) {
-        self.serial += 1;
-        self.happenings.push(Reverse(Entry {
-            time,
-            serial: self.serial,
-            happening,
-        }));
-    }
-
     fn delay(&mut self) -> Duration {
         Duration::from_micros(200 + self.chance.below(20_000))
     }
@@ -233,7 +161,7 @@ impl Fabric {
         let start = end.last_arrival.max(self.now + delay);
         let arrival = start + *octet_time * octets as u32;
         end.last_arrival = arrival;
-        self.at(arrival, happening);
+        self.agenda.push(arrival, happening);
     }
 
     /// Does what the core of a node wants done.
@@ -318,7 +246,7 @@ impl Fabric {
             let Wire { ends, silent, .. } = &self.wires[wire];
             if !silent && !ends[end].cut {
                 let octets = count;
-                self.at(
+                self.agenda.push(
                     ends[end].last_arrival,
                     Happening::Written { wire, end, octets },
                 );
@@ -520,7 +448,7 @@ impl Fabric {
             let timer = timers
                 .filter_map(|node| node.timer.map(|timer| timer.max(node.stalled)))
                 .min();
-            let happening = self.happenings.peek().map(|entry| entry.0.time);
+            let happening = self.agenda.next();
             let next = timer.into_iter().chain(happening).min().unwrap_or(until);
             if next >= until {
                 self.now = until;
@@ -528,21 +456,11 @@ impl Fabric {
             }
             self.now = self.now.max(next);
             // What has arrived counts before a timer of the same moment.
-            while let Some(Reverse(entry)) = self.happenings.peek()
-                && entry.time <= self.now
-            {
-                let Some(Reverse(entry)) = self.happenings.pop() else {
-                    break;
-                };
+            while let Some(entry) = self.agenda.pop(self.now) {
                 let stalled = self.stalls(&entry.happening);
-                if stalled > self.now {
-                    // In the order in which it was sent.
-                    self.happenings.push(Reverse(Entry {
-                        time: stalled,
-                        ..entry
-                    }));
-                } else {
-                    self.happen(entry.happening);
+                match stalled > self.now {
+                    true => self.agenda.put_off(entry, stalled),
+                    false => self.happen(entry.happening),
                 }
             }
             let now = self.instant();
@@ -627,7 +545,7 @@ impl Fabric {
         for end in 0..2 {
             let time = self.now + self.delay();
             let why = "connection reset by peer";
-            self.at(time, Happening::Closed { wire, end, why });
+            self.agenda.push(time, Happening::Closed { wire, end, why });
         }
     }
 
@@ -675,7 +593,7 @@ impl Fabric {
         state.life += 1;
         let life = state.life;
         let time = self.now + Duration::from_millis(self.chance.below(3000));
-        self.at(time, Happening::Restored { node, life });
+        self.agenda.push(time, Happening::Restored { node, life });
         self.drain(node);
     }
 
