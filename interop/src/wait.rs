@@ -29,7 +29,7 @@ pub fn eventually<T, Seen: Display>(
     mut probe: impl FnMut() -> Result<T, Seen>,
 ) -> Result<T, TimedOut> {
     let started = Instant::now();
-    let mut pause = Duration::from_millis(5);
+    let mut pause = Duration::from_millis(1);
     loop {
         match probe() {
             Ok(value) => return Ok(value),

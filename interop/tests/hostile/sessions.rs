@@ -6,14 +6,18 @@ use std::time::Duration;
 use interop::enter;
 use interop::hostile::{Heard, Hostile, kind};
 
-use super::siege::{Failure, Siege, Stranger};
+use super::siege::{Attacker, Failure, Siege, Stranger};
 
 /// Connections of strangers in all, and how many of them are open at a time.
 const STRANGERS: usize = 100_000;
 const THREADS: usize = 6;
 const OPEN_EACH: usize = 50;
-/// Sessions that the flapping peer brings up and breaks.
+/// Sessions that the flapping peers bring up and break in all.
 const FLAPS: usize = 10_000;
+/// How many peers do: what one waits for, the agent has for the others.
+const FLAPPING: usize = 5;
+/// How often is looked at the agent meanwhile.
+const ROUNDS: usize = 10;
 
 #[test]
 fn a_hundred_thousand_connections_of_strangers() {
@@ -72,32 +76,52 @@ fn an_open_that_trickles_in() {
     });
 }
 
-/// A session that comes up and breaks, ten thousand times, without the pauses that the agent would
-/// make by itself.
+/// Sessions that come up and break, ten thousand times, without the pauses that the agent would make
+/// by itself.
 #[test]
 fn ten_thousand_flaps() {
     enter::test_within(Duration::from_secs(230), |lab| {
-        let mut siege = Siege::lay(lab, |peer| {
+        let mut siege = Siege::of_several(lab, FLAPPING as u8, |peer| {
             (peer.idle_hold, peer.idle_hold_max) = (0.001, 0.001);
         })?;
         let mut grown = Vec::new();
-        for flap in 0..FLAPS {
-            drop(siege.establish()?);
-            if flap % (FLAPS / 10) == FLAPS / 20 {
-                siege.holds()?;
-                grown.push(siege.usage()?.resident);
-            }
+        for _ in 0..ROUNDS {
+            std::thread::scope(|scope| -> Result<(), Failure> {
+                let flapping: Vec<_> = siege
+                    .attackers()
+                    .iter()
+                    .map(|attacker| scope.spawn(|| flap(attacker, FLAPS / ROUNDS / FLAPPING)))
+                    .collect();
+                for attacker in flapping {
+                    attacker.join().map_err(|_| "an attacker panicked")??;
+                }
+                Ok(())
+            })?;
+            siege.holds()?;
+            grown.push(siege.usage()?.resident);
         }
         siege.is_over()?;
-        let [_, hostile] = siege.peers()?;
-        let sessions = hostile["sessions"].as_u64().unwrap_or_default();
-        // A reset right behind our KEEPALIVE may destroy it.
-        assert!(sessions >= FLAPS as u64 * 9 / 10, "{hostile}");
+        let [_, hostile @ ..] = &siege.all_peers()?[..] else {
+            return Err("no peers".into());
+        };
+        for peer in hostile {
+            let sessions = peer["sessions"].as_u64().unwrap_or_default();
+            // A reset right behind our KEEPALIVE may destroy it.
+            assert!(sessions >= (FLAPS / FLAPPING) as u64 * 9 / 10, "{peer}");
+        }
         // Nothing is left behind by each: the second half costs no more than the first.
-        let (first, last) = (grown[4], siege.usage()?.resident);
+        let (first, last) = (grown[ROUNDS / 2 - 1], siege.usage()?.resident);
         assert!(last <= first + (8 << 20), "{grown:?}, then {last}");
         Ok(())
     });
+}
+
+/// Brings a session up and breaks it, so often.
+fn flap(attacker: &Attacker, times: usize) -> Result<(), Failure> {
+    for _ in 0..times {
+        drop(attacker.establish()?);
+    }
+    Ok(())
 }
 
 /// With the pauses that it makes by itself, a peer that breaks every session is let in less and less

@@ -1,5 +1,5 @@
-//! A live agent with a proper peer, a BIRD, and one that is up to no good; what must hold all the
-//! time, and when it is over.
+//! A live agent with a proper peer, a BIRD, and one or several that are up to no good; what must
+//! hold all the time, and when it is over.
 
 use std::error::Error;
 use std::io;
@@ -29,17 +29,44 @@ const IDLE: Duration = Duration::from_millis(60);
 const WINDOW: Duration = Duration::from_millis(400);
 /// The numbers on the IDC LAN.
 const BIRD: u8 = 2;
-const HOSTILE: u8 = 3;
+const FIRST_HOSTILE: u8 = 3;
 const STRANGER: u8 = 9;
 
 pub(super) struct Siege {
     gateway: Gateway,
     bird: Box<dyn Router>,
     _region: Region,
-    hostile: Arc<Namespace>,
+    hostile: Vec<Attacker>,
     stranger: Arc<Namespace>,
     /// BIRD's session before it began.
     before: Session,
+}
+
+/// A configured but hostile peer.
+#[derive(Clone)]
+pub(super) struct Attacker {
+    number: u8,
+    namespace: Arc<Namespace>,
+}
+
+impl Attacker {
+    /// A connection, on which nothing was said yet.
+    pub(super) fn connect(&self) -> io::Result<Hostile> {
+        Hostile::connect(&self.namespace, self.address(), Siege::target())
+    }
+
+    /// An established session, tried again while the agent is in a pause.
+    pub(super) fn establish(&self) -> Result<Hostile, Failure> {
+        Ok(eventually("the hostile peer is let in", SOON, || {
+            let (from, mask) = (self.address(), Siege::mask_of(self.number));
+            Hostile::establish(&self.namespace, from, Siege::target(), &mask)
+                .map_err(|error| error.to_string())
+        })?)
+    }
+
+    fn address(&self) -> IpAddr {
+        plan::idc4(self.number).into()
+    }
 }
 
 /// Somebody whom the agent does not know.
@@ -59,7 +86,17 @@ impl Stranger {
 
 impl Siege {
     /// The agent, with the session to BIRD up. `change` may alter what it expects of the other peer.
-    pub(super) fn lay(lab: &Lab, change: impl FnOnce(&mut PeerSection)) -> Result<Self, Failure> {
+    pub(super) fn lay(lab: &Lab, change: impl Fn(&mut PeerSection)) -> Result<Self, Failure> {
+        Self::of_several(lab, 1, change)
+    }
+
+    /// [`Siege::lay`], with `attackers` hostile peers, 1 to 6.
+    pub(super) fn of_several(
+        lab: &Lab,
+        attackers: u8,
+        change: impl Fn(&mut PeerSection),
+    ) -> Result<Self, Failure> {
+        assert!((1..=STRANGER - FIRST_HOSTILE).contains(&attackers));
         let mut region = Region::build(lab, RegionConfig::default())?;
         let mut router = |name, number| {
             let plan = RouterPlan {
@@ -71,18 +108,22 @@ impl Siege {
             };
             region.add_router(lab, &plan, |_| {})
         };
-        // The other two are there for their namespaces and addresses; no router runs in them.
-        let (mut bird, hostile, stranger) = (
-            router("r2", BIRD)?,
-            router("r3", HOSTILE)?,
-            router("r9", STRANGER)?,
-        );
-        let mut peer = PeerSection {
-            passive: true,
-            ..PeerSection::of(hostile.config())
-        };
-        change(&mut peer);
-        let peers = [PeerSection::of(bird.config()), peer];
+        // The others are there for their namespaces and addresses; no router runs in them.
+        let (mut bird, stranger) = (router("r2", BIRD)?, router("r9", STRANGER)?);
+        let mut peers = vec![PeerSection::of(bird.config())];
+        let mut hostile = Vec::new();
+        for number in FIRST_HOSTILE..FIRST_HOSTILE + attackers {
+            let name = ["r3", "r4", "r5", "r6", "r7", "r8"][usize::from(number - FIRST_HOSTILE)];
+            let body = router(name, number)?;
+            let mut peer = PeerSection {
+                passive: true,
+                ..PeerSection::of(body.config())
+            };
+            change(&mut peer);
+            peers.push(peer);
+            let namespace = body.namespace().clone();
+            hostile.push(Attacker { number, namespace });
+        }
         let namespace = region.gateway().namespace().clone();
         let mac = region.gateway_address().mac;
         let mut gateway = Gateway::new(lab, namespace, mac, peers)?;
@@ -98,7 +139,7 @@ impl Siege {
         let before = bird.await_established(plan::GATEWAY4.into(), SOON)?;
         Ok(Self {
             before,
-            hostile: hostile.namespace().clone(),
+            hostile,
             stranger: stranger.namespace().clone(),
             gateway,
             bird,
@@ -113,17 +154,25 @@ impl Siege {
 
     /// What the hostile peer says it is. Without a hold time: it keeps silent as long as it likes.
     pub(super) fn mask() -> Mask {
+        Self::mask_of(FIRST_HOSTILE)
+    }
+
+    fn mask_of(number: u8) -> Mask {
         Mask {
-            asn: 65000 + u16::from(HOSTILE),
-            router_id: plan::idc4(HOSTILE),
+            asn: 65000 + u16::from(number),
+            router_id: plan::idc4(number),
             hold_time: 0,
         }
     }
 
-    /// A connection of the configured but hostile peer.
+    /// The hostile peers, in the order of [`Siege::peers`].
+    pub(super) fn attackers(&self) -> &[Attacker] {
+        &self.hostile
+    }
+
+    /// A connection of the (first) hostile peer.
     pub(super) fn connect(&self) -> io::Result<Hostile> {
-        let from = IpAddr::from(plan::idc4(HOSTILE));
-        Hostile::connect(&self.hostile, from, Self::target())
+        self.hostile[0].connect()
     }
 
     /// Somebody who is not configured.
@@ -131,21 +180,24 @@ impl Siege {
         Stranger(self.stranger.clone())
     }
 
-    /// An established session of the hostile peer, tried again while the agent is in a pause.
+    /// An established session of the (first) hostile peer, tried again while the agent is in a pause.
     pub(super) fn establish(&self) -> Result<Hostile, Failure> {
-        let from = IpAddr::from(plan::idc4(HOSTILE));
-        Ok(eventually("the hostile peer is let in", SOON, || {
-            Hostile::establish(&self.hostile, from, Self::target(), &Self::mask())
-                .map_err(|error| error.to_string())
-        })?)
+        self.hostile[0].establish()
     }
 
-    /// What `ccn peers` says: BIRD's session, and the hostile one.
+    /// What `ccn peers` says of BIRD's session, and of the (first) hostile one.
     pub(super) fn peers(&self) -> Result<[Value; 2], Failure> {
-        let peers = self.gateway.json(["peers"])?;
-        match peers.as_array().map(Vec::as_slice) {
-            Some([bird, hostile]) => Ok([bird.clone(), hostile.clone()]),
-            _ => Err(format!("two peers are expected: {peers}").into()),
+        match &self.all_peers()?[..] {
+            [bird, hostile, ..] => Ok([bird.clone(), hostile.clone()]),
+            other => Err(format!("two peers at least are expected: {other:?}").into()),
+        }
+    }
+
+    /// What `ccn peers` says: of BIRD's session, and of each hostile one.
+    pub(super) fn all_peers(&self) -> Result<Vec<Value>, Failure> {
+        match self.gateway.json(["peers"])? {
+            Value::Array(peers) if peers.len() == 1 + self.hostile.len() => Ok(peers),
+            peers => Err(format!("{} hostile peers: {peers}", self.hostile.len()).into()),
         }
     }
 
