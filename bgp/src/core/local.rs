@@ -69,7 +69,10 @@ impl Core {
         let others: Vec<_> = Family::ALL
             .into_iter()
             .flat_map(|family| self.rib.table.paths_from(family, Source::Local))
-            .map(|(nlri, id)| (nlri.prefix, self.rib.table.attributes(id).clone()))
+            .map(|(nlri, path)| {
+                let route = self.rib.table.attributes(path.attributes).clone();
+                (nlri.prefix, route)
+            })
             .collect();
         let mut told = Vec::new();
         let routes = routes_of(aggregates, &self.local);

@@ -97,7 +97,8 @@ impl Session {
         let before = std::mem::replace(&mut self.policy, import);
         let source = Source::Peer(self.index);
         for family in Family::ALL {
-            for (nlri, attributes, flags) in rib.paths_from(family, source) {
+            for (nlri, path) in rib.table.paths_from(family, source) {
+                let attributes = rib.table.attributes(path.attributes).clone();
                 let decision = self.policy.decide(&nlri.prefix, &attributes);
                 match decision {
                     Decision::Deny => {
@@ -107,7 +108,7 @@ impl Session {
                     Decision::Permit(ActionsId::UNCHANGED) => {}
                     // Stale routes are told again anyway, or go.
                     Decision::Permit(actions)
-                        if !before.changes_routes() && !flags.contains(Flags::STALE) =>
+                        if !before.changes_routes() && !path.flags.contains(Flags::STALE) =>
                     {
                         let changed = self.import.changed(&self.policy, actions, &attributes);
                         rib.announce(nlri, source, changed);

@@ -9,11 +9,11 @@ use crate::policy::ActionsId;
 use crate::rib::attributes::RouteAttributes;
 use crate::rib::export::ExportContext;
 use crate::rib::group::{Dispatch, Group, Place, Pressure};
-use crate::rib::interner::AttributesId;
-use crate::rib::paths::{Flags, Path, PathSource};
+use crate::rib::interner::{AttributesId, Interner};
+use crate::rib::paths::{Path, PathSource};
 use crate::rib::select::{PeerIndex, PeerRank, Source};
 use crate::rib::table::{Changed, RouteId, Table};
-use crate::wire::{Community, Family, Nlri, Prefix};
+use crate::wire::{Family, Nlri, Prefix};
 
 /// The number of a group, as long as a peer is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,82 +91,34 @@ impl Rib {
         }
     }
 
-    /// All paths of a source to prefixes of a family go.
-    pub(super) fn withdraw_all(&mut self, family: Family, source: Source) {
-        for id in self.table.ids_from(family, source) {
-            if let Some(changed) = self.table.withdraw_path(family, id, source, |_| true) {
-                self.note(changed);
-            }
-        }
-    }
-
-    /// The paths of a source stay, though it is gone.
-    pub(super) fn mark_stale(&mut self, family: Family, source: Source) {
-        let source_code = PathSource::from(source);
-        for id in self.table.ids_from(family, source) {
-            let changed = self.table.revise(family, id, |path, _| {
-                if path.source == source_code {
-                    path.flags = path.flags.with(Flags::STALE);
-                }
-                true
-            });
-            self.note(changed);
-        }
-    }
-
-    /// The paths of a source that are still stale go.
-    pub(super) fn sweep_stale(&mut self, family: Family, source: Source) {
-        let stale = |path: &Path| path.flags.contains(Flags::STALE);
-        for id in self.table.ids_from(family, source) {
-            if let Some(changed) = self.table.withdraw_path(family, id, source, stale) {
-                self.note(changed);
-            }
-        }
-    }
-
-    /// The stale paths of a source stay for long: as a last resort, and marked as such for others;
-    /// save those that do not want it (RFC 9494 section 4.2).
-    pub(super) fn make_long_lived(&mut self, family: Family, source: Source) {
-        let source_code = PathSource::from(source);
-        for id in self.table.ids_from(family, source) {
-            let changed = self.table.revise(family, id, |path, interner| {
-                if path.source != source_code || !path.flags.contains(Flags::STALE) {
-                    return true;
-                }
-                let mut attributes = RouteAttributes::clone(interner.get(path.attributes));
-                if attributes.communities.contains(&Community::NO_LLGR) {
-                    return false;
-                }
-                let communities = attributes.communities.iter().copied();
-                attributes.communities = communities.chain([Community::LLGR_STALE]).collect();
-                let marked = interner.intern(attributes);
-                interner.release(std::mem::replace(&mut path.attributes, marked));
-                path.flags = path.flags.with(Flags::LONG_LIVED);
-                true
-            });
-            self.note(changed);
-        }
-    }
-
-    /// The paths of a source, with what they say and what is the matter with them.
-    pub(super) fn paths_from(
-        &self,
+    /// Those paths of a source to prefixes of a family go that `gone` names.
+    pub(super) fn withdraw_where(
+        &mut self,
         family: Family,
         source: Source,
-    ) -> Vec<(Nlri, Arc<RouteAttributes>, Flags)> {
-        let code = PathSource::from(source);
-        let mut found = Vec::new();
+        gone: impl Fn(&Path) -> bool,
+    ) {
         for id in self.table.ids_from(family, source) {
-            let prefix = self.table.prefix(family, id);
-            for path in self.table.all(family, id).iter() {
-                if path.source == code {
-                    let path_id = path.path_id;
-                    let attributes = self.table.attributes(path.attributes).clone();
-                    found.push((Nlri { prefix, path_id }, attributes, path.flags));
-                }
+            if let Some(changed) = self.table.withdraw_path(family, id, source, &gone) {
+                self.note(changed);
             }
         }
-        found
+    }
+
+    /// Lets `act` change every path of a source to prefixes of a family, or say that it goes.
+    pub(super) fn revise_of(
+        &mut self,
+        family: Family,
+        source: Source,
+        act: impl Fn(&mut Path, &mut Interner) -> bool,
+    ) {
+        let code = PathSource::from(source);
+        for id in self.table.ids_from(family, source) {
+            let changed = self.table.revise(family, id, |path, interner| {
+                path.source != code || act(path, interner)
+            });
+            self.note(changed);
+        }
     }
 
     /// When a prefix gets several next hops from now on.

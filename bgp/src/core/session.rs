@@ -18,7 +18,7 @@ use crate::rib::import::{AdjRibIn, ImportContext};
 use crate::rib::select::{PeerIndex, Source};
 use crate::rib::table::slot;
 use crate::wire::error::Verdict;
-use crate::wire::{AfiSafi, Family, Finding, NextHop, Nlri, Prefix, RouteRefresh, Update};
+use crate::wire::{AfiSafi, Family, Finding, NextHop, Nlri, RouteRefresh, Update};
 
 /// What exists only while a session is established.
 #[derive(Debug)]
@@ -243,7 +243,7 @@ impl Session {
     /// Drops every route of a family.
     fn lose_all(&mut self, family: Family, rib: &mut Rib) {
         self.adj_in.drop_family(family);
-        rib.withdraw_all(family, Source::Peer(self.index));
+        rib.withdraw_where(family, Source::Peer(self.index), |_| true);
     }
 
     /// A family of which routes were refused for want of room, where there is room again: to be
@@ -401,12 +401,11 @@ impl Peer {
             .collect()
     }
 
-    /// Prefixes of refused routes.
-    pub(super) fn refusals(&self) -> impl Iterator<Item = Prefix> + '_ {
-        self.session
-            .iter()
-            .flat_map(|session| session.adj_in.refusals())
-            .map(|(nlri, _)| nlri.prefix)
+    /// Refused routes.
+    pub(super) fn refusals(&self) -> impl Iterator<Item = Nlri> + '_ {
+        let sessions = self.session.iter();
+        let refusals = sessions.flat_map(|session| session.adj_in.refusals());
+        refusals.map(|(nlri, _)| *nlri)
     }
 
     /// What the peer has been told.

@@ -1,7 +1,7 @@
 //! What is kept of a peer whose session is gone, because it said that it goes on forwarding: the
 //! helper's side of graceful restart (RFC 4724 section 4.2, RFC 8538, RFC 9494).
 //!
-//! Decides which routes stay and until when; marking and sweeping is the table's part.
+//! Decides which routes stay, marked how and until when; it keeps none of them itself.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,13 @@ use super::rib::Rib;
 use crate::config::PeerConfig;
 use crate::fsm::Cause;
 use crate::fsm::negotiate::Negotiated;
+use crate::rib::attributes::RouteAttributes;
+use crate::rib::interner::Interner;
+use crate::rib::paths::{Flags, Path};
 use crate::rib::select::Source;
 use crate::rib::table::slot;
 use crate::wire::notification::code;
-use crate::wire::{Cease, Family};
+use crate::wire::{Cease, Community, Family};
 
 /// How a session was lost, as far as it matters for what is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,12 +86,12 @@ impl Stale {
     ) {
         for family in Family::ALL {
             // Section 4.2: what is stale already has had its chance.
-            rib.sweep_stale(family, source);
+            sweep(rib, family, source);
             self.families[slot(family)] = None;
             if !loss.keeps(negotiated) || !negotiated.survives_restart(family) {
                 continue;
             }
-            rib.mark_stale(family, source);
+            rib.revise_of(family, source, mark);
             let restart = negotiated.graceful_restart.as_ref();
             let time = restart.map_or(0, |restart| restart.restart_time);
             let long_lived = negotiated.long_lived.iter();
@@ -126,7 +129,7 @@ impl Stale {
                 kept.then = Duration::ZERO;
             } else {
                 self.families[slot(family)] = None;
-                rib.sweep_stale(family, source);
+                sweep(rib, family, source);
             }
         }
     }
@@ -139,7 +142,7 @@ impl Stale {
         rib: &mut Rib,
         now: Instant,
     ) {
-        rib.mark_stale(family, source);
+        rib.revise_of(family, source, mark);
         self.families[slot(family)] = Some(Kept {
             until: now + END_OF_RIB_TIME,
             then: Duration::ZERO,
@@ -149,7 +152,7 @@ impl Stale {
     /// The peer has told the whole family.
     pub(super) fn end_of_rib(&mut self, family: Family, source: Source, rib: &mut Rib) {
         if self.families[slot(family)].take().is_some() {
-            rib.sweep_stale(family, source);
+            sweep(rib, family, source);
         }
     }
 
@@ -176,12 +179,41 @@ impl Stale {
             }
             if kept.then.is_zero() {
                 self.families[slot(family)] = None;
-                rib.sweep_stale(family, source);
+                sweep(rib, family, source);
             } else {
                 kept.until = now + kept.then;
                 kept.then = Duration::ZERO;
-                rib.make_long_lived(family, source);
+                rib.revise_of(family, source, make_long_lived);
             }
         }
     }
+}
+
+/// The path stays, though the peer is gone.
+fn mark(path: &mut Path, _: &mut Interner) -> bool {
+    path.flags = path.flags.with(Flags::STALE);
+    true
+}
+
+/// A stale path stays for long: as a last resort, and marked as such for others; save one that does
+/// not want it (RFC 9494 section 4.2).
+fn make_long_lived(path: &mut Path, interner: &mut Interner) -> bool {
+    if !path.flags.contains(Flags::STALE) {
+        return true;
+    }
+    let mut attributes = RouteAttributes::clone(interner.get(path.attributes));
+    if attributes.communities.contains(&Community::NO_LLGR) {
+        return false;
+    }
+    let communities = attributes.communities.iter().copied();
+    attributes.communities = communities.chain([Community::LLGR_STALE]).collect();
+    let marked = interner.intern(attributes);
+    interner.release(std::mem::replace(&mut path.attributes, marked));
+    path.flags = path.flags.with(Flags::LONG_LIVED);
+    true
+}
+
+/// What is still stale goes.
+fn sweep(rib: &mut Rib, family: Family, source: Source) {
+    rib.withdraw_where(family, source, |path| path.flags.contains(Flags::STALE));
 }

@@ -79,15 +79,16 @@ impl Core {
         let source = Source::Peer(peer.index);
         let accepted = Family::ALL.into_iter().flat_map(|family| {
             let routes = self.rib.table.paths_from(family, source).into_iter();
-            routes.map(|(nlri, id)| {
-                let attributes = self.rib.table.attributes(id);
-                (nlri.prefix, Some((**attributes).clone()))
+            routes.map(|(nlri, path)| {
+                let attributes = self.rib.table.attributes(path.attributes);
+                (nlri, Some((**attributes).clone()))
             })
         });
-        let refused = peer.refusals().map(|prefix| (prefix, None));
+        let refused = peer.refusals().map(|nlri| (nlri, None));
         let mut routes: Vec<_> = accepted.chain(refused).collect();
-        routes.sort_by_key(|(prefix, _)| *prefix);
-        routes
+        routes.sort_by_key(|(nlri, _)| *nlri);
+        let routes = routes.into_iter();
+        routes.map(|(nlri, route)| (nlri.prefix, route)).collect()
     }
 
     /// How many connections came from nowhere that is configured, or for a peer that is

@@ -474,24 +474,18 @@ impl Table {
         (0..table.numbers).filter(has).collect()
     }
 
-    /// The paths of a source, in order of prefix.
-    pub(crate) fn paths_from(&self, family: Family, source: Source) -> Vec<(Nlri, AttributesId)> {
-        let table = &self.families[slot(family)];
+    /// The paths of a source, in the order in which their prefixes were numbered.
+    pub(crate) fn paths_from(&self, family: Family, source: Source) -> Vec<(Nlri, Path)> {
         let code = PathSource::from(source);
-        let mut found: Vec<_> = self
-            .ids_from(family, source)
-            .into_iter()
-            .flat_map(|id| {
-                let prefix = table.prefix(id);
-                let paths = table.paths.all(id);
-                let paths = paths.iter().filter(|path| path.source == code).map(|path| {
-                    let path_id = path.path_id;
-                    (Nlri { prefix, path_id }, path.attributes)
-                });
-                paths.collect::<Vec<_>>()
-            })
-            .collect();
-        found.sort_by_key(|(nlri, _)| *nlri);
+        let mut found = Vec::new();
+        for id in self.ids_from(family, source) {
+            let prefix = self.prefix(family, id);
+            let all = self.all(family, id);
+            found.extend(all.iter().filter(|path| path.source == code).map(|path| {
+                let path_id = path.path_id;
+                (Nlri { prefix, path_id }, *path)
+            }));
+        }
         found
     }
 

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::*;
 use crate::core::PolicyChange;
 use crate::rib::attributes::RouteAttributes;
+use crate::rib::select::Source;
 
 const C: [u8; 4] = [10, 99, 0, 4];
 
@@ -497,9 +498,10 @@ proptest! {
             update.attributes.med = route.unwrap().med;
             fresh.feed(ids[0], update);
         }
-        for id in bench.core.rib.table.paths_from(Family::Ipv4Unicast, crate::rib::select::Source::Local) {
-            let med = bench.core.rib.table.attributes(id.1).med;
-            let route = Announcement { med, ..Announcement::new(id.0.prefix) };
+        let ours = Source::Local;
+        for (nlri, path) in bench.core.rib.table.paths_from(Family::Ipv4Unicast, ours) {
+            let med = bench.core.rib.table.attributes(path.attributes).med;
+            let route = Announcement { med, ..Announcement::new(nlri.prefix) };
             fresh.core.announce(vec![route]);
         }
         fresh.drain();

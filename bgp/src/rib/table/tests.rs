@@ -143,12 +143,8 @@ fn counts_follow_the_paths() {
             .map(|source| Family::ALL.map(|family| table.count(family, source)))
     };
     assert_eq!(counts(&bench.table), [[1, 0], [1, 2], [0, 0], [0, 1]]);
-    let told: Vec<_> = bench
-        .table
-        .paths_from(Family::Ipv6Unicast, peer(1))
-        .into_iter()
-        .map(|(nlri, _)| nlri.to_string())
-        .collect();
+    let told = bench.table.paths_from(Family::Ipv6Unicast, peer(1));
+    let told: Vec<_> = told.iter().map(|(nlri, _)| nlri.to_string()).collect();
     assert_eq!(told, ["fd00::/8", "fd00::/16"]);
     bench.withdraw("fd00::/8", peer(1));
     bench.withdraw("fd00::/8", peer(1));
