@@ -11,12 +11,15 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::config::Multipath;
 use crate::rib::attributes::RouteAttributes;
-use crate::rib::chunked::Chunked;
 use crate::rib::interner::{AttributesId, Interner};
 use crate::rib::next_hop::NextHopState;
 use crate::rib::paths::{Flags, Listed, Path, PathSource, Paths};
 use crate::rib::select::{Candidate, PeerIndex, PeerRank, Source, select};
 use crate::wire::{Family, Nlri, Prefix};
+
+mod keys;
+
+use keys::Keys;
 
 /// The number of a prefix within its family, as long as somebody keeps something under it.
 pub(crate) type RouteId = u32;
@@ -46,13 +49,6 @@ struct FamilyTable {
     dead_looked_at: usize,
     local: usize,
     accepted: Vec<usize>,
-}
-
-/// The networks by number, without their lengths.
-#[derive(Debug)]
-enum Keys {
-    V4(Chunked<u32>),
-    V6(Chunked<[u8; 16]>),
 }
 
 #[derive(Debug, Default)]
@@ -98,31 +94,10 @@ fn hash_of(hasher: &DefaultHashBuilder, prefix: &Prefix) -> u64 {
     }
 }
 
-impl Keys {
-    fn get(&self, id: RouteId, len: u8) -> Prefix {
-        match self {
-            Keys::V4(keys) => Prefix::masked_v4(keys.get(id).into(), len),
-            Keys::V6(keys) => Prefix::masked_v6(keys.get(id).into(), len),
-        }
-    }
-
-    fn set(&mut self, id: RouteId, prefix: &Prefix) {
-        match (self, prefix.addr()) {
-            (Keys::V4(keys), IpAddr::V4(address)) => *keys.at(id) = address.to_bits(),
-            (Keys::V6(keys), IpAddr::V6(address)) => *keys.at(id) = address.octets(),
-            // A prefix is looked up in the table of its family.
-            _ => {}
-        }
-    }
-}
-
 impl FamilyTable {
     fn new(family: Family) -> FamilyTable {
         FamilyTable {
-            keys: match family {
-                Family::Ipv4Unicast => Keys::V4(Chunked::default()),
-                Family::Ipv6Unicast => Keys::V6(Chunked::default()),
-            },
+            keys: Keys::new(family),
             index: HashTable::new(),
             paths: Paths::default(),
             numbers: 0,
