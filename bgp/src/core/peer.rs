@@ -711,10 +711,7 @@ impl Peer {
         let Some(connection) = self.own.connection.as_mut().filter(|_| knows) else {
             return false;
         };
-        let message = Message::RouteRefresh(RouteRefresh {
-            family: family.into(),
-            subtype: RouteRefresh::REQUEST,
-        });
+        let message = Message::RouteRefresh(RouteRefresh::new(family, RouteRefresh::REQUEST));
         let Ok(octets) = message.to_bytes(&connection.options()) else {
             return false;
         };

@@ -6,17 +6,14 @@
 //! nobody, and is told the latest state when it reads again. A peer that joins late starts out as
 //! one that is behind with everything.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::policy::{ActionsId, Decision};
 use crate::rib::attributes::RouteAttributes;
-use crate::rib::chunked::Chunked;
 use crate::rib::export::ExportContext;
-use crate::rib::interner::{AttributesId, Interner};
-use crate::rib::paths::{Path, PathSource};
+use crate::rib::paths::PathSource;
 use crate::rib::queue::Queue;
 use crate::rib::select::{PeerIndex, Source};
 use crate::rib::table::{RouteId, Table, slot};
@@ -24,10 +21,14 @@ use crate::wire::{Family, Message, Prefix, RouteRefresh, Update};
 
 mod adopt;
 mod batch;
+mod judge;
 mod many;
+mod told;
 
 use batch::{Batch, Key};
+use judge::Judge;
 use many::ToldPaths;
+use told::{Told, ToldTable, Words, sorted_by_attributes};
 
 /// How much is on its way to a peer already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,78 +106,6 @@ enum MarkerMessage {
 pub(crate) struct Place {
     group: [u64; Family::ALL.len()],
     lag: Option<[u64; Family::ALL.len()]>,
-}
-
-/// What was told of a prefix: nothing if there are no attributes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-struct Told {
-    attributes: Option<AttributesId>,
-    source: PathSource,
-    /// What the policy changes.
-    actions: ActionsId,
-}
-
-/// What was told, by the number of the prefix.
-#[derive(Debug, Default)]
-struct ToldTable {
-    entries: Chunked<Told>,
-    count: usize,
-    /// By source: ours, then the peers in the order of their numbers.
-    by_source: Vec<usize>,
-}
-
-impl ToldTable {
-    fn set(&mut self, id: RouteId, told: Told, interner: &mut Interner) -> Told {
-        let before = self.entries.get(id);
-        if before == told {
-            return before;
-        }
-        *self.entries.at(id) = told;
-        if let Some(attributes) = told.attributes {
-            interner.hold(attributes);
-            self.count += 1;
-            *self.of(told.source) += 1;
-        }
-        if let Some(attributes) = before.attributes {
-            interner.release(attributes);
-            self.count -= 1;
-            *self.of(before.source) -= 1;
-        }
-        before
-    }
-
-    fn of(&mut self, source: PathSource) -> &mut usize {
-        // Ours are counted in front.
-        let index = match Source::from(source) {
-            Source::Local => 0,
-            Source::Peer(peer) => peer.0 as usize + 1,
-        };
-        if index >= self.by_source.len() {
-            self.by_source.resize(index + 1, 0);
-        }
-        &mut self.by_source[index]
-    }
-
-    fn known(&self) -> impl Iterator<Item = (RouteId, Told)> {
-        let entries = self.entries.iter().map(|(id, told)| (id, *told));
-        entries.filter(|(_, told)| told.attributes.is_some())
-    }
-
-    /// Numbers of all prefixes told, those with equal attributes together: so they pack best.
-    fn by_attributes(&self) -> Vec<RouteId> {
-        let known = self
-            .known()
-            .filter_map(|(id, told)| Some((told.attributes?.get(), id)));
-        sorted_by_attributes(known)
-    }
-}
-
-fn sorted_by_attributes(known: impl Iterator<Item = (u32, RouteId)>) -> Vec<RouteId> {
-    let mut keys: Vec<u64> = known
-        .map(|(attributes, id)| u64::from(attributes) << 32 | u64::from(id))
-        .collect();
-    keys.sort_unstable();
-    keys.into_iter().map(|key| key as RouteId).collect()
 }
 
 /// Changes taken up at once.
@@ -332,10 +261,8 @@ impl Group {
         if enhanced {
             let options = self.context.options;
             if let Some(member) = self.member_mut(peer) {
-                let begin = Message::RouteRefresh(RouteRefresh {
-                    family: family.into(),
-                    subtype: RouteRefresh::BEGIN,
-                });
+                let begin = RouteRefresh::new(family, RouteRefresh::BEGIN);
+                let begin = Message::RouteRefresh(begin);
                 if begin.encode(&options, &mut member.urgent).is_ok() {
                     member.urgent_messages += 1;
                 }
@@ -347,7 +274,7 @@ impl Group {
     /// Whether something is kept under this number.
     pub(crate) fn keeps(&self, family: Family, id: RouteId) -> bool {
         let at = slot(family);
-        self.told[at].entries.get(id).attributes.is_some()
+        self.told[at].get(id).attributes.is_some()
             || self.queue[at].contains(id)
             || self.many[at].contains(id)
             || self.members.iter().any(|member| {
@@ -428,7 +355,7 @@ impl Group {
                 break;
             };
             let target = judge.target(&self.context, family, id, table);
-            let before = self.told[slot(family)].entries.get(id);
+            let before = self.told[slot(family)].get(id);
             let prefix = table.prefix(family, id);
             match (before.attributes, target.attributes) {
                 (None, None) => continue,
@@ -492,7 +419,7 @@ impl Group {
             let mut last = None;
             let (told, queue) = (&self.told[slot(family)], &mut lag.queue[slot(family)]);
             while let Some(id) = queue.peek() {
-                let known = told.entries.get(id);
+                let known = told.get(id);
                 let goes_along = known.attributes.is_some() && known.attributes == last;
                 if count >= WINDOW && (!goes_along || count >= WINDOW_MOST) {
                     break;
@@ -533,10 +460,9 @@ impl Group {
                 }
                 let message = match marker.message {
                     MarkerMessage::EndOfRib(family) => Message::Update(Update::end_of_rib(family)),
-                    MarkerMessage::EndOfRefresh(family) => Message::RouteRefresh(RouteRefresh {
-                        family: family.into(),
-                        subtype: RouteRefresh::END,
-                    }),
+                    MarkerMessage::EndOfRefresh(family) => {
+                        Message::RouteRefresh(RouteRefresh::new(family, RouteRefresh::END))
+                    }
                 };
                 messages += usize::from(message.encode(options, &mut octets).is_ok());
                 false
@@ -564,20 +490,18 @@ impl Group {
     pub(crate) fn count(&self, peer: PeerIndex, family: Family) -> usize {
         let at = slot(family);
         let told = &self.told[at];
-        let own = told.by_source.get(peer.0 as usize + 1);
         let untold = self
             .member(peer)
             .and_then(|member| member.lag.as_ref())
             .map_or(0, |lag| {
                 let queue = &lag.queue[at];
-                let unknown = |id: &RouteId| {
-                    !queue.is_marked(*id) && told.entries.get(*id).attributes.is_some()
-                };
+                let unknown =
+                    |id: &RouteId| !queue.is_marked(*id) && told.get(*id).attributes.is_some();
                 // Only who has just joined knows nothing.
                 queue.iter().filter(unknown).count()
             });
-        (told.count + self.many[at].count())
-            .saturating_sub(own.copied().unwrap_or(0))
+        (told.count() + self.many[at].count())
+            .saturating_sub(told.count_of(Source::Peer(peer)))
             .saturating_sub(untold)
     }
 
@@ -600,21 +524,17 @@ impl Group {
         table: &Table,
     ) -> BTreeMap<Prefix, Arc<RouteAttributes>> {
         let own = PathSource::from(Source::Peer(peer));
-        let mut words: HashMap<(Family, Told), Arc<RouteAttributes>> = HashMap::new();
         let mut all = BTreeMap::new();
         for family in Family::ALL {
+            let mut words = Words::new(&self.context, family, table);
             let many = self.many[slot(family)].known();
             for (id, told) in self.told[slot(family)].known().chain(many) {
-                let Some(attributes) = told.attributes.filter(|_| told.source != own) else {
-                    continue;
-                };
-                let words = words.entry((family, told)).or_insert_with(|| {
-                    let known = table.attributes(attributes);
-                    let source = told.source.into();
-                    Arc::new(self.context.reword(family, known, source, told.actions))
-                });
-                all.entry(table.prefix(family, id))
-                    .or_insert_with(|| words.clone());
+                if told.source != own
+                    && let Some(words) = words.of(told)
+                {
+                    all.entry(table.prefix(family, id))
+                        .or_insert_with(|| words.clone());
+                }
             }
         }
         all
@@ -637,89 +557,6 @@ fn reached(queue: &[Queue; 2], lag: Option<&Lag>, place: &mut Place) -> bool {
             let ends = || [lag.queue[0].end(), lag.queue[1].end()];
             passed(&lag.queue, *place.lag.get_or_insert_with(ends))
         }
-    }
-}
-
-/// Judges the best paths of the prefixes of one batch; remembers the last verdict, since neighbours
-/// in a queue mostly came in one message. (No number of attributes is given out again meanwhile.)
-#[derive(Debug, Default)]
-struct Judge {
-    last: Option<(Told, bool)>,
-    compared: Option<(Told, Told, bool)>,
-}
-
-impl Judge {
-    /// What the members should know of the prefix now.
-    fn target(
-        &mut self,
-        context: &ExportContext,
-        family: Family,
-        id: RouteId,
-        table: &Table,
-    ) -> Told {
-        let Some(path) = table.best(family, id) else {
-            return Told::default();
-        };
-        self.path(context, family, &table.prefix(family, id), &path, table)
-    }
-
-    /// What the members should know of this path.
-    fn path(
-        &mut self,
-        context: &ExportContext,
-        family: Family,
-        prefix: &Prefix,
-        path: &Path,
-        table: &Table,
-    ) -> Told {
-        let known = table.attributes(path.attributes);
-        let source = Source::from(path.source);
-        let Decision::Permit(actions) = context.decide(prefix, known, source) else {
-            return Told::default();
-        };
-        let told = Told {
-            attributes: Some(path.attributes),
-            source: path.source,
-            actions,
-        };
-        let passes = match self.last {
-            Some((last, passes)) if last == told => passes,
-            _ => {
-                let passes = context.passes(family, known, source, actions, table);
-                self.last = Some((told, passes));
-                passes
-            }
-        };
-        match passes {
-            true => told,
-            false => Told::default(),
-        }
-    }
-
-    /// Whether two sets of attributes come out the same for this peer.
-    fn says_the_same(
-        &mut self,
-        context: &ExportContext,
-        family: Family,
-        before: Told,
-        after: Told,
-        table: &Table,
-    ) -> bool {
-        if let Some((a, b, same)) = self.compared
-            && (a, b) == (before, after)
-        {
-            return same;
-        }
-        let (Some(a), Some(b)) = (before.attributes, after.attributes) else {
-            return false;
-        };
-        let words = |id, told: Told| {
-            let source = told.source.into();
-            context.reword(family, table.attributes(id), source, told.actions)
-        };
-        let same = words(a, before) == words(b, after);
-        self.compared = Some((before, after, same));
-        same
     }
 }
 

@@ -7,7 +7,7 @@ use crate::wire::family_set::FamilySet;
 use crate::wire::frame::{Header, framed};
 use crate::wire::notification::Notification;
 use crate::wire::open::Open;
-use crate::wire::prefix::AfiSafi;
+use crate::wire::prefix::{AfiSafi, Family};
 use crate::wire::update::Update;
 
 pub use crate::wire::frame::HEADER_LEN;
@@ -123,6 +123,14 @@ impl RouteRefresh {
     pub const BEGIN: u8 = 1;
     /// All routes of the family were told since [`RouteRefresh::BEGIN`] (EoRR, RFC 7313).
     pub const END: u8 = 2;
+
+    /// About a family that we carry.
+    pub fn new(family: Family, subtype: u8) -> RouteRefresh {
+        RouteRefresh {
+            family: family.into(),
+            subtype,
+        }
+    }
 }
 
 /// A decoded message with what was wrong in it.

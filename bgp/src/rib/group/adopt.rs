@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Group, Judge, Lag, Marker, MarkerMessage, Member, ToldPaths};
+use super::{Group, Judge, Lag, Marker, MarkerMessage, Member, ToldPaths, Words};
 use crate::rib::attributes::RouteAttributes;
 use crate::rib::paths::PathSource;
 use crate::rib::select::{PeerIndex, Source};
@@ -38,23 +38,16 @@ impl Group {
         for family in Family::ALL {
             let at = slot(family);
             let lag = member.lag.as_deref().map(|lag| &lag.queue[at]);
-            let mut words: HashMap<_, Arc<RouteAttributes>> = HashMap::new();
+            let mut words = Words::new(&self.context, family, table);
             let known = &mut knowledge.routes[at];
             for (id, told) in self.told[at].known() {
                 let waits = lag.is_some_and(|lag| lag.contains(id));
-                let Some(attributes) = told.attributes.filter(|_| told.source != own && !waits)
-                else {
-                    continue;
-                };
-                let words = words.entry(told).or_insert_with(|| {
-                    let attributes = table.attributes(attributes);
-                    let source = told.source.into();
-                    Arc::new(
-                        self.context
-                            .reword(family, attributes, source, told.actions),
-                    )
-                });
-                known.insert(id, Known::Words(words.clone()));
+                if told.source != own
+                    && !waits
+                    && let Some(words) = words.of(told)
+                {
+                    known.insert(id, Known::Words(words.clone()));
+                }
             }
             for id in lag
                 .into_iter()
@@ -101,10 +94,14 @@ impl Group {
                     self.told[at].set(*id, target, &mut table.interner);
                 }
             }
-            let mut words: HashMap<_, RouteAttributes> = HashMap::new();
+            let mut words = Words::new(&self.context, family, table);
             for (id, told) in self.told[at].known() {
                 let before = known.remove(&id);
-                let Some(attributes) = told.attributes.filter(|_| told.source != own) else {
+                let words = match told.source == own {
+                    true => None,
+                    false => words.of(told),
+                };
+                let Some(words) = words else {
                     // Its own route is the best: whatever it was told goes.
                     if before.is_some() {
                         lag.queue[at].push(id, true);
@@ -112,13 +109,7 @@ impl Group {
                     }
                     continue;
                 };
-                let words = words.entry(told).or_insert_with(|| {
-                    let attributes = table.attributes(attributes);
-                    let source = told.source.into();
-                    self.context
-                        .reword(family, attributes, source, told.actions)
-                });
-                if !matches!(&before, Some(Known::Words(before)) if **before == *words) {
+                if !matches!(&before, Some(Known::Words(before)) if before == words) {
                     lag.queue[at].push(id, before.is_some());
                     behind = true;
                 }
