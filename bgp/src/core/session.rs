@@ -86,6 +86,7 @@ fn export_context(
     address: Option<IpAddr>,
     negotiated: &Negotiated,
 ) -> ExportContext {
+    let local = local.towards(peer);
     let (own_v4, own_v6) = match address {
         Some(IpAddr::V4(address)) => (Some(address), None),
         // RFC 2545 has no form for a link-local address alone. On a session between such addresses
@@ -129,13 +130,14 @@ impl Session {
             peer.next_hop_v6.map(IpAddr::V6),
         ];
         let export = export_context(peer, local, address, &negotiated);
+        let asn = local.towards(peer).asn;
         Session {
             index,
             address,
             policy: peer.import.clone(),
             import: ImportContext {
-                asn: local.asn,
-                other_asn: None,
+                asn,
+                other_asn: Some(local.asn).filter(|other| *other != asn),
                 allow_own_as: peer.allow_own_as,
                 internal: negotiated.options.internal,
                 own_addresses: configured.into_iter().flatten().chain(address).collect(),
@@ -285,17 +287,14 @@ impl Peer {
         let address = connection.local;
         let source = Source::Peer(self.index);
         self.stale.back(&negotiated, source, rib, now);
-        let known_as = local.towards(&self.config);
-        let mut session = Session::new(
+        self.session = Some(Session::new(
             &self.config,
             self.index,
-            &known_as,
+            local,
             address,
             negotiated,
             rib,
-        );
-        session.import.other_asn = Some(local.asn).filter(|asn| *asn != known_as.asn);
-        self.session = Some(session);
+        ));
     }
 
     /// The peer is told routes on other terms from now on.
@@ -307,8 +306,7 @@ impl Peer {
                 group,
                 ..
             } = session;
-            let local = local.towards(&self.config);
-            let context = export_context(&self.config, &local, *address, negotiated);
+            let context = export_context(&self.config, local, *address, negotiated);
             *group = rib.regroup(*group, self.index, context);
         }
     }
