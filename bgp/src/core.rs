@@ -353,11 +353,8 @@ impl Core {
         for index in 0..self.peers.len() {
             self.peers[index].admin_up = false;
             self.step_peer(index, fsm::Event::ManualStop(notification.clone()));
-            let peer = &mut self.peers[index];
-            peer.resume_at = None;
-            peer.stale.drop_all(Source::Peer(peer.index), &mut self.rib);
+            self.expect_no_return(index);
         }
-        self.changed();
     }
 
     /// What has to leave before every peer knows what it is to know now.

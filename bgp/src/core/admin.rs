@@ -40,12 +40,9 @@ impl Core {
         let index = self
             .index_of(name)
             .ok_or_else(|| UnknownPeer(name.to_owned()))?;
-        let peer = &mut self.peers[index];
-        peer.resume_at = None;
-        if !up {
-            // Whatever was kept of it was kept for its return.
-            peer.stale.drop_all(Source::Peer(peer.index), &mut self.rib);
-            self.changed();
+        match up {
+            true => self.peers[index].resume_at = None,
+            false => self.expect_no_return(index),
         }
         if self.peers[index].admin_up != up {
             self.peers[index].admin_up = up;
@@ -67,10 +64,14 @@ impl Core {
         let index = self
             .index_of(name)
             .ok_or_else(|| UnknownPeer(name.to_owned()))?;
-        self.ask_routes(index)
+        self.peers[index].ask_routes(&mut self.outputs)
     }
 
-    pub(super) fn ask_routes(&mut self, index: usize) -> Result<(), RefreshError> {
-        self.peers[index].ask_routes(&mut self.outputs)
+    /// Drops whatever is kept of a peer for its return; nor is it tried again by itself.
+    pub(super) fn expect_no_return(&mut self, index: usize) {
+        let peer = &mut self.peers[index];
+        peer.resume_at = None;
+        peer.stale.drop_all(Source::Peer(peer.index), &mut self.rib);
+        self.changed();
     }
 }

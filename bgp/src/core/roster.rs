@@ -20,7 +20,7 @@ use crate::config::{
 };
 use crate::event::Event;
 use crate::fsm::State;
-use crate::rib::select::{PeerIndex, Source};
+use crate::rib::select::PeerIndex;
 use crate::wire::{Cease, Notification};
 
 /// How long a dynamic peer is remembered without a connection.
@@ -293,11 +293,7 @@ impl Core {
         let notification = Notification::cease(Cease::PeerDeconfigured);
         self.peers[index].admin_up = false;
         self.step_peer(index, fsm::Event::ManualStop(Some(notification)));
-        let peer = &mut self.peers[index];
-        // Nothing is kept for its return either.
-        peer.resume_at = None;
-        peer.stale.drop_all(Source::Peer(peer.index), &mut self.rib);
-        self.changed();
+        self.expect_no_return(index);
         let peer = &mut self.peers[index];
         peer.gone = true;
         let number = peer.index;
