@@ -1,10 +1,9 @@
 //! One peer: its state machine, and a second one while two connections compete (RFC 4271
 //! section 6.8). Knows which connection is which; routes are the session's part.
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tracing::{debug, info, warn};
@@ -13,21 +12,17 @@ use super::connection::{Connection, ConnectionId};
 use super::roster::Dynamic;
 use super::session::Session;
 use super::stale::{Loss, Stale};
-use super::{Backlog, Context, Output, RefreshError, advice};
+use super::{Backlog, Context, Output, advice};
 use crate::config::PeerConfig;
 use crate::event::Event;
-use crate::fsm::negotiate::{self, Local, Negotiated};
+use crate::fsm::negotiate::{self, Local};
 use crate::fsm::{self, Action, Cause, Fsm, Jitter, State, Terms, Timer};
-use crate::rib::group::Pressure;
 use crate::rib::select::{PeerIndex, PeerRank};
 use crate::tap::{Down, Up};
-use crate::wire::notification::code;
-use crate::wire::{
-    Cease, Decoded, Family, Message, Notification, Open, RouteRefresh, WireError, WireOptions,
-};
+use crate::wire::{Decoded, Family, Message, Notification, Open, WireError, WireOptions};
 
-/// How long after a session came up another connection may be from before.
-const COLLISION_TIME: Duration = Duration::from_secs(5);
+mod collision;
+mod sending;
 
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -193,23 +188,6 @@ impl Peer {
                 false => Some(dynamic.until.unwrap_or(until)),
             };
         }
-    }
-
-    /// Asks for all routes again.
-    pub(super) fn ask_routes(
-        &mut self,
-        outputs: &mut VecDeque<Output>,
-    ) -> Result<(), RefreshError> {
-        let name = &self.config.name;
-        let Some(session) = &self.session else {
-            return Err(RefreshError::NoSession(name.clone()));
-        };
-        for family in session.negotiated.families.clone() {
-            if !self.ask_for(family, outputs) {
-                return Err(RefreshError::Unsupported(self.config.name.clone()));
-            }
-        }
-        Ok(())
     }
 
     /// Learns who a dynamic peer is from its OPEN.
@@ -379,170 +357,6 @@ impl Peer {
         self.step(id, fsm::Event::TcpRequestAcked, context)
     }
 
-    /// The peer has connected. `None`: not now (RFC 4271 section 8.2.2, Idle).
-    pub(super) fn accepted(
-        &mut self,
-        local: IpAddr,
-        context: &mut Context<'_>,
-    ) -> Option<(ConnectionId, Outcome)> {
-        let id = self.next_id();
-        let connection = Connection::new(id, true, Some(local));
-        let which = match self.own.fsm.state() {
-            State::Idle => return None,
-            // A peer that restarts opens a new connection while we still take the old one for
-            // alive (RFC 4724 section 5).
-            State::Established if self.may_restart(context.now) => {
-                let lost = fsm::Event::TcpConnectionFails(
-                    "the peer opened another one, so it has restarted".to_owned(),
-                );
-                let outcome = self.step_link(Which::Own, lost, context);
-                let fsm = Fsm::for_incoming(Terms::from(&self.config), self.jitter.fork());
-                self.rival = Some(Link {
-                    fsm,
-                    connection: Some(connection),
-                });
-                self.promote();
-                let event = fsm::Event::TcpConnectionConfirmed;
-                let outcome = outcome.and(self.step_link(Which::Own, event, context));
-                return Some((id, outcome));
-            }
-            // Section 6.8: against an established session, the new connection loses.
-            State::Established => {
-                let refusal = Notification::cease(Cease::ConnectionCollisionResolution);
-                let message = Message::Notification(refusal);
-                if let Ok(octets) = message.to_bytes(&connection.options()) {
-                    context.outputs.push_back(Output::Send {
-                        connection: id,
-                        octets,
-                    });
-                }
-                context.outputs.push_back(Output::Close { connection: id });
-                return Some((id, Outcome::default()));
-            }
-            _ if self.own.connection.is_none() => {
-                self.own.connection = Some(connection);
-                Which::Own
-            }
-            _ => {
-                // The peer has given up on an earlier one if it opens another.
-                let outcome = self.dump(Which::Rival, context);
-                debug_assert!(!outcome.down && self.rival.is_none());
-                let fsm = Fsm::for_incoming(Terms::from(&self.config), self.jitter.fork());
-                self.rival = Some(Link {
-                    fsm,
-                    connection: Some(connection),
-                });
-                Which::Rival
-            }
-        };
-        Some((
-            id,
-            self.step_link(which, fsm::Event::TcpConnectionConfirmed, context),
-        ))
-    }
-
-    /// Whether the peer said that it may restart and come back. A connection that comes right after
-    /// the session is up has merely lost a collision.
-    fn may_restart(&self, now: Instant) -> bool {
-        if now.saturating_duration_since(self.since) < COLLISION_TIME {
-            return false;
-        }
-        let session = self.session.as_ref();
-        session.is_some_and(|session| {
-            Family::ALL
-                .into_iter()
-                .any(|family| session.negotiated.survives_restart(family))
-        })
-    }
-
-    /// An OPEN has arrived: judge it, and settle a collision.
-    pub(super) fn opened(
-        &mut self,
-        id: ConnectionId,
-        open: &Open,
-        context: &mut Context<'_>,
-    ) -> Outcome {
-        let Some(which) = self.which(id) else {
-            return Outcome::default();
-        };
-        let state = self
-            .link(which)
-            .map_or(State::Idle, |link| link.fsm.state());
-        if matches!(state, State::OpenConfirm | State::Established) {
-            // A second one; the machine knows what to think of it.
-            return self.step(id, fsm::Event::Open { hold_time: 0 }, context);
-        }
-        self.learn_asn(open, context);
-        let local = context.local.towards(&self.config);
-        let negotiated = match negotiate::judge(&local, &self.config, open) {
-            Ok(negotiated) => negotiated,
-            Err(error) => return self.step(id, fsm::Event::OpenError(error), context),
-        };
-        let outcome = self.resolve_collision(which, &negotiated, context);
-        let hold_time = negotiated.hold_time;
-        // It may have lost; the winner may have changed places.
-        if let Some(connection) = self.connection_mut(id) {
-            connection.negotiated = Some(negotiated);
-        }
-        outcome.and(self.step(id, fsm::Event::Open { hold_time }, context))
-    }
-
-    /// RFC 4271 section 6.8, for the connection on which an OPEN has just arrived. The winner
-    /// follows from identifiers and from who opened it, so both sides come to the same result. As
-    /// long as the winner has not been heard, a loser that was may live: the winner may be dead.
-    /// (If the loser gets established on one side just before the winner is heard on the other,
-    /// both are lost. The RFC accepts that, and so do we: the next attempt is a second away.)
-    fn resolve_collision(
-        &mut self,
-        which: Which,
-        negotiated: &Negotiated,
-        context: &mut Context<'_>,
-    ) -> Outcome {
-        let other = which.other();
-        let Some((other_state, other_incoming, other_open)) = self.link(other).and_then(|link| {
-            let connection = link.connection.as_ref()?;
-            Some((
-                link.fsm.state(),
-                connection.incoming,
-                connection.local.is_some(),
-            ))
-        }) else {
-            return Outcome::default();
-        };
-        let incoming = self
-            .link(which)
-            .and_then(|link| link.connection.as_ref())
-            .is_some_and(|connection| connection.incoming);
-        let ours_survives = negotiate::ours_survives(
-            &context.local.towards(&self.config),
-            negotiated.router_id,
-            negotiated.asn,
-        );
-        let this_wins = match other_state {
-            State::Established => false,
-            _ if !other_open => true,
-            // The peer opened both: the later one is the one it means.
-            _ if incoming == other_incoming => true,
-            _ => incoming != ours_survives,
-        };
-        match other_state {
-            _ if this_wins => self.dump(other, context),
-            State::Established | State::OpenConfirm => self.dump(which, context),
-            _ => Outcome::default(),
-        }
-    }
-
-    /// The connection has lost a collision, or is not wanted any more.
-    fn dump(&mut self, which: Which, context: &mut Context<'_>) -> Outcome {
-        match self
-            .link(which)
-            .is_some_and(|link| link.connection.is_some())
-        {
-            true => self.step_link(which, fsm::Event::OpenCollisionDump, context),
-            false => Outcome::default(),
-        }
-    }
-
     fn step_link(&mut self, which: Which, event: fsm::Event, context: &mut Context<'_>) -> Outcome {
         let mut actions = std::mem::take(&mut self.actions);
         let mut outcome = Outcome::default();
@@ -636,102 +450,6 @@ impl Peer {
         }
     }
 
-    /// Whoever agreed to RFC 8538 takes a NOTIFICATION for no reason to drop routes. An operator's
-    /// word is meant to be one, so it goes inside a hard reset (section 3.1).
-    fn hardened(&mut self, which: Which, notification: Notification) -> Notification {
-        let survives = self
-            .link(which)
-            .and_then(|link| link.connection.as_ref()?.negotiated.as_ref())
-            .is_some_and(Negotiated::survives_notification);
-        let for_good = [
-            Cease::MaximumPrefixes,
-            Cease::AdministrativeShutdown,
-            Cease::PeerDeconfigured,
-            Cease::AdministrativeReset,
-            Cease::OtherConfigurationChange,
-            Cease::BfdDown,
-        ];
-        let for_good = notification.code == code::CEASE
-            && for_good
-                .iter()
-                .any(|why| *why as u8 == notification.subcode);
-        match survives && for_good {
-            true => notification.inside_hard_reset(),
-            false => notification,
-        }
-    }
-
-    fn send(&mut self, which: Which, message: &Message, context: &mut Context<'_>) {
-        let Some(connection) = self.link(which).and_then(|link| link.connection.as_mut()) else {
-            return;
-        };
-        // What we send of these is far below any limit.
-        if let Ok(octets) = message.to_bytes(&connection.options()) {
-            if let Message::Open(_) = message {
-                connection.sent_open = octets.clone();
-            }
-            connection.messages_out += 1;
-            let output = hand_over(connection, octets);
-            context.outputs.push_back(output);
-        }
-    }
-
-    /// Accounts for UPDATEs about to be sent on the session's connection.
-    pub(super) fn hand_over_updates(
-        &mut self,
-        messages: usize,
-        octets: usize,
-        now: Instant,
-    ) -> Option<ConnectionId> {
-        let connection = self.own.connection.as_mut()?;
-        connection.messages_out += messages as u64;
-        connection.handed += octets as u64;
-        self.own.fsm.update_sent(now);
-        self.own.fsm.handed_over(now);
-        Some(connection.id)
-    }
-
-    /// How much is on its way to the peer.
-    pub(super) fn pressure(&self) -> Pressure {
-        match self.connection().map(Connection::in_flight) {
-            Some(octets) if octets < self.backlog.high_water => Pressure::Room,
-            Some(octets) if octets < self.backlog.far_behind => Pressure::Busy,
-            // Without a connection the session is about to end.
-            _ => Pressure::Behind,
-        }
-    }
-
-    /// Asks for all routes of a family again (RFC 2918). False: there is nobody to ask, or the peer
-    /// does not know how to answer.
-    pub(super) fn ask_for(&mut self, family: Family, outputs: &mut VecDeque<Output>) -> bool {
-        let knows = self
-            .session
-            .as_ref()
-            .is_some_and(|session| session.negotiated.route_refresh);
-        let Some(connection) = self.own.connection.as_mut().filter(|_| knows) else {
-            return false;
-        };
-        let message = Message::RouteRefresh(RouteRefresh::new(family, RouteRefresh::REQUEST));
-        let Ok(octets) = message.to_bytes(&connection.options()) else {
-            return false;
-        };
-        connection.messages_out += 1;
-        outputs.push_back(hand_over(connection, octets));
-        true
-    }
-
-    /// The rival takes the place of a machine that has no connection left; without one itself, it
-    /// is forgotten.
-    fn promote(&mut self) {
-        self.rival.take_if(|rival| rival.connection.is_none());
-        if self.own.connection.is_none()
-            && let Some(mut rival) = self.rival.take()
-        {
-            rival.fsm.succeed(&self.own.fsm);
-            self.own = rival;
-        }
-    }
-
     fn next_id(&mut self) -> ConnectionId {
         self.serial += 1;
         ConnectionId::new(self.index, self.serial)
@@ -787,13 +505,5 @@ impl Peer {
             families: self.families(),
             error: self.last_error.as_ref().map(|failure| failure.text.clone()),
         }
-    }
-}
-
-fn hand_over(connection: &mut Connection, octets: Bytes) -> Output {
-    connection.handed += octets.len() as u64;
-    Output::Send {
-        connection: connection.id,
-        octets,
     }
 }
