@@ -11,4 +11,5 @@ mod laws;
 mod mrt;
 mod pack;
 mod rfc7606;
+mod table;
 mod vectors;

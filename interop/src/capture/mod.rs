@@ -2,8 +2,10 @@
 //! decoded, counted, and written as pcap for `tshark`. Observes only; sends nothing.
 
 pub mod bgp;
+pub mod dissection;
 pub mod packet;
 pub mod pcap;
+pub mod segment;
 pub mod tshark;
 
 use std::io;
