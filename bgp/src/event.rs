@@ -117,6 +117,8 @@ pub struct PeerStatus {
     pub address: IpAddr,
     /// Its configured AS number.
     pub asn: u32,
+    /// The [group](crate::DynamicPeers) it came by, if it is not configured one by one.
+    pub dynamic: Option<PeerName>,
     /// Whether it is in our own AS.
     pub internal: bool,
     /// Whether we wait for it to connect.
@@ -179,6 +181,10 @@ pub struct PrefixCounts {
     pub accepted: usize,
     /// Those of them that are kept until the peer is back (RFC 4724).
     pub stale: usize,
+    /// Most that are accepted on this session; absent: any number.
+    pub limit: Option<usize>,
+    /// Routes that are refused because of this limit.
+    pub beyond_limit: usize,
     /// Routes we have told the peer. 0 unless the session is established.
     pub advertised: usize,
     /// Changes that wait to be told, because the peer reads slowly.
@@ -190,3 +196,31 @@ pub type Advertised = BTreeMap<PeerName, Told>;
 
 /// What one peer has been told.
 pub type Told = BTreeMap<Prefix, Arc<RouteAttributes>>;
+
+/// A group of [dynamic peers](crate::DynamicPeers) as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DynamicStatus {
+    /// The name of the group.
+    pub name: PeerName,
+    /// Where its peers connect from.
+    pub prefix: Prefix,
+    /// How many there may be at once.
+    pub limit: u32,
+    /// How many there are, established or not.
+    pub peers: usize,
+    /// How many of them have an established session.
+    pub established: usize,
+    /// How many connections were closed because there was no room for another peer.
+    pub full: u64,
+}
+
+/// An [aggregate](crate::Aggregate) as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AggregateStatus {
+    /// Where to.
+    pub prefix: Prefix,
+    /// Whether the routes inside it are not told beside it.
+    pub summary_only: bool,
+    /// How many announced routes it stands for; 0: it is not announced.
+    pub contributors: usize,
+}

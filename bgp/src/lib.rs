@@ -54,7 +54,8 @@ pub use config::{
 };
 pub use core::PolicyChange;
 pub use event::{
-    Advertised, Announcement, CapabilityStatus, Event, Path, PeerStatus, PrefixCounts, RouteChange,
+    Advertised, AggregateStatus, Announcement, CapabilityStatus, DynamicStatus, Event, Path,
+    PeerStatus, PrefixCounts, RouteChange,
 };
 pub use fsm::State as SessionState;
 pub use policy::{ExportPolicy, ImportPolicy, Rule, RuleList};

@@ -14,7 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::{ConfigError, PeerName, SpeakerConfig};
 use crate::core::{Core, RefreshError, UnknownPeer};
 pub use crate::core::{Reconfigured, Stop};
-use crate::event::{Advertised, Announcement, PeerStatus, RouteChange};
+use crate::event::{
+    Advertised, AggregateStatus, Announcement, DynamicStatus, PeerStatus, RouteChange,
+};
 use crate::mrt::{DumpError, Dumped};
 use crate::rib::next_hop::NextHopState;
 use crate::transport::{Admission, KeyError, ListenError, OpenError, PeerSecretError, Transport};
@@ -161,6 +163,8 @@ pub(crate) enum Command {
     Routes(oneshot::Sender<Vec<RouteChange>>),
     Advertised(oneshot::Sender<Advertised>),
     RefusedConnections(oneshot::Sender<u64>),
+    DynamicGroups(oneshot::Sender<Vec<DynamicStatus>>),
+    Aggregates(oneshot::Sender<Vec<AggregateStatus>>),
     DumpMrt(PathBuf, oneshot::Sender<Result<Dumped, DumpError>>),
     SetNextHops(Vec<(Prefix, Option<NextHopState>)>, oneshot::Sender<()>),
     NextHops(oneshot::Sender<Vec<(IpAddr, NextHopState)>>),
@@ -312,6 +316,16 @@ impl Speaker {
         self.ask(Command::RefusedConnections)
             .await
             .unwrap_or_default()
+    }
+
+    /// The groups of dynamic peers, in the order of the configuration. Empty once stopped.
+    pub async fn dynamic_groups(&self) -> Vec<DynamicStatus> {
+        self.ask(Command::DynamicGroups).await.unwrap_or_default()
+    }
+
+    /// The aggregates of our own routes, in order. Empty once stopped.
+    pub async fn aggregates(&self) -> Vec<AggregateStatus> {
+        self.ask(Command::Aggregates).await.unwrap_or_default()
     }
 
     /// Writes every accepted route to a file, as MRT TABLE_DUMP_V2 (RFC 6396): whole, or not at

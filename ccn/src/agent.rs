@@ -192,7 +192,6 @@ fn facts(config: &Config) -> io::Result<Facts> {
     Ok(Facts {
         gateway,
         group,
-        peers: config.bgp.peers.len(),
         started: Instant::now(),
         audit: (audit > 0).then(|| Duration::from_secs(audit)),
     })

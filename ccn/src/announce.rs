@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use bgp::{Announcement, Family, PeerName, Prefix, RouteChange};
+use bgp::event::Told;
+use bgp::{AggregateStatus, Announcement, Family, PeerName, Prefix, RouteChange};
 
 use crate::plane::LearnedNextHops;
 
@@ -13,6 +14,17 @@ use crate::plane::LearnedNextHops;
 #[must_use]
 pub fn announcement(prefix: Prefix) -> Announcement {
     Announcement::new(prefix)
+}
+
+/// Whether a peer that was told these routes has been told of an announced prefix: by itself, or by
+/// an aggregate that stands for it.
+#[must_use]
+pub fn is_told(prefix: &Prefix, routes: &Told, aggregates: &[AggregateStatus]) -> bool {
+    let stands_for_it = |aggregate: &&AggregateStatus| {
+        aggregate.summary_only && aggregate.prefix != *prefix && aggregate.prefix.contains(prefix)
+    };
+    let mut around = aggregates.iter().filter(stands_for_it);
+    routes.contains_key(prefix) || around.any(|outer| routes.contains_key(&outer.prefix))
 }
 
 /// Routes learned from the IDC, as the speaker told them.
@@ -103,6 +115,8 @@ impl Relearning {
 mod tests {
     use std::time::Duration;
 
+    use bgp::RouteAttributes;
+
     use super::*;
 
     fn peer(name: &str) -> PeerName {
@@ -130,6 +144,42 @@ mod tests {
         );
         relearning.end_of_rib(&peer("b"), Family::Ipv4Unicast);
         assert!(relearning.is_over(start));
+    }
+
+    #[test]
+    fn a_prefix_is_told_by_itself_or_by_what_stands_for_it() {
+        let prefix = |text: &str| text.parse::<Prefix>().unwrap();
+        let route = || {
+            std::sync::Arc::new(RouteAttributes::originated(bgp::wire::NextHop::V4(
+                [0; 4].into(),
+            )))
+        };
+        let told: Told = [
+            (prefix("10.1.0.0/16"), route()),
+            (prefix("10.3.0.0/24"), route()),
+        ]
+        .into();
+        let aggregate = |text, summary_only| AggregateStatus {
+            prefix: prefix(text),
+            summary_only,
+            contributors: 1,
+        };
+        let summary = [aggregate("10.1.0.0/16", true)];
+        let beside = [aggregate("10.1.0.0/16", false)];
+        for (subnet, aggregates, expected) in [
+            ("10.3.0.0/24", &summary[..], true),
+            ("10.1.2.0/24", &summary, true),
+            ("10.1.2.0/24", &beside, false),
+            ("10.1.2.0/24", &[], false),
+            ("10.1.0.0/16", &summary, true),
+            ("10.2.0.0/24", &summary, false),
+        ] {
+            assert_eq!(
+                is_told(&prefix(subnet), &told, aggregates),
+                expected,
+                "{subnet}"
+            );
+        }
     }
 
     #[test]

@@ -1,16 +1,16 @@
 //! The agent's configuration: one TOML file, parsed into what cannot be wrong, never changed.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use bgp::{
-    BmpCollector, ExportPolicy, GracefulRestart, MrtConfig, Multipath, PeerConfig, SpeakerConfig,
-};
 use serde::Deserialize;
 use thiserror::Error;
 
 use crate::record::{GroupName, Mac};
+
+mod bgp;
+
+pub use bgp::BgpConfig;
 
 /// Where the agent listens for orders unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/ccn/agent.sock";
@@ -161,90 +161,6 @@ fn default_audit() -> u64 {
     60
 }
 
-/// `[bgp]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BgpConfig {
-    /// Our AS number, 1..=4294967295.
-    pub asn: u32,
-    /// Our BGP identifier.
-    pub router_id: Ipv4Addr,
-    /// Where to listen; empty to only connect.
-    #[serde(default)]
-    pub listen: Vec<SocketAddr>,
-    /// How long routers are asked to keep our routes while the agent is away, 0..=4095 s (RFC 4724).
-    #[serde(default = "default_restart_time")]
-    pub restart_time_s: u16,
-    /// Most next hops of one learned prefix.
-    #[serde(default = "default_max_paths")]
-    pub max_paths: usize,
-    /// How long forwarding outlives the moment at which every peer has a withdrawal, in ms.
-    #[serde(default = "default_drain")]
-    pub drain_ms: u64,
-    /// Monitoring stations that are told sessions and routes over BMP (RFC 7854).
-    #[serde(default)]
-    pub bmp: Vec<BmpCollector>,
-    /// A log of what routers say, as MRT files (RFC 6396); absent: none.
-    #[serde(default)]
-    pub mrt: Option<MrtConfig>,
-    /// The routers.
-    #[serde(default, rename = "peer")]
-    pub peers: Vec<PeerConfig>,
-}
-
-fn default_restart_time() -> u16 {
-    120
-}
-
-fn default_max_paths() -> usize {
-    16
-}
-
-fn default_drain() -> u64 {
-    500
-}
-
-impl BgpConfig {
-    /// What the speaker is told. `adopted`: forwarding state of an earlier run goes on forwarding,
-    /// so this is a restart as graceful restart means it (RFC 4724).
-    #[must_use]
-    pub fn speaker(&self, adopted: bool) -> SpeakerConfig {
-        // A gateway says what it is linked with and passes nothing on.
-        let announcing_own = |peer: &PeerConfig| PeerConfig {
-            export: ExportPolicy::Local,
-            ..peer.clone()
-        };
-        SpeakerConfig {
-            listen: self.listen.clone(),
-            multipath: Multipath {
-                max_paths: self.max_paths,
-                relax: true,
-            },
-            graceful_restart: Some(GracefulRestart {
-                restart_time: self.restart_time(),
-                forwarding_preserved: adopted,
-                restarting: adopted,
-            }),
-            bmp: self.bmp.clone(),
-            mrt: self.mrt.clone(),
-            peers: self.peers.iter().map(announcing_own).collect(),
-            ..SpeakerConfig::new(self.asn, self.router_id)
-        }
-    }
-
-    /// See [`BgpConfig::drain_ms`].
-    #[must_use]
-    pub fn drain(&self) -> Duration {
-        Duration::from_millis(self.drain_ms)
-    }
-
-    /// See [`BgpConfig::restart_time_s`].
-    #[must_use]
-    pub fn restart_time(&self) -> Duration {
-        Duration::from_secs(u64::from(self.restart_time_s))
-    }
-}
-
 impl Config {
     /// Reads and checks a configuration.
     ///
@@ -263,10 +179,12 @@ impl Config {
     /// # Errors
     /// As [`Config::read`].
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-        let config: Config = toml::from_str(text).map_err(|source| ConfigError::Parse {
+        let parse = |source| ConfigError::Parse {
             path: path.to_owned(),
             source: Box::new(source),
-        })?;
+        };
+        let mut config: Config = toml::from_str(text).map_err(parse)?;
+        config.bgp.keep_silence(text).map_err(parse)?;
         match config.first_fault() {
             None => Ok(config),
             Some((field, reason)) => Err(ConfigError::Field {
@@ -316,31 +234,14 @@ impl Config {
                 format!("{} belongs to the kernel; choose 5..=255", plane.protocol),
             );
         }
-        if self.bgp.restart_time_s > 4095 {
-            let reason = format!("{} is over 4095 s (RFC 4724)", self.bgp.restart_time_s);
-            return fault("bgp.restart_time_s", reason);
-        }
-        if let Some(peer) = self
-            .bgp
-            .peers
-            .iter()
-            .find(|peer| peer.export != ExportPolicy::None)
-        {
-            let reason = format!(
-                "peer {} has an export policy: a gateway announces its links, leave it out",
-                peer.name
-            );
-            return fault("bgp.peer", reason);
-        }
-        match self.bgp.speaker(false).check() {
-            Ok(()) => None,
-            Err(error) => fault("bgp", error.to_string()),
-        }
+        self.bgp.first_fault()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use ::bgp::ExportPolicy;
+
     use super::*;
 
     const GOOD: &str = r#"
@@ -379,6 +280,15 @@ import = [{ permit = "10.80.0.0/16", le = 24 }, { permit = "fd80::/16", le = 64 
         );
         assert!(speaker.graceful_restart.unwrap().restarting);
         assert!(speaker.multipath.relax);
+    }
+
+    #[test]
+    fn a_router_that_is_to_be_told_nothing_is_told_nothing() {
+        let mut config = parse(&format!("{GOOD}export = \"none\"\n")).unwrap();
+        let said = config.bgp.speaker(false).peers.remove(0).export;
+        assert_eq!(said, ExportPolicy::List(Default::default()));
+        config = parse(&format!("{GOOD}export = {{ local = [] }}\n")).unwrap();
+        assert_eq!(config.bgp.speaker(false).peers.remove(0).export, said);
     }
 
     #[test]
@@ -422,6 +332,31 @@ import = [{ permit = "10.80.0.0/16", le = 24 }, { permit = "fd80::/16", le = 64 
             ),
             ("[bgp]", "[bgp]\nmax_paths = 0", "max_paths"),
             ("\"10.99.0.2\"", "\"10.99.0.300\"", "line 1"),
+            (
+                "[[bgp.peer]]",
+                "[[bgp.dynamic]]\nname = \"tor\"\nprefix = \"10.98.0.1/24\"\nasn = 65003\n[[bgp.peer]]",
+                "line 13",
+            ),
+            (
+                "[[bgp.peer]]",
+                "[[bgp.dynamic]]\nname = \"tor\"\nprefix = \"10.98.0.0/24\"\nasn = 65003\nlimit = 0\n[[bgp.peer]]",
+                "dynamic tor: limit must be 1..=10000",
+            ),
+            (
+                "[[bgp.peer]]",
+                "[[bgp.dynamic]]\nname = \"tor\"\nprefix = \"10.98.0.0/24\"\nasn = 65003\nexport = \"all\"\n[[bgp.peer]]",
+                "peer tor would be told learned routes",
+            ),
+            (
+                "[[bgp.peer]]",
+                "[[bgp.aggregate]]\nprefix = \"10.1.0.0/16\"\nas_set = true\n[[bgp.peer]]",
+                "RFC 9774",
+            ),
+            (
+                "[[bgp.peer]]",
+                "[[bgp.aggregate]]\nprefix = \"10.1.0.1/16\"\n[[bgp.peer]]",
+                "line 12",
+            ),
         ];
         for (good, bad, named) in table {
             let text = GOOD.replacen(good, bad, 1);

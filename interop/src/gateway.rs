@@ -128,6 +128,9 @@ pub struct BgpSection {
     pub mrt: Option<MrtSection>,
     /// `[[bgp.peer]]`
     pub peer: Vec<PeerSection>,
+    /// Whatever else the section says.
+    #[serde(flatten)]
+    pub more: toml::Table,
 }
 
 /// `[[bgp.bmp]]`
@@ -175,7 +178,8 @@ pub struct PeerSection {
     pub idle_hold_max: f64,
     /// The families offered.
     pub families: Vec<Family>,
-    /// What is taken from it: `all` or `none`.
+    /// What is taken from it: `all` or `none`; empty: `more` says it.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub import: String,
     /// The gateway's next hop in what it is told, IPv4.
     pub next_hop_v4: Ipv4Addr,
@@ -184,6 +188,9 @@ pub struct PeerSection {
     /// Most routes that are taken from it, by family; what is beyond is refused.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub max_prefixes: BTreeMap<Family, LimitSection>,
+    /// Whatever else the file says of it.
+    #[serde(flatten)]
+    pub more: toml::Table,
 }
 
 /// `[bgp.peer.max_prefixes.FAMILY]`
@@ -211,6 +218,7 @@ impl PeerSection {
             next_hop_v4: plan::GATEWAY4,
             next_hop_v6: plan::GATEWAY6,
             max_prefixes: BTreeMap::new(),
+            more: toml::Table::new(),
         }
     }
 }
@@ -263,6 +271,7 @@ impl Gateway {
                 bmp: Vec::new(),
                 mrt: None,
                 peer: peers.into_iter().collect(),
+                more: toml::Table::new(),
             },
         };
         let log = lab.scratch().join("gw-agent.log");
@@ -306,6 +315,15 @@ impl Gateway {
     pub fn launch_agent(&self) -> Result<Launch, GatewayError> {
         let config = self.write("agent.toml", &toml::to_string(&self.config)?)?;
         Ok(self.launch().args(["agent", "--config"]).arg(config))
+    }
+
+    /// Writes the configuration as it is now and has the running agent read it: what it says.
+    ///
+    /// # Errors
+    /// The agent refuses it.
+    pub fn reload(&self) -> Result<String, GatewayError> {
+        self.launch_agent()?;
+        self.ccn(["reload"])
     }
 
     /// Stops the agent as its service manager would (SIGTERM). Forwarding stays.

@@ -397,13 +397,6 @@ impl Core {
         }
     }
 
-    /// Why connections of dynamic peers were not taken: per group, how often it was full.
-    pub fn full_groups(&self) -> Vec<(PeerName, u64)> {
-        let full = self.dynamic.iter().filter(|group| group.full > 0);
-        full.map(|group| (group.peers.template.name.clone(), group.full))
-            .collect()
-    }
-
     /// The address a connection of this peer would come from.
     pub fn peer_source(&self, connection: ConnectionId) -> Option<(IpAddr, Option<InterfaceName>)> {
         let peer = self.peers.get(connection.peer_index())?;

@@ -35,6 +35,10 @@ impl Peer {
                     true => rib.table.stale(*family, Source::Peer(self.index)),
                     false => 0,
                 },
+                limit: session
+                    .and_then(|session| session.limits.of(*family))
+                    .map(|limit| limit.limit),
+                beyond_limit: session.map_or(0, |session| session.adj_in.beyond_limit(*family)),
                 advertised: out.map_or(0, |out| out.count(self.index, *family)),
                 pending: out.map_or(0, |out| out.pending(self.index, *family)),
             }
@@ -43,6 +47,7 @@ impl Peer {
             name: self.config.name.clone(),
             address: self.config.address,
             asn: self.config.asn,
+            dynamic: self.dynamic.as_ref().map(|dynamic| dynamic.group.clone()),
             internal: self.internal,
             passive: self.config.passive,
             admin_up: self.admin_up,

@@ -5,7 +5,9 @@ use std::time::Instant;
 use super::peer::Peer;
 use super::{ConnectionId, Core, journal};
 use crate::config::PeerName;
-use crate::event::{Advertised, Event, Path, PeerStatus, RouteChange};
+use crate::event::{
+    Advertised, AggregateStatus, DynamicStatus, Event, Path, PeerStatus, RouteChange,
+};
 use crate::fsm::State;
 use crate::rib::attributes::RouteAttributes;
 use crate::rib::paths::Flags;
@@ -89,6 +91,36 @@ impl Core {
         routes.sort_by_key(|(nlri, _)| *nlri);
         let routes = routes.into_iter();
         routes.map(|(nlri, route)| (nlri.prefix, route)).collect()
+    }
+
+    /// The groups of dynamic peers, in the order of the configuration.
+    pub fn dynamic_groups(&self) -> Vec<DynamicStatus> {
+        let groups = self.dynamic.iter().map(|group| {
+            let name = &group.peers.template.name;
+            let of_group = |peer: &&Peer| peer.dynamic.as_ref().is_some_and(|d| d.group == *name);
+            let up = |peer: &Peer| peer.state() == State::Established;
+            let members = || self.present().filter(of_group);
+            DynamicStatus {
+                name: name.clone(),
+                prefix: group.peers.prefix,
+                limit: group.peers.limit,
+                peers: members().count(),
+                established: members().filter(|peer| up(peer)).count(),
+                full: group.full,
+            }
+        });
+        groups.collect()
+    }
+
+    /// The aggregates, in order.
+    pub fn aggregates(&self) -> Vec<AggregateStatus> {
+        let formed = self.aggregates.formed().into_iter();
+        let status = formed.map(|(prefix, summary_only, contributors)| AggregateStatus {
+            prefix,
+            summary_only,
+            contributors,
+        });
+        status.collect()
     }
 
     /// How many connections came from nowhere that is configured, or for a peer that is

@@ -42,6 +42,15 @@ impl ExportPolicy {
         }
     }
 
+    /// Whether a route that was learned from a peer could be told to another.
+    pub fn passes_on(&self) -> bool {
+        match self {
+            ExportPolicy::None | ExportPolicy::Local => false,
+            ExportPolicy::All => true,
+            ExportPolicy::List(list) => list.permits_learned(),
+        }
+    }
+
     /// The next hop that the peer is told; `None`: there is none, the route cannot be told.
     pub fn next_hop(&self, id: ActionsId, hops: &NextHops) -> Option<NextHop> {
         match self {

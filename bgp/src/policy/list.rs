@@ -114,6 +114,16 @@ impl RuleList {
         !self.0.actions.is_empty()
     }
 
+    /// Whether a rule may let a learned route pass.
+    pub(super) fn permits_learned(&self) -> bool {
+        let rules = self.0.families.iter().flat_map(|family| &family.rules);
+        let learned = |rule: &&Prepared| {
+            let from = rule.conditions.as_ref().and_then(|c| c.from);
+            rule.decision != Decision::Deny && from != Some(Provenance::Local)
+        };
+        rules.into_iter().any(|rule| learned(&rule))
+    }
+
     fn actions(&self, id: ActionsId) -> Option<&Actions> {
         self.0.actions.get((id.0 as usize).checked_sub(1)?)
     }

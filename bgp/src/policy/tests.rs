@@ -135,6 +135,24 @@ fn export_tells_learned_routes_only_when_asked_to() {
 }
 
 #[test]
+fn whether_learned_routes_can_pass_is_known() {
+    for (text, expected) in [
+        ("\"none\"", false),
+        ("\"local\"", false),
+        ("\"all\"", true),
+        ("{ local = [{ permit = \"any\" }] }", false),
+        ("{ all = [{ deny = \"any\" }] }", false),
+        ("{ all = [{ permit = \"any\", from = \"local\" }] }", false),
+        ("{ all = [{ permit = \"any\", from = \"learned\" }] }", true),
+        ("{ all = [{ permit = \"10.0.0.0/8\", med = 5 }] }", true),
+        ("{ ipv4 = \"local\", ipv6 = \"all\" }", true),
+        ("{ ipv4 = \"local\" }", false),
+    ] {
+        assert_eq!(export(text).passes_on(), expected, "{text}");
+    }
+}
+
+#[test]
 fn policies_of_one_family_leave_the_other_alone() {
     let policy = import(r#"{ ipv4 = [{ permit = "10.0.0.0/8" }], ipv6 = "all" }"#);
     assert!(takes(&policy, "10.0.0.0/8"));

@@ -95,6 +95,18 @@ impl<T: Clone + PartialEq> Aggregates<T> {
         }
     }
 
+    /// Every aggregate, in order: whether it stands alone, and how many announced routes it stands
+    /// for.
+    pub fn formed(&self) -> Vec<(Prefix, bool, usize)> {
+        let mut formed: Vec<_> = self
+            .formed_from
+            .iter()
+            .map(|(prefix, formation)| (*prefix, formation.summary_only, formation.contributors))
+            .collect();
+        formed.sort_unstable();
+        formed
+    }
+
     /// Whether there is neither an aggregate nor a route that would not contribute to one: what is
     /// announced is what is told.
     pub fn is_idle(&self) -> bool {

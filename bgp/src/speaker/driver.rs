@@ -308,6 +308,12 @@ impl Driver {
                 let refused = self.core.refused_connections() + self.transport.refused();
                 let _ = reply.send(refused);
             }
+            Command::DynamicGroups(reply) => {
+                let _ = reply.send(self.core.dynamic_groups());
+            }
+            Command::Aggregates(reply) => {
+                let _ = reply.send(self.core.aggregates());
+            }
             Command::DumpMrt(path, reply) => self.watchers.dump(&self.core, path, reply),
             Command::PeerAdmin {
                 name,

@@ -21,14 +21,13 @@ use serde_json::{Value, json};
 use tokio::net::UnixListener;
 
 use crate::controller::{AgentHandle, LinkOrder};
-use crate::plane::Limit;
 use crate::record::{LinkId, Vni, VpcId};
 use crate::region;
 use error::{ApiError, ErrorCode};
 
 pub use view::{
-    LinkView, LinksView, PeersView, PlaneView, RecordChange, RecordsView, RouteView, Status,
-    VmView, VpcView,
+    LimitView, LinkView, LinksView, PeersView, PlaneView, RecordChange, RecordsView, RouteView,
+    Status, VmView, VpcView,
 };
 
 /// The largest request, in bytes.
@@ -170,8 +169,8 @@ async fn quarantine(State(agent): State<AgentHandle>) -> Answer<Vec<error::Fault
     Ok(Json(agent.ask(|view| view.quarantine()).await?))
 }
 
-async fn limits(State(agent): State<AgentHandle>) -> Answer<Vec<Limit>> {
-    Ok(Json(agent.plane().limits().await.map_err(internal)?))
+async fn limits(State(agent): State<AgentHandle>) -> Answer<Vec<LimitView>> {
+    Ok(Json(agent.limits().await?))
 }
 
 #[derive(Deserialize)]

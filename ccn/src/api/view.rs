@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use bgp::{PeerName, Prefix, RouteChange};
+use bgp::{AggregateStatus, DynamicStatus, PeerName, PeerStatus, Prefix, RouteChange};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::{ApiError, ErrorCode};
 use crate::order::LinkPhase;
-use crate::plane::Counters;
+use crate::plane::{Counters, Limit};
 use crate::record::{
     CcsiId, ClassicRef, Dscp, GroupName, LinkId, Mac, Mode, Record, RecordKey, VmId, Vni, VpcId,
     Vtep,
@@ -93,7 +93,7 @@ pub struct VmView {
 /// A route, announced or learned.
 #[derive(Debug, Clone, Serialize)]
 pub struct RouteView {
-    /// `announced` or `learned`.
+    /// `announced`, `learned`, or `aggregate`: announced for linked subnets inside it.
     pub direction: &'static str,
     /// The prefix.
     pub prefix: Prefix,
@@ -108,6 +108,19 @@ pub struct RouteView {
 }
 
 impl RouteView {
+    /// An aggregate that is announced, for these links.
+    #[must_use]
+    pub fn aggregate(aggregate: &AggregateStatus, links: Vec<LinkId>) -> RouteView {
+        RouteView {
+            direction: "aggregate",
+            prefix: aggregate.prefix,
+            next_hops: BTreeSet::new(),
+            peers: Vec::new(),
+            as_path: None,
+            links,
+        }
+    }
+
     /// A learned route.
     #[must_use]
     pub fn learned(change: &RouteChange) -> RouteView {
@@ -121,6 +134,55 @@ impl RouteView {
                 .first()
                 .map(|path| path.attributes.as_path.to_string()),
             links: Vec::new(),
+        }
+    }
+}
+
+/// Something that is limited.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LimitView {
+    /// What, for example `endpoints`, or `bgp.peer.idc1.ipv4` for the routes of a peer.
+    pub name: String,
+    /// In use now.
+    pub used: u64,
+    /// The most there may be; the next one is refused.
+    pub max: u64,
+    /// How many are refused; absent: nobody counts them.
+    pub refused: Option<u64>,
+}
+
+impl From<Limit> for LimitView {
+    fn from(limit: Limit) -> Self {
+        LimitView {
+            name: limit.name.to_owned(),
+            used: limit.used,
+            max: limit.max,
+            refused: None,
+        }
+    }
+}
+
+impl LimitView {
+    /// The limits of prefixes that hold for sessions of a peer.
+    pub fn of_peer(peer: &PeerStatus) -> impl Iterator<Item = LimitView> + '_ {
+        peer.prefixes.iter().filter_map(|(family, counts)| {
+            Some(LimitView {
+                name: format!("bgp.peer.{}.{family}", peer.name),
+                used: counts.accepted as u64,
+                max: counts.limit? as u64,
+                refused: Some(counts.beyond_limit as u64),
+            })
+        })
+    }
+
+    /// The limit of a group of dynamic peers.
+    #[must_use]
+    pub fn of_group(group: &DynamicStatus) -> LimitView {
+        LimitView {
+            name: format!("bgp.dynamic.{}", group.name),
+            used: group.peers as u64,
+            max: group.limit.into(),
+            refused: Some(group.full),
         }
     }
 }
@@ -170,12 +232,40 @@ pub struct PlaneView {
 }
 
 /// The peers, in a [`Status`].
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct PeersView {
-    /// How many are configured.
+    /// How many are configured one by one.
     pub configured: usize,
-    /// How many sessions are up.
+    /// How many sessions of these are up.
     pub established: usize,
+    /// The groups of dynamic peers.
+    pub dynamic: Vec<DynamicStatus>,
+    /// How many connections were closed at once because nobody may come from there.
+    pub refused_connections: u64,
+    /// How many routes of peers are refused because of a limit of prefixes.
+    pub refused_routes: usize,
+}
+
+impl PeersView {
+    /// Counts peers and what they are refused.
+    #[must_use]
+    pub fn new(
+        peers: &[PeerStatus],
+        dynamic: Vec<DynamicStatus>,
+        refused_connections: u64,
+    ) -> Self {
+        let configured = || peers.iter().filter(|peer| peer.dynamic.is_none());
+        let counts = peers.iter().flat_map(|peer| peer.prefixes.values());
+        PeersView {
+            configured: configured().count(),
+            established: configured()
+                .filter(|peer| peer.state == bgp::SessionState::Established)
+                .count(),
+            refused_connections,
+            refused_routes: counts.map(|counts| counts.beyond_limit).sum(),
+            dynamic,
+        }
+    }
 }
 
 /// The links, in a [`Status`].

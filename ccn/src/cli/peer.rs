@@ -58,6 +58,9 @@ fn show(peer: &Value, out: Output) -> Result<(), CliError> {
         text(peer, "/messages_out"),
         text(peer, "/sessions"),
     ))?;
+    if let Some(group) = peer.pointer("/dynamic").and_then(Value::as_str) {
+        out.line(format!("one of the dynamic peers {group}"))?;
+    }
     if let Some(error) = peer.pointer("/last_error").and_then(Value::as_str) {
         out.line(format!("last error: {error}"))?;
     }
@@ -74,6 +77,7 @@ fn show(peer: &Value, out: Output) -> Result<(), CliError> {
         ("RECEIVED", |r| text(r, "/received")),
         ("ACCEPTED", |r| text(r, "/accepted")),
         ("STALE", |r| text(r, "/stale")),
+        ("LIMIT", |r| text(r, "/limit")),
         ("ADVERTISED", |r| text(r, "/advertised")),
         ("PENDING", |r| text(r, "/pending")),
     ];

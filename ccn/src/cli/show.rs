@@ -134,6 +134,7 @@ pub(super) async fn limits(client: &Client, out: Output) -> Shown {
         ("LIMIT", |r| text(r, "/name")),
         ("USED", |r| text(r, "/used")),
         ("MAX", |r| text(r, "/max")),
+        ("REFUSED", |r| text(r, "/refused")),
     ];
     let rows = client.get("/v1/limits").await?;
     Ok(out.list(&rows, COLUMNS, "no limits")?)
@@ -205,6 +206,7 @@ pub(super) async fn status(client: &Client, out: Output) -> Shown {
         at("/peers/established"),
         at("/peers/configured")
     ))?;
+    peers_in_status(&status, out)?;
     out.line(format!(
         "links       {} of {} announced",
         at("/links/announced"),
@@ -219,6 +221,39 @@ pub(super) async fn status(client: &Client, out: Output) -> Shown {
     ))?;
     if let Some(counters) = status.pointer("/counters") {
         print_counters(counters, out)?;
+    }
+    Ok(())
+}
+
+/// What there is to say of peers beside how many of the configured ones are established.
+fn peers_in_status(status: &Value, out: Output) -> Shown {
+    let groups = status.pointer("/peers/dynamic").and_then(Value::as_array);
+    for group in groups.into_iter().flatten() {
+        let at = |pointer: &str| text(group, pointer);
+        out.line(format!(
+            "            {} from {}: {} established, {} of at most {} there, {} turned away",
+            at("/name"),
+            at("/prefix"),
+            at("/established"),
+            at("/peers"),
+            at("/limit"),
+            at("/full")
+        ))?;
+    }
+    for (pointer, what) in [
+        (
+            "/peers/refused_connections",
+            "connections refused: nobody may come from there",
+        ),
+        (
+            "/peers/refused_routes",
+            "routes refused: over a limit, see `ccn limits`",
+        ),
+    ] {
+        match status.pointer(pointer).and_then(Value::as_u64) {
+            None | Some(0) => {}
+            Some(count) => out.line(format!("            {count} {what}"))?,
+        }
     }
     Ok(())
 }

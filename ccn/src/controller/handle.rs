@@ -1,5 +1,6 @@
 //! What the admin socket holds of the controller: orders and questions, answered when done.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::{Command, Goal, View};
+use crate::announce;
 use crate::api::error::{ApiError, ErrorCode};
-use crate::api::{LinkView, RouteView, Status};
+use crate::api::{LimitView, LinkView, PeersView, RouteView, Status};
 use crate::plane::thread::PlaneHandle;
 use crate::record::{ClassicRef, Dscp, Link, LinkId, Mode, Record, RecordKey, VpcId};
 use crate::reload::Reloader;
@@ -271,13 +273,14 @@ impl AgentHandle {
     pub async fn links(&self) -> Result<Vec<LinkView>, ApiError> {
         let mut links = self.ask(|view| view.links()).await?;
         let advertised = self.speaker.advertised().await;
+        let aggregates = self.speaker.aggregates().await;
         for link in &mut links {
             link.advertised_to = advertised
                 .iter()
                 .filter(|(_, routes)| {
                     link.announced
                         .iter()
-                        .any(|prefix| routes.contains_key(prefix))
+                        .any(|prefix| announce::is_told(prefix, routes, &aggregates))
                 })
                 .map(|(peer, _)| peer.clone())
                 .collect();
@@ -351,6 +354,17 @@ impl AgentHandle {
     pub async fn routes(&self) -> Result<Vec<RouteView>, ApiError> {
         let advertised = self.speaker.advertised().await;
         let mut routes: Vec<RouteView> = self.ask(|view| view.announced()).await?;
+        for aggregate in self.speaker.aggregates().await {
+            let inside = |route: &&RouteView| aggregate.prefix.contains(&route.prefix);
+            let links = routes.iter().filter(inside).flat_map(|route| &route.links);
+            let links: BTreeSet<LinkId> = links.cloned().collect();
+            if aggregate.contributors > 0 {
+                routes.push(RouteView::aggregate(
+                    &aggregate,
+                    links.into_iter().collect(),
+                ));
+            }
+        }
         for route in &mut routes {
             route.peers = advertised
                 .iter()
@@ -360,6 +374,21 @@ impl AgentHandle {
         }
         routes.extend(self.speaker.routes().await.iter().map(RouteView::learned));
         Ok(routes)
+    }
+
+    /// What is limited: by the plane, and by the terms of the peers.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub async fn limits(&self) -> Result<Vec<LimitView>, ApiError> {
+        let plane = self.plane.limits().await;
+        let plane = plane.map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
+        let mut limits: Vec<LimitView> = plane.into_iter().map(LimitView::from).collect();
+        let peers = self.speaker.peers().await;
+        limits.extend(peers.iter().flat_map(LimitView::of_peer));
+        let groups = self.speaker.dynamic_groups().await;
+        limits.extend(groups.iter().map(LimitView::of_group));
+        Ok(limits)
     }
 
     /// Writes every accepted route to a file of the gateway, as MRT TABLE_DUMP_V2.
@@ -383,10 +412,9 @@ impl AgentHandle {
     pub async fn status(&self) -> Result<Status, ApiError> {
         let peers = self.speaker.peers().await;
         let mut status = self.ask(|view| view.status()).await?;
-        status.peers.established = peers
-            .iter()
-            .filter(|peer| peer.state == bgp::SessionState::Established)
-            .count();
+        let groups = self.speaker.dynamic_groups().await;
+        let refused = self.speaker.refused_connections().await;
+        status.peers = PeersView::new(&peers, groups, refused);
         status.plane.name = self.plane.name();
         match self.plane.counters().await {
             Ok(counters) => status.counters = counters,

@@ -86,8 +86,6 @@ pub struct Facts {
     pub gateway: String,
     /// Its group.
     pub group: crate::record::GroupName,
-    /// How many peers are configured.
-    pub peers: usize,
     /// When the agent started.
     pub started: Instant,
     /// Time between two audits of the kernel; none when never.

@@ -310,10 +310,7 @@ impl View<'_> {
                 last_resync_operations: self.health.last_resync_operations,
                 operations: self.health.operations,
             },
-            peers: PeersView {
-                configured: self.facts.peers,
-                established: 0,
-            },
+            peers: PeersView::default(),
             links: LinksView {
                 total: links.count(),
                 announced,
@@ -362,7 +359,6 @@ mod tests {
         let facts = Facts {
             gateway: "gw".to_owned(),
             group: GroupName::default(),
-            peers: 0,
             started: now,
             audit: None,
         };

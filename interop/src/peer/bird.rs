@@ -304,6 +304,9 @@ fn neighbour_configuration(text: &mut String, machine: &Machine, neighbour: &Nei
     if let Some(password) = &neighbour.password {
         let _ = writeln!(text, "  password \"{password}\";");
     }
+    if let Some(role) = neighbour.role {
+        let _ = writeln!(text, "  local role {role};");
+    }
     if neighbour.ttl_security {
         text.push_str("  ttl security on;\n");
     }

@@ -92,6 +92,8 @@ pub struct NeighbourConfig {
     pub max_prefix: Option<u32>,
     /// BFD with it (RFC 5880): the session ends when the path to it fails.
     pub bfd: Option<BfdTerms>,
+    /// What the router says it is to it (RFC 9234): `provider`, `customer` or `peer`.
+    pub role: Option<&'static str>,
 }
 
 /// BFD with a neighbour.
@@ -152,6 +154,8 @@ pub enum Extra {
     ShutdownText,
     /// [`NeighbourConfig::bfd`]
     Bfd,
+    /// [`NeighbourConfig::role`]
+    Role,
     /// [`BfdTerms::password`]
     BfdPassword,
     /// Its operator can take BFD down, and it says so to the neighbour.
@@ -172,6 +176,7 @@ impl fmt::Display for Extra {
             Self::AnswerRefresh => "answer to a route refresh",
             Self::AskForRefresh => "command for a route refresh",
             Self::ShutdownText => "text with a shutdown",
+            Self::Role => "roles",
             Self::Bfd => "BFD",
             Self::BfdPassword => "authentication of BFD",
             Self::BfdAdminDown => "BFD taken down by its operator",
@@ -200,6 +205,7 @@ impl NeighbourConfig {
             extended_next_hop: false,
             max_prefix: None,
             bfd: None,
+            role: None,
         }
     }
 
@@ -213,6 +219,7 @@ impl NeighbourConfig {
             (self.extended_messages, Extra::ExtendedMessages),
             (self.extended_next_hop, Extra::ExtendedNextHop),
             (self.max_prefix.is_some(), Extra::MaxPrefix),
+            (self.role.is_some(), Extra::Role),
             (self.bfd.is_some(), Extra::Bfd),
             (
                 self.bfd.as_ref().is_some_and(|bfd| bfd.password.is_some()),

@@ -36,6 +36,7 @@ pub struct Frr {
 pub(super) fn lacks(extra: Extra) -> Option<&'static str> {
     match extra {
         Extra::BfdPassword => Some("its bfdd has none"),
+        Extra::Role => Some("the lab has no words for it"),
         _ => None,
     }
 }

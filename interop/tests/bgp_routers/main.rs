@@ -29,10 +29,13 @@ macro_rules! with_each_router {
 }
 
 mod collision;
+mod dynamic;
 mod encounter;
 mod failures;
 mod operator;
+mod policies;
 mod restarts;
+mod roles;
 mod routes;
 mod speaker;
 mod watch;

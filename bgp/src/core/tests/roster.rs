@@ -421,8 +421,10 @@ fn a_group_has_a_limit_and_room_when_peers_stay_away() {
     bench.feed(one, update(&[65010], "10.50.0.1", &["10.1.0.0/16"]));
     bench.establish([10, 50, 0, 2], 65011);
     assert!(bench.accept([10, 50, 0, 3]).is_none());
-    let full: Vec<_> = bench.core.full_groups();
-    assert_eq!((full[0].0.as_str(), full[0].1), ("tor", 1));
+    let groups = bench.core.dynamic_groups();
+    let group = &groups[0];
+    assert_eq!((group.name.as_str(), group.full), ("tor", 1));
+    assert_eq!((group.peers, group.limit), (2, 2));
 
     // The routes go with the session, the peer some time later: it may come back.
     bench.core.closed(one, "gone".into(), bench.now);

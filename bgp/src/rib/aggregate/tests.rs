@@ -167,6 +167,9 @@ fn an_aggregate_lives_as_long_as_something_contributes() {
     for (text, expected) in rows {
         assert_eq!(step(text), expected, "{text}");
     }
+    step("+ 10.4.0.0/16");
+    step("+ 10.5.0.0/16");
+    assert_eq!(aggregates.formed(), [(prefix("10.0.0.0/8"), true, 2)]);
 }
 
 #[test]
