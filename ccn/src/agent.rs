@@ -13,6 +13,7 @@ use bgp::{Speaker, StartError, Stop};
 use netlink::{Group, Monitor};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use crate::announce::Relearning;
@@ -22,6 +23,7 @@ use crate::config::{Config, PlaneConfig, PlaneKind};
 use crate::controller::{AgentHandle, Controller, Facts, Parts, sleep_until};
 use crate::plane::routes::RoutesPlane;
 use crate::plane::thread::{OrderError, PlaneHandle};
+use crate::reach::{self, Interests, Reach};
 use crate::record::GroupName;
 use crate::reload::Reloader;
 use crate::store::StoreError;
@@ -69,7 +71,11 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     let plane = PlaneHandle::spawn(choose_plane(&config.plane))?;
     let adopted = plane.prepare().await?.adopted;
     info!(plane = plane.name(), adopted, "the plane is ready");
+    let interests = Interests::of(&config.plane);
+    let mut reach = Reach::new(interests.clone());
+    let seen = reach::follow::look()?;
     let speaker = Speaker::start(config.bgp.speaker(adopted))?;
+    reach::follow::tell(&mut reach, &seen, &speaker).await;
     let facts = facts(&config)?;
     let (controller, agent) = Controller::new(Parts {
         relearning: relearning(&config, facts.started),
@@ -86,7 +92,15 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     let mut controller = tokio::spawn(controller.run());
     let admin = tokio::spawn(api::serve(socket, agent.clone()));
     let hang_up = tokio::spawn(reload_on_hang_up(agent.clone()));
-    let monitor = tokio::spawn(watch_kernel(monitor, Suspicion::new(&config.plane), agent));
+    let wake = Arc::new(Notify::new());
+    tokio::spawn(reach::follow::follow(reach, wake.clone(), speaker.clone()));
+    let suspicion = Suspicion::new(&config.plane);
+    let reached = move |event: &netlink::Event| {
+        if interests.concerns(event) {
+            wake.notify_one();
+        }
+    };
+    let monitor = tokio::spawn(watch_kernel(monitor, suspicion, reached, agent));
     let ended = async {
         tokio::select! {
             result = &mut controller => match result {
@@ -197,16 +211,22 @@ fn facts(config: &Config) -> io::Result<Facts> {
     })
 }
 
-/// Asks for a comparison whenever something other than us may have changed the kernel's state.
+/// Asks for a comparison whenever something other than us may have changed the kernel's state, and
+/// hands every event on.
 async fn watch_kernel(
     mut monitor: netlink::Monitor,
     mut suspicion: Suspicion,
+    hand_on: impl Fn(&netlink::Event),
     agent: AgentHandle,
 ) -> Result<(), netlink::Error> {
     loop {
         let due = suspicion.due();
         tokio::select! {
-            event = monitor.next() => suspicion.event(&event?, Instant::now()),
+            event = monitor.next() => {
+                let event = event?;
+                suspicion.event(&event, Instant::now());
+                hand_on(&event);
+            }
             () = sleep_until(due) => {
                 if let Some(reason) = suspicion.take(Instant::now()) {
                     agent.resync(reason).await;

@@ -15,6 +15,7 @@ pub mod link;
 pub mod order;
 pub mod plan;
 pub mod plane;
+pub mod reach;
 pub mod record;
 pub mod region;
 pub mod reload;

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use bgp::{AggregateStatus, DynamicStatus, PeerName, PeerStatus, Prefix, RouteChange};
+use bgp::{
+    AggregateStatus, DynamicStatus, NextHopState, PeerName, PeerStatus, Prefix, RouteChange,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -244,7 +246,12 @@ pub struct PeersView {
     pub refused_connections: u64,
     /// How many routes of peers are refused because of a limit of prefixes.
     pub refused_routes: usize,
+    /// Next hops of learned routes that cannot be reached: these routes are not used. The first few.
+    pub unreachable_next_hops: Vec<IpAddr>,
 }
+
+/// How many next hops are named in a status.
+const NAMED: usize = 20;
 
 impl PeersView {
     /// Counts peers and what they are refused.
@@ -252,8 +259,13 @@ impl PeersView {
     pub fn new(
         peers: &[PeerStatus],
         dynamic: Vec<DynamicStatus>,
+        next_hops: &[(IpAddr, NextHopState)],
         refused_connections: u64,
     ) -> Self {
+        let unreachable = next_hops
+            .iter()
+            .filter(|(_, state)| state.metric().is_none())
+            .map(|(address, _)| *address);
         let configured = || peers.iter().filter(|peer| peer.dynamic.is_none());
         let counts = peers.iter().flat_map(|peer| peer.prefixes.values());
         PeersView {
@@ -264,6 +276,7 @@ impl PeersView {
             refused_connections,
             refused_routes: counts.map(|counts| counts.beyond_limit).sum(),
             dynamic,
+            unreachable_next_hops: unreachable.take(NAMED).collect(),
         }
     }
 }

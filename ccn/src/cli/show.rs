@@ -255,6 +255,12 @@ fn peers_in_status(status: &Value, out: Output) -> Shown {
             Some(count) => out.line(format!("            {count} {what}"))?,
         }
     }
+    match text(status, "/peers/unreachable_next_hops") {
+        none if none == "-" => {}
+        hops => out.line(format!(
+            "            routes by way of {hops} are not used: on no IDC interface that is up"
+        ))?,
+    }
     Ok(())
 }
 

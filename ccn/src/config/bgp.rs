@@ -82,6 +82,7 @@ impl BgpConfig {
                 forwarding_preserved: adopted,
                 restarting: adopted,
             }),
+            track_next_hops: true,
             aggregate: self.aggregate.clone(),
             bmp: self.bmp.clone(),
             mrt: self.mrt.clone(),

@@ -414,7 +414,8 @@ impl AgentHandle {
         let mut status = self.ask(|view| view.status()).await?;
         let groups = self.speaker.dynamic_groups().await;
         let refused = self.speaker.refused_connections().await;
-        status.peers = PeersView::new(&peers, groups, refused);
+        let hops = self.speaker.next_hops().await;
+        status.peers = PeersView::new(&peers, groups, &hops, refused);
         status.plane.name = self.plane.name();
         match self.plane.counters().await {
             Ok(counters) => status.counters = counters,

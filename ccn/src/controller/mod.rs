@@ -359,7 +359,7 @@ impl Controller {
                     relearning.end_of_rib(&peer, family);
                 }
             }
-            // They are not tracked yet: the kernel judges the routes that come of them.
+            // The speaker knows what can be reached before it asks, see `crate::reach`.
             Event::NextHop { .. } => {}
             Event::Resync => self.learned.resync(),
             Event::Synced => {

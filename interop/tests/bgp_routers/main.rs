@@ -32,6 +32,7 @@ mod collision;
 mod dynamic;
 mod encounter;
 mod failures;
+mod next_hops;
 mod operator;
 mod policies;
 mod restarts;
