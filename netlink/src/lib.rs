@@ -2,15 +2,17 @@
 //! namespaces and a monitor of changes; and one nftables filter.
 //!
 //! A [`Socket`] sends [`Request`]s, alone or in batches that cost one acknowledgement, and dumps
-//! what the kernel holds, filtered by the kernel. A [`Monitor`] tells of changes. Nothing is lost in
-//! silence: an overrun receive buffer or a dump that changed under the reader is an error or a
-//! `Resync`, never a shorter list. A [`Netfilter`] keeps the one filter that rtnetlink has no words
-//! for. This crate knows nothing of VPCs or BGP.
+//! what the kernel holds, filtered by the kernel. A [`Monitor`] tells of changes as they come, a
+//! [`Journal`] of those that came so far. Nothing is lost in silence: an overrun receive buffer or a
+//! dump that changed under the reader is an error or a `Resync`, never a shorter list. A
+//! [`Netfilter`] keeps the one filter that rtnetlink has no words for. This crate knows nothing of
+//! VPCs or BGP.
 
 mod address;
 mod answer;
 mod error;
 mod frame;
+mod journal;
 mod link;
 mod mac;
 mod monitor;
@@ -27,6 +29,7 @@ mod socket;
 pub use address::Address;
 pub use error::{BatchError, Error, Failure};
 pub use ipnet::IpNet;
+pub use journal::Journal;
 pub use link::{Link, LinkChange, LinkStats, VxlanSettings};
 pub use mac::{Mac, MacError};
 pub use monitor::{Change, Event, Group, Monitor};

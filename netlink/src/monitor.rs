@@ -164,7 +164,10 @@ impl Monitor {
     }
 }
 
-fn subscribe(groups: &[Group], receive_buffer: Option<usize>) -> Result<RawSocket, Error> {
+pub(crate) fn subscribe(
+    groups: &[Group],
+    receive_buffer: Option<usize>,
+) -> Result<RawSocket, Error> {
     let fail = |action| move |source| Error::Socket { action, source };
     let mut raw = RawSocket::new(NETLINK_ROUTE).map_err(fail("open"))?;
     raw.bind(&SocketAddr::new(0, 0)).map_err(fail("bind"))?;
@@ -179,7 +182,7 @@ fn subscribe(groups: &[Group], receive_buffer: Option<usize>) -> Result<RawSocke
     Ok(raw)
 }
 
-fn read(datagram: &[u8], ready: &mut VecDeque<Event>) {
+pub(crate) fn read(datagram: &[u8], ready: &mut VecDeque<Event>) {
     for frame in frames(datagram) {
         let event = match frame {
             Err(detail) => Some(Event::Resync(detail)),

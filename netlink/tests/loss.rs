@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use netlink::{
-    Address, BatchError, Change, Error, Event, Family, Group, LinkChange, Monitor, Namespace,
-    Neighbour, NewLink, NextHop, Request, Route, RouteFilter, Rule, Socket,
+    Address, BatchError, Change, Error, Event, Family, Group, Journal, LinkChange, Monitor,
+    Namespace, Neighbour, NewLink, NextHop, Request, Route, RouteFilter, Rule, Socket,
 };
 
 fn fresh() -> (Namespace, Socket) {
@@ -131,6 +131,48 @@ async fn an_overrun_of_the_monitor_is_told_as_resync() {
         .request(Request::delete_route(route(index, 3)))
         .expect("deleted");
     while next(&mut monitor).await != Event::Route(Change::Gone(route(index, 3))) {}
+}
+
+#[test]
+fn the_journal_has_each_change_when_its_request_is_acknowledged() {
+    let (namespace, mut socket) = fresh();
+    let index = bridge(&mut socket, "br");
+    let mut journal = Journal::open_in(&namespace, &[Group::Route], None).expect("a journal");
+    assert_eq!(journal.take().expect("nothing yet"), []);
+    for n in 0..200 {
+        let added = Request::add_route(route(index, n));
+        socket.request(added).expect("added");
+        let present = Event::Route(Change::Present(route(index, n)));
+        assert_eq!(journal.take().expect("reports"), [present]);
+        let deleted = Request::delete_route(route(index, n));
+        socket.request(deleted).expect("deleted");
+        let gone = Event::Route(Change::Gone(route(index, n)));
+        assert_eq!(journal.take().expect("reports"), [gone]);
+    }
+}
+
+#[test]
+fn an_overrun_of_the_journal_is_told_last() {
+    let (namespace, mut socket) = fresh();
+    let index = bridge(&mut socket, "br");
+    let groups = [Group::Route];
+    let mut journal = Journal::open_in(&namespace, &groups, Some(4096)).expect("a journal");
+    let requests: Vec<_> = (0..500)
+        .map(|n| Request::add_route(route(index, n)))
+        .collect();
+    socket.batch(&requests).expect("all");
+    let events = journal.take().expect("reports");
+    let (last, told) = events.split_last().expect("some");
+    assert!(
+        matches!(last, Event::Resync(reason) if reason.contains("overrun")) && told.len() < 500,
+        "{} told, then {last:?}",
+        told.len()
+    );
+    // It goes on after the loss.
+    let deleted = Request::delete_route(route(index, 3));
+    socket.request(deleted).expect("deleted");
+    let gone = Event::Route(Change::Gone(route(index, 3)));
+    assert_eq!(journal.take().expect("reports"), [gone]);
 }
 
 #[test]
