@@ -28,7 +28,7 @@ use crate::record::GroupName;
 use crate::reload::Reloader;
 use crate::store::StoreError;
 use crate::store::embedded::EmbeddedStore;
-use crate::suspicion::Suspicion;
+use crate::suspicion::{Suspect, Suspicion};
 
 /// Why an agent cannot start, or had to stop.
 #[derive(Debug, Error)]
@@ -228,8 +228,10 @@ async fn watch_kernel(
                 hand_on(&event);
             }
             () = sleep_until(due) => {
-                if let Some(reason) = suspicion.take(Instant::now()) {
-                    agent.resync(reason).await;
+                match suspicion.take(Instant::now()) {
+                    Some(Suspect::Look(reason)) => agent.look(reason).await,
+                    Some(Suspect::Compare(reason)) => agent.resync(reason).await,
+                    None => {}
                 }
             }
         }

@@ -105,6 +105,8 @@ pub struct Order {
     /// Prefixes whose announcement must be looked at again.
     suspects: BTreeSet<Prefix>,
     pending: Pending,
+    /// Whether a batch shall go out though nothing is pending.
+    look: bool,
     in_flight: InFlight,
     resync_at: Option<Instant>,
     failures_in_a_row: u32,
@@ -129,6 +131,7 @@ impl Order {
             to_withdraw: BTreeMap::new(),
             suspects: BTreeSet::new(),
             pending: Pending::default(),
+            look: false,
             in_flight: InFlight::None,
             resync_at: Some(now),
             failures_in_a_row: 0,
@@ -282,7 +285,16 @@ impl Order {
         self.acknowledged = self.acknowledged.max(applied.generation);
         let (upserts, removals) = match std::mem::replace(&mut self.in_flight, InFlight::None) {
             InFlight::None => return,
-            InFlight::Batch { upserts, removals } => (upserts, removals),
+            InFlight::Batch { upserts, removals } => {
+                // What an announcement rests on was lost beside the batch: everything is judged anew.
+                let lost = |key: &EntryKey| {
+                    !upserts.contains(key) && self.backing.phase(key) == Some(&Phase::Applied)
+                };
+                if applied.failures.keys().any(lost) {
+                    self.resync(now);
+                }
+                (upserts, removals)
+            }
             InFlight::Everything => {
                 let mut upserts = BTreeSet::new();
                 let mut removals = BTreeSet::new();
@@ -355,6 +367,11 @@ impl Order {
         }
     }
 
+    /// Asks for a batch, be it an empty one, in which the plane mends what it knows to differ.
+    pub fn look(&mut self) {
+        self.look = true;
+    }
+
     /// The next thing to do, if any. Call until it returns `None`, after every input and timeout.
     pub fn poll(&mut self, now: Instant) -> Option<Output> {
         let done: Vec<_> = self
@@ -393,14 +410,16 @@ impl Order {
             }
             self.resync_at = None;
             self.pending = Pending::default();
+            self.look = false;
             self.in_flight = InFlight::Everything;
             return Some(Output::Resync);
         }
-        if self.pending.is_empty() && self.acknowledged >= self.planned {
+        let look = std::mem::take(&mut self.look);
+        if self.pending.is_empty() && self.acknowledged >= self.planned && !look {
             return None;
         }
         let pending = std::mem::take(&mut self.pending);
-        let verify = pending.upserts.keys().any(|key| subnet_of(key).is_some());
+        let verify = look || pending.upserts.keys().any(|key| subnet_of(key).is_some());
         self.in_flight = InFlight::Batch {
             upserts: pending.upserts.keys().cloned().collect(),
             removals: pending.removals.clone(),

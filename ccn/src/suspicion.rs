@@ -1,7 +1,8 @@
 //! When to compare the kernel's state because somebody else may have changed it.
 //!
 //! It reads what the kernel reports and never acts: the answer is only "compare, and why". Our own
-//! changes are reported too and cannot be told from foreign ones, so comparisons are spaced out.
+//! changes are reported too and cannot be told from foreign ones here, so for those the plane is
+//! only asked to look: it knows what it has changed itself.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,8 +13,17 @@ use crate::config::PlaneConfig;
 
 /// From a first sign to the comparison: what comes together is compared together.
 const SETTLE: Duration = Duration::from_millis(200);
-/// The least time between two comparisons for routes and rules that went.
-const PAUSE: Duration = Duration::from_secs(5);
+/// The least time between two looks.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What to have the plane do, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suspect {
+    /// Mend what differs from what the kernel has reported.
+    Look(&'static str),
+    /// Read everything: the kernel does not report all of this.
+    Compare(&'static str),
+}
 
 /// Signs seen so far.
 #[derive(Debug)]
@@ -21,8 +31,10 @@ pub struct Suspicion {
     protocol: u8,
     /// Our devices and the IDC's, and whether each was up when last heard of.
     devices: BTreeMap<String, Option<bool>>,
-    due: Option<(Instant, &'static str)>,
-    last: Option<Instant>,
+    compare: Option<(Instant, &'static str)>,
+    look: Option<(Instant, &'static str)>,
+    /// When the last look was.
+    looked: Option<Instant>,
 }
 
 impl Suspicion {
@@ -33,8 +45,9 @@ impl Suspicion {
         Suspicion {
             protocol: config.protocol,
             devices: names.map(|name| (name.clone(), None)).collect(),
-            due: None,
-            last: None,
+            compare: None,
+            look: None,
+            looked: None,
         }
     }
 
@@ -51,46 +64,50 @@ impl Suspicion {
                     let changed = known.is_some_and(|known| known != up) || !up;
                     *known = Some(up);
                     if changed {
-                        self.expect(now + SETTLE, "a device changed");
+                        self.compare(now, "a device changed");
                     }
                 }
             }
             Event::Route(Change::Gone(route)) if route.protocol == self.protocol => {
-                self.expect(self.spaced(now), "a route of ours went");
+                self.look(now, "a route of ours went");
             }
             Event::Rule(Change::Gone(rule)) if rule.protocol == self.protocol => {
-                self.expect(self.spaced(now), "a rule of ours went");
+                self.look(now, "a rule of ours went");
             }
             // Which next hops are on which IDC interface hangs on them.
-            Event::Address(_) => self.expect(now + SETTLE, "an address changed"),
-            Event::Resync(_) => self.expect(now + SETTLE, "the kernel could not report everything"),
+            Event::Address(_) => self.compare(now, "an address changed"),
+            Event::Resync(_) => self.compare(now, "the kernel could not report everything"),
             _ => {}
         }
     }
 
-    fn spaced(&self, now: Instant) -> Instant {
+    fn look(&mut self, now: Instant, reason: &'static str) {
         let soon = now + SETTLE;
-        self.last.map_or(soon, |last| soon.max(last + PAUSE))
+        let at = self.looked.map_or(soon, |last| soon.max(last + PAUSE));
+        self.look.get_or_insert((at, reason));
     }
 
-    fn expect(&mut self, at: Instant, reason: &'static str) {
-        match self.due {
-            Some((due, _)) if due <= at => {}
-            _ => self.due = Some((at, reason)),
-        }
+    fn compare(&mut self, now: Instant, reason: &'static str) {
+        self.compare.get_or_insert((now + SETTLE, reason));
     }
 
     /// When to ask [`Suspicion::take`].
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        self.due.map(|(at, _)| at)
+        let both = self.compare.into_iter().chain(self.look);
+        both.map(|(at, _)| at).min()
     }
 
-    /// Why to compare now, if so.
-    pub fn take(&mut self, now: Instant) -> Option<&'static str> {
-        let (_, reason) = self.due.take_if(|(at, _)| *at <= now)?;
-        self.last = Some(now);
-        Some(reason)
+    /// What to have done now, if anything.
+    pub fn take(&mut self, now: Instant) -> Option<Suspect> {
+        if let Some((_, reason)) = self.compare.take_if(|(at, _)| *at <= now) {
+            // That is the greater part.
+            self.look = None;
+            return Some(Suspect::Compare(reason));
+        }
+        let (_, reason) = self.look.take_if(|(at, _)| *at <= now)?;
+        self.looked = Some(now);
+        Some(Suspect::Look(reason))
     }
 }
 
@@ -155,32 +172,38 @@ mod tests {
     #[test]
     fn only_what_may_have_changed_our_state_is_suspicious() {
         let gone = |name| Event::Link(Box::new(Change::Gone(link(name, true))));
-        let table: [(&str, Vec<Event>, bool); 9] = [
+        let (look, compare) = (Some("look"), Some("compare"));
+        let table: [(&str, Vec<Event>, Option<&str>); 10] = [
             (
                 "a first word of a device that is up",
                 vec![present("idc0", true)],
-                false,
+                None,
             ),
             (
                 "the same again",
                 vec![present("idc0", true), present("idc0", true)],
-                false,
+                None,
             ),
             (
                 "down",
                 vec![present("idc0", true), present("idc0", false)],
-                true,
+                compare,
             ),
-            ("our device is gone", vec![gone("ccn0")], true),
-            ("a foreign device is gone", vec![gone("eth7")], false),
-            ("a route of ours went", vec![route_gone(77)], true),
-            ("a foreign route went", vec![route_gone(186)], false),
+            ("our device is gone", vec![gone("ccn0")], compare),
+            ("a foreign device is gone", vec![gone("eth7")], None),
+            ("a route of ours went", vec![route_gone(77)], look),
+            ("a foreign route went", vec![route_gone(186)], None),
             (
                 "events were lost",
                 vec![Event::Resync("overrun".to_owned())],
-                true,
+                compare,
             ),
-            ("nothing", vec![], false),
+            (
+                "a route of ours went, and a device",
+                vec![route_gone(77), gone("ccn0")],
+                compare,
+            ),
+            ("nothing", vec![], None),
         ];
         let now = Instant::now();
         for (what, events, suspicious) in table {
@@ -188,27 +211,35 @@ mod tests {
             for event in &events {
                 suspicion.event(event, now);
             }
-            assert_eq!(suspicion.due().is_some(), suspicious, "{what}");
+            assert_eq!(suspicion.due().is_some(), suspicious.is_some(), "{what}");
             assert_eq!(
                 suspicion.take(now),
                 None,
                 "{what}: what comes together is waited for"
             );
-            assert_eq!(suspicion.take(now + SETTLE).is_some(), suspicious, "{what}");
+            let suspect = suspicion.take(now + SETTLE).map(|suspect| match suspect {
+                Suspect::Look(_) => "look",
+                Suspect::Compare(_) => "compare",
+            });
+            assert_eq!(suspect, suspicious, "{what}");
             assert_eq!(suspicion.due(), None, "{what}: said once");
         }
     }
 
     #[test]
-    fn comparisons_for_our_own_removals_are_spaced_out() {
+    fn looks_for_our_own_removals_are_spaced_out() {
         let mut suspicion = suspicion();
         let start = Instant::now();
-        let mut comparisons = 0;
+        let mut looks = 0;
         for step in 0..1_000 {
             let now = start + Duration::from_millis(step * 20);
             suspicion.event(&route_gone(77), now);
-            comparisons += usize::from(suspicion.take(now).is_some());
+            match suspicion.take(now) {
+                Some(Suspect::Look(_)) => looks += 1,
+                Some(Suspect::Compare(reason)) => panic!("everything is compared: {reason}"),
+                None => {}
+            }
         }
-        assert_eq!(comparisons, 4, "20 s of removals, one comparison every 5 s");
+        assert_eq!(looks, 20, "20 s of removals, one look a second");
     }
 }

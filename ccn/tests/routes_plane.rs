@@ -413,26 +413,76 @@ fn verification_finds_what_hands_have_done_meanwhile() {
         socket
             .request(Request::delete_route(route.expect("there").clone()))
             .expect("deleted");
-        // A new link leads to that VM, so the batch that makes it must not be acknowledged.
-        let link = permit("l2", 100, "192.168.0.0/16", "10.9.0.0/16", 100);
-        let batch = Batch {
-            upserts: BTreeMap::from([link.clone()]),
+        // A new link leads to that VM: what went missing comes back before it is acknowledged.
+        let batch = |link: (EntryKey, EntryValue)| Batch {
+            upserts: BTreeMap::from([link]),
             verify: true,
             ..Batch::default()
         };
-        let applied = plane.apply(&batch).expect("an answer");
+        let link = permit("l2", 100, "192.168.0.0/16", "10.9.0.0/16", 100);
+        clean(&plane.apply(&batch(link)).expect("applied"));
+        let found = socket.routes(&ours).expect("routes");
+        assert_eq!(found, routes, "the route is there again");
+
+        // One of another owner stands in its place: that VM cannot be reached, and is named.
+        let route = route.expect("there");
+        let foreign = Route {
+            protocol: 186,
+            ..route.clone()
+        };
+        for request in [
+            Request::delete_route(route.clone()),
+            Request::add_route(foreign.clone()),
+        ] {
+            socket.request(request).expect("changed");
+        }
+        let link = permit("l3", 100, "192.168.0.0/16", "10.10.0.0/16", 100);
+        let applied = plane.apply(&batch(link)).expect("an answer");
         let key = endpoint(100, ip("192.168.0.5"), 100, &[]).0;
         assert!(
-            applied.failures[&key].contains("does not show"),
+            applied.failures[&key].contains("another owner"),
             "{:?}",
             applied.failures
         );
-        // What could not be verified is tried again with the next change.
+        // What could not be mended is tried again with the next change.
+        let gone = Request::delete_route(foreign);
+        socket.request(gone).expect("deleted");
         let batch = Batch {
             verify: true,
             ..Batch::default()
         };
         assert_eq!(clean(&plane.apply(&batch).expect("applied")), 1);
+        assert_eq!(clean(&plane.apply(&batch).expect("applied")), 0);
+    });
+}
+
+#[test]
+fn what_the_kernel_cannot_report_is_read() {
+    in_namespace(|socket| {
+        let desired = region(10);
+        let mut plane = ready();
+        clean(&plane.resync(&desired).expect("programmed"));
+        let ours = RouteFilter {
+            protocol: Some(PROTOCOL),
+            ..RouteFilter::default()
+        };
+        let before = socket.routes(&ours).expect("routes");
+        // The kernel takes the IPv4 routes of a device that goes down without a word.
+        let vxlan = socket.link(&config().device).expect("links").expect("ours");
+        for up in [false, true] {
+            let change = LinkChange::of(vxlan.index).up(up);
+            socket
+                .request(Request::change_link(change))
+                .expect("changed");
+        }
+        let left = socket.routes(&ours).expect("routes");
+        assert!(left.len() < before.len(), "{left:#?}");
+        let batch = Batch {
+            verify: true,
+            ..Batch::default()
+        };
+        clean(&plane.apply(&batch).expect("applied"));
+        assert_eq!(socket.routes(&ours).expect("routes"), before);
     });
 }
 

@@ -159,6 +159,12 @@ impl AgentHandle {
         let _ = self.commands.send(Command::Resync(reason)).await;
     }
 
+    /// Has the plane mend what the kernel has reported to be other than desired.
+    pub async fn look(&self, reason: &'static str) {
+        // An agent that is stopping mends nothing.
+        let _ = self.commands.send(Command::Look(reason)).await;
+    }
+
     /// The record that an order to link comes to.
     async fn link_of(&self, order: LinkOrder) -> Result<(LinkId, Link), ApiError> {
         let LinkOrder {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bgp::{Event, Prefix, SessionState, Speaker, Subscription};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinHandle};
 use tracing::{debug, error, info, warn};
 
 use crate::announce::{self, Learned, Relearning};
@@ -47,6 +48,7 @@ enum Command {
         goal: Goal,
         reply: oneshot::Sender<Result<(), ApiError>>,
     },
+    Look(&'static str),
     Resync(&'static str),
 }
 
@@ -61,6 +63,12 @@ enum Goal {
 enum Happened {
     Plane(Result<Applied, OrderError>),
     Flushed(WithdrawalId),
+}
+
+/// A commit that the store was asked for and has not decided on.
+struct Undecided {
+    stored: JoinHandle<Result<u64, ApiError>>,
+    reply: oneshot::Sender<Result<u64, ApiError>>,
 }
 
 struct Waiter {
@@ -110,6 +118,7 @@ pub struct Controller {
     happened: mpsc::UnboundedReceiver<Happened>,
     happen: mpsc::UnboundedSender<Happened>,
     waiters: Vec<Waiter>,
+    undecided: Option<Undecided>,
     generation: u64,
     /// The first resync is done and what it allowed is announced.
     complete: bool,
@@ -175,6 +184,7 @@ impl Controller {
             happened,
             happen,
             waiters: Vec::new(),
+            undecided: None,
             generation,
             complete: false,
         };
@@ -205,8 +215,10 @@ impl Controller {
                     Some(event) => self.speaker_event(event),
                     None => return Ok(()),
                 },
-                command = self.commands.recv() => match command {
-                    Some(command) => self.command(command).await?,
+                answer = answer_of(&mut self.undecided) => self.stored(answer).await?,
+                // One commit at a time is checked beside what the store has decided.
+                command = self.commands.recv(), if self.undecided.is_none() => match command {
+                    Some(command) => self.command(command),
                     None => return Ok(()),
                 },
                 () = sleep_until(timeout) => self.relearned(),
@@ -410,52 +422,69 @@ impl Controller {
             self.planner
                 .update(&self.inventory, &changed, self.generation),
         );
+        if let Some(Undecided { stored, reply }) = self.undecided.take() {
+            tokio::spawn(async move {
+                let _ = reply.send(ended(stored.await));
+            });
+        }
         Ok(())
     }
 
-    async fn command(&mut self, command: Command) -> Result<(), StoreError> {
+    fn command(&mut self, command: Command) {
         match command {
             Command::Ask(question) => question(&self.view()),
             Command::Check { changes, reply } => {
                 // A caller that hung up needs no answer.
                 let _ = reply.send(self.check(&changes));
             }
-            Command::Commit { changes, reply } => {
-                let answer = self.commit(changes).await?;
-                // A caller that hung up needs no answer.
-                let _ = reply.send(answer);
-            }
+            Command::Commit { changes, reply } => self.commit(changes, reply),
             Command::Await { link, goal, reply } => {
                 self.waiters.push(Waiter { link, goal, reply });
+            }
+            Command::Look(reason) => {
+                debug!(reason, "looking at kernel state");
+                self.order.look();
             }
             Command::Resync(reason) => {
                 debug!(reason, "comparing kernel state");
                 self.order.resync(Instant::now());
             }
         }
-        Ok(())
     }
 
-    /// Checks changes beside all that is there, stores them, and takes them over before anything
-    /// else is checked.
-    async fn commit(&mut self, changes: Vec<Change>) -> Result<Result<u64, ApiError>, StoreError> {
+    /// Checks changes beside all that is there, and has them stored. They are acted on when the store
+    /// has decided on them, and answered for when they are durable: a change that the disk refuses in
+    /// the end is undone.
+    fn commit(&mut self, changes: Vec<Change>, reply: oneshot::Sender<Result<u64, ApiError>>) {
         if let Err(refusal) = self.check(&changes) {
-            return Ok(Err(refusal));
+            // A caller that hung up needs no answer.
+            let _ = reply.send(Err(refusal));
+            return;
         }
-        let unchanged = Precondition::Unchanged(self.generation);
-        let generation = match self.store.commit(changes, unchanged).await {
-            Ok(generation) => generation,
-            Err(error) => {
-                return Ok(Err(ApiError::new(ErrorCode::Internal, error.to_string())));
+        let (store, unchanged) = (self.store.clone(), Precondition::Unchanged(self.generation));
+        let stored = tokio::spawn(async move {
+            let stored = store.commit(changes, unchanged).await;
+            stored.map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))
+        });
+        self.undecided = Some(Undecided { stored, reply });
+    }
+
+    /// The store has answered before it was heard to decide: nothing differed, it refused, or the
+    /// event is about to come.
+    async fn stored(&mut self, answer: Result<u64, ApiError>) -> Result<(), StoreError> {
+        let undecided = self.undecided.take();
+        if let Ok(generation) = answer {
+            while self.generation < generation {
+                let Some(event) = self.watch.next().await else {
+                    break;
+                };
+                self.store_event(event).await?;
             }
-        };
-        while self.generation < generation {
-            let Some(event) = self.watch.next().await else {
-                break;
-            };
-            self.store_event(event).await?;
         }
-        Ok(Ok(generation))
+        if let Some(Undecided { reply, .. }) = undecided {
+            let _ = reply.send(answer);
+        }
+        Ok(())
     }
 
     /// Whether the store may take these changes.
@@ -507,6 +536,18 @@ impl Controller {
             generation: self.generation,
         }
     }
+}
+
+async fn answer_of(undecided: &mut Option<Undecided>) -> Result<u64, ApiError> {
+    match undecided {
+        Some(undecided) => ended((&mut undecided.stored).await),
+        None => pending().await,
+    }
+}
+
+/// What came of a task; one that panicked has done nothing that anybody may rely on.
+fn ended<T>(outcome: Result<Result<T, ApiError>, JoinError>) -> Result<T, ApiError> {
+    outcome.unwrap_or_else(|error| Err(ApiError::new(ErrorCode::Internal, error.to_string())))
 }
 
 /// Sleeps until then; for ever without a time.

@@ -1,7 +1,8 @@
 //! The store of a single machine: one crash-safe file, no server.
 //!
-//! A commit is on disk when it is acknowledged, and is there whole or not at all. One process holds
-//! the file at a time.
+//! A commit is on disk when it is acknowledged, and is there whole or not at all. Those who watch hear
+//! of it when it is decided, while the disk is still waited for; should the disk refuse it, they are
+//! told to load again. One process holds the file at a time.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -243,7 +244,7 @@ impl Inner {
         precondition: Precondition,
     ) -> Result<Result<Generation, StoreError>, redb::Error> {
         let write = self.database.begin_write()?;
-        let (generation, made) = {
+        let (before, generation, made) = {
             let mut meta = write.open_table(META)?;
             let mut records = write.open_table(RECORDS)?;
             let found = meta.get("generation")?.map_or(0, |number| number.value());
@@ -252,19 +253,25 @@ impl Inner {
             {
                 return Ok(Err(StoreError::Moved { expected, found }));
             }
-            let generation = found + 1;
+            let generation = self.log.next_generation();
             let made = apply(&mut records, changes, generation)?;
             if made.is_empty() {
                 return Ok(Ok(found));
             }
             meta.insert("generation", generation)?;
-            (generation, made)
+            (found, generation, made)
         };
-        write.commit()?;
+        // Who watches can act on it while the disk is waited for.
         self.log.append(Commit {
             generation,
             changes: made,
         });
+        let told = Told {
+            log: &self.log,
+            before,
+        };
+        write.commit()?;
+        std::mem::forget(told);
         Ok(Ok(generation))
     }
 
@@ -274,6 +281,19 @@ impl Inner {
             action,
             detail: error.to_string(),
         }
+    }
+}
+
+/// A commit that was told of and is not on disk. It is recalled unless this is forgotten.
+struct Told<'a> {
+    log: &'a CommitLog,
+    /// The generation that the store stays at.
+    before: Generation,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.log.recall(self.before);
     }
 }
 

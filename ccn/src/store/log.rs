@@ -4,7 +4,7 @@
 //! load the store again. It never holds a writer up and never loses a commit silently.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
@@ -19,7 +19,15 @@ const MAX_CHANGES: usize = 1 << 17;
 #[derive(Debug)]
 pub struct CommitLog {
     tail: Arc<Mutex<Tail>>,
-    latest: watch::Sender<Generation>,
+    latest: watch::Sender<Place>,
+}
+
+/// A place in the store's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    /// How many commits were recalled before: those who saw one of them know something else.
+    recalls: u64,
+    generation: Generation,
 }
 
 #[derive(Debug)]
@@ -28,6 +36,8 @@ struct Tail {
     before: Generation,
     commits: VecDeque<Arc<Commit>>,
     changes: usize,
+    /// The newest generation that was ever here, recalled or not.
+    newest: Generation,
 }
 
 impl CommitLog {
@@ -37,19 +47,29 @@ impl CommitLog {
             before: generation,
             commits: VecDeque::new(),
             changes: 0,
+            newest: generation,
+        };
+        let place = Place {
+            recalls: 0,
+            generation,
         };
         CommitLog {
             tail: Arc::new(Mutex::new(tail)),
-            latest: watch::Sender::new(generation),
+            latest: watch::Sender::new(place),
         }
+    }
+
+    /// The generation of the next commit: no generation is given twice, recalled or not.
+    pub fn next_generation(&self) -> Generation {
+        self.tail().newest + 1
     }
 
     /// Adds a commit. Commits come in the order of their generations.
     pub fn append(&self, commit: Commit) {
         let generation = commit.generation;
         {
-            // Nothing in here leaves the tail half changed.
-            let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut tail = self.tail();
+            tail.newest = generation;
             tail.changes += commit.changes.len();
             tail.commits.push_back(Arc::new(commit));
             while tail.commits.len() > MAX_COMMITS || tail.changes > MAX_CHANGES {
@@ -60,7 +80,23 @@ impl CommitLog {
                 tail.changes -= oldest.changes.len();
             }
         }
-        self.latest.send_replace(generation);
+        self.latest
+            .send_modify(|place| place.generation = generation);
+    }
+
+    /// Takes back all after `generation`, which is where the store still is. Everybody who watches
+    /// is told [`WatchEvent::Lagged`].
+    pub fn recall(&self, generation: Generation) {
+        {
+            let mut tail = self.tail();
+            tail.commits.clear();
+            tail.changes = 0;
+            tail.before = generation;
+        }
+        self.latest.send_modify(|place| {
+            place.recalls += 1;
+            place.generation = generation;
+        });
     }
 
     /// Watches from after `generation` on.
@@ -68,8 +104,16 @@ impl CommitLog {
         Watch {
             tail: self.tail.clone(),
             latest: self.latest.subscribe(),
-            seen: after,
+            seen: Place {
+                recalls: self.latest.borrow().recalls,
+                generation: after,
+            },
         }
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        // Nothing leaves the tail half changed.
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -86,8 +130,8 @@ pub enum WatchEvent {
 #[derive(Debug)]
 pub struct Watch {
     tail: Arc<Mutex<Tail>>,
-    latest: watch::Receiver<Generation>,
-    seen: Generation,
+    latest: watch::Receiver<Place>,
+    seen: Place,
 }
 
 impl Watch {
@@ -106,17 +150,19 @@ impl Watch {
         }
     }
 
-    fn take(&mut self, latest: Generation) -> WatchEvent {
+    fn take(&mut self, latest: Place) -> WatchEvent {
         let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         let next = tail
             .commits
-            .partition_point(|commit| commit.generation <= self.seen);
+            .partition_point(|commit| commit.generation <= self.seen.generation);
         match tail.commits.get(next) {
-            Some(commit) if self.seen >= tail.before => {
-                self.seen = commit.generation;
+            Some(commit)
+                if self.seen.recalls == latest.recalls && self.seen.generation >= tail.before =>
+            {
+                self.seen.generation = commit.generation;
                 WatchEvent::Commit(commit.clone())
             }
-            // Too old, or of the future: then it is from another history, before a restore.
+            // Too old, of the future (from before a restore), or recalled.
             _ => {
                 self.seen = latest;
                 WatchEvent::Lagged
@@ -179,6 +225,25 @@ mod tests {
         assert_eq!(next(&mut slow).await, None);
         log.append(commit(99_999, 2));
         assert_eq!(next(&mut slow).await, Some(99_999), "then it goes on");
+    }
+
+    #[tokio::test]
+    async fn a_recalled_commit_makes_all_watchers_load() {
+        let log = CommitLog::new(4);
+        let (mut quick, mut slow) = (log.watch(4), log.watch(4));
+        log.append(commit(5, 1));
+        assert_eq!(next(&mut quick).await, Some(5));
+        log.recall(4);
+        // Another one takes its place before anybody has looked.
+        assert_eq!(log.next_generation(), 6);
+        log.append(commit(6, 1));
+        for watch in [&mut quick, &mut slow] {
+            assert_eq!(next(watch).await, None);
+        }
+        let mut again = log.watch(4);
+        assert_eq!(next(&mut again).await, Some(6));
+        log.append(commit(7, 1));
+        assert_eq!(next(&mut quick).await, Some(7), "then it goes on");
     }
 
     #[tokio::test]

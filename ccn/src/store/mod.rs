@@ -182,7 +182,9 @@ pub trait Store: Send + Sync {
     /// has begun.
     fn commit(&self, changes: Vec<Change>, precondition: Precondition) -> Answer<'_, Generation>;
 
-    /// Every commit after this generation, in order. A watcher that has fallen too far behind (or
-    /// asks for what the store no longer has) is told so and loads again.
+    /// Every commit after this generation, in order, as soon as it is decided: maybe before it is
+    /// durable and [`Store::commit`] has answered. A watcher that has fallen too far behind (or asks
+    /// for what the store no longer has), or that was told of a commit which did not become durable,
+    /// is told so and loads again.
     fn watch(&self, after: Generation) -> Answer<'_, Watch>;
 }

@@ -1,27 +1,31 @@
 //! What the plane knows between two calls, and how a call changes it: translate, reconcile, run,
-//! read back, and say which entries any difference belongs to.
+//! hear what the kernel reports of it, and say which entries any difference belongs to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bgp::Prefix;
-use netlink::{Netfilter, Socket};
 
-use super::devices;
-use super::kernel::{self, Part};
-use super::layout::{IDC_TABLE, METRIC, Reason, scope_table};
+use super::Sockets;
+use super::compose::Host;
+use super::devices::{self, failed};
+use super::kernel;
+use super::known::Known;
+use super::layout::{IDC_TABLE, METRIC};
 use super::objects::{Key, Object, State};
 use super::reconcile::{reconcile, reconcile_keys};
 use super::translate::Translator;
 use crate::config::PlaneConfig;
-use crate::plane::entry::{EntryKey, EntryValue};
+use crate::plane::entry::EntryKey;
 use crate::plane::{Applied, Batch, Desired, PlaneError};
+
+/// How often what a foreign hand changes meanwhile is mended before it is told as a failure.
+const TRIES: usize = 2;
 
 /// What is known between two calls.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) translator: Translator,
-    /// What the kernel holds of ours, as last read and changed since.
-    actual: State,
+    known: Known,
     /// Learned routes that stay though no router has announced them to this run yet.
     kept: BTreeSet<Key>,
     /// Objects that did not become as desired: tried again with the next change.
@@ -34,14 +38,12 @@ type Wrong = BTreeMap<Key, String>;
 impl Held {
     /// Reads everything, and makes it as desired.
     pub(crate) fn resync(
-        socket: &mut Socket,
-        netfilter: &mut Netfilter,
+        sockets: &mut Sockets,
         config: &PlaneConfig,
         desired: &Desired,
     ) -> Result<(Held, Applied), PlaneError> {
-        let (host, changed) = devices::ensure(socket, netfilter, config)?;
-        let (protocol, ours) = (host.protocol, host.devices());
-        let mut actual = kernel::read(socket, protocol, &ours, Part::All)?;
+        let (host, changed) = devices::ensure(&mut sockets.routes, &mut sockets.netfilter, config)?;
+        let actual = read_anew(sockets, &host)?;
         let mut applied = Applied {
             generation: desired.generation,
             ..Applied::default()
@@ -59,25 +61,30 @@ impl Held {
         }
         let steps = reconcile(&actual, &shall);
         applied.operations = steps.len() + changed;
-        let mut wrong = kernel::run(socket, steps, &mut actual)?;
+        let host = translator.host();
+        let leads_to = host.idc.iter().map(|link| link.index);
+        let mut known = Known::new(host.protocol, host.devices(), leads_to, actual);
+        let wrong = kernel::run(&mut sockets.routes, steps, &mut known)?;
         if applied.operations > 0 {
-            actual = kernel::read(socket, protocol, &ours, Part::All)?;
-            compare(&actual, &shall, Part::All, &mut wrong);
+            known.replace(read_anew(sockets, host)?);
         }
         let mut held = Held {
             translator,
-            actual,
+            known,
             kept,
             open: BTreeSet::new(),
         };
-        held.report(wrong, &BTreeMap::new(), &mut applied)?;
+        let mut different = wrong;
+        held.note_differences(&held.all_keys(), &mut different);
+        held.report(different, &BTreeMap::new(), &mut applied)?;
         Ok((held, applied))
     }
 
-    /// Applies a difference, and reads back what it depends on if the batch asks for that.
+    /// Applies a difference. If the batch asks for that, it answers when the kernel has shown that
+    /// everything is as desired: what was compared before and what it has reported since.
     pub(crate) fn apply(
         &mut self,
-        socket: &mut Socket,
+        sockets: &mut Sockets,
         batch: &Batch,
     ) -> Result<Applied, PlaneError> {
         let mut applied = Applied {
@@ -100,78 +107,95 @@ impl Held {
             if let Err(reason) = self.translator.learn(*prefix, hops) {
                 applied.learned_failures.insert(*prefix, reason);
             }
+            // What a router now says about a kept route is worth more than that it was there.
+            let key = learned_key(prefix);
+            if self.kept.remove(&key) {
+                self.open.insert(key);
+            }
         }
         let mut touched = self.translator.settle();
         touched.append(&mut self.open);
-        // What a router now says about a kept route is worth more than that it was there.
-        touched.extend(
-            batch
-                .learned
-                .keys()
-                .map(learned_key)
-                .filter(|key| self.kept.contains(key)),
-        );
-        self.kept.retain(|key| !touched.contains(key));
+        touched.extend(self.follow(sockets)?);
 
-        let steps = reconcile_keys(touched.iter(), &self.actual, self.translator.desired());
-        applied.operations = steps.len();
-        let mut wrong = kernel::run(socket, steps, &mut self.actual)?;
-        if batch.verify {
-            self.verify(socket, batch, &touched, &mut wrong)?;
+        let mut wrong = Wrong::new();
+        for attempt in 1..=TRIES {
+            let steps = reconcile_keys(
+                touched.iter(),
+                self.known.state(),
+                self.translator.desired(),
+            );
+            applied.operations += steps.len();
+            wrong.extend(kernel::run(&mut sockets.routes, steps, &mut self.known)?);
+            if !batch.verify {
+                break;
+            }
+            touched.extend(self.follow(sockets)?);
+            if !self.known.is_sure() {
+                self.known
+                    .replace(read_anew(sockets, self.translator.host())?);
+                touched = self.all_keys();
+            }
+            touched.retain(|key| !wrong.contains_key(key) && self.difference(key).is_some());
+            if touched.is_empty() {
+                break;
+            }
+            if attempt == TRIES {
+                self.note_differences(&touched, &mut wrong);
+            }
         }
         self.report(wrong, &removed, &mut applied)?;
         Ok(applied)
     }
 
-    /// Reads back the tables and rules that the batch changed or that its links lead to.
-    fn verify(
-        &mut self,
-        socket: &mut Socket,
-        batch: &Batch,
-        touched: &BTreeSet<Key>,
-        wrong: &mut Wrong,
-    ) -> Result<(), PlaneError> {
-        let mut tables: BTreeSet<u32> = Reason::ALL.iter().map(|reason| reason.table()).collect();
-        tables.insert(IDC_TABLE);
-        let mut neighbours = false;
-        for key in touched {
-            match key {
-                Key::Route(table, ..) => {
-                    tables.insert(*table);
-                }
-                Key::Neighbour(..) => neighbours = true,
-                Key::Rule(_) => {}
-            }
+    /// Takes in what the kernel has reported; the objects that may be different from it now.
+    fn follow(&mut self, sockets: &mut Sockets) -> Result<BTreeSet<Key>, PlaneError> {
+        let events = sockets
+            .journal
+            .take()
+            .map_err(|error| failed("read what the kernel reports", error))?;
+        let mut told = self.known.follow(events);
+        told.retain(|key| self.difference(key).is_some());
+        Ok(told)
+    }
+
+    fn all_keys(&self) -> BTreeSet<Key> {
+        let actual = self.known.state();
+        actual
+            .keys()
+            .chain(self.translator.desired().keys())
+            .cloned()
+            .collect()
+    }
+
+    /// What of an object is not as it shall be.
+    fn difference(&self, key: &Key) -> Option<String> {
+        if self.kept.contains(key) {
+            return None;
         }
-        for value in batch.upserts.values() {
-            match value {
-                EntryValue::Source { scope } => {
-                    tables.insert(scope_table(*scope));
-                }
-                // A link works if the routes to the VMs behind it do.
-                EntryValue::Permit { scope, .. } => {
-                    tables.insert(scope_table(*scope));
-                    neighbours = true;
-                }
-                EntryValue::Endpoint { .. } => neighbours = true,
+        let (is, shall) = (
+            self.known.state().get(key),
+            self.translator.desired().get(key),
+        );
+        match (is, shall) {
+            (Some(is), Some(shall)) if is != shall => {
+                Some(format!("the kernel shows `{is}` instead of `{shall}`"))
             }
-        }
-        tables.extend(batch.upserts.keys().filter_map(|key| match key {
-            EntryKey::Endpoint { scope, .. } => Some(scope_table(*scope)),
+            (None, Some(shall)) => Some(format!("the kernel does not show `{shall}`")),
+            (Some(is), None) => Some(format!("the kernel still shows `{is}`")),
             _ => None,
-        }));
-        let part = match neighbours {
-            true => Part::TablesAndNeighbours(&tables),
-            false => Part::Tables(&tables),
-        };
-        let host = self.translator.host();
-        let seen = kernel::read(socket, host.protocol, &host.devices(), part)?;
-        self.actual
-            .retain(|key, _| !part.has(key) || seen.contains_key(key));
-        self.actual.extend(seen);
-        compare(&self.actual, self.translator.desired(), part, wrong);
-        wrong.retain(|key, _| !self.kept.contains(key));
-        Ok(())
+        }
+    }
+
+    /// Notes every one of these objects that is not as it shall be.
+    fn note_differences(&self, keys: &BTreeSet<Key>, wrong: &mut Wrong) {
+        for key in keys {
+            // What the kernel said when it refused explains more.
+            if !wrong.contains_key(key)
+                && let Some(reason) = self.difference(key)
+            {
+                wrong.insert(key.clone(), reason);
+            }
+        }
     }
 
     /// Puts what is wrong down to the entries it belongs to.
@@ -220,6 +244,15 @@ impl Held {
         }
         Ok(())
     }
+}
+
+/// Reads all that the kernel holds of ours; what it has reported before is part of that.
+fn read_anew(sockets: &mut Sockets, host: &Host) -> Result<State, PlaneError> {
+    sockets
+        .journal
+        .take()
+        .map_err(|error| failed("read what the kernel reports", error))?;
+    kernel::read(&mut sockets.routes, host.protocol, &host.devices())
 }
 
 /// Takes in the whole desired state. Where a limit is reached, what the kernel holds already goes
@@ -278,24 +311,5 @@ fn learned_prefix(key: &Key) -> Option<Prefix> {
     match key {
         Key::Route(IDC_TABLE, net, METRIC) => Prefix::try_from(*net).ok(),
         _ => None,
-    }
-}
-
-/// Notes every object of this part that is not as it shall be.
-fn compare(actual: &State, desired: &State, part: Part<'_>, wrong: &mut Wrong) {
-    let keys = actual
-        .keys()
-        .chain(desired.keys().filter(|key| !actual.contains_key(key)));
-    for key in keys.filter(|key| part.has(key)) {
-        let reason = match (actual.get(key), desired.get(key)) {
-            (Some(is), Some(shall)) if is != shall => {
-                format!("the kernel shows `{is}` instead of `{shall}`")
-            }
-            (None, Some(shall)) => format!("the kernel does not show `{shall}`"),
-            (Some(is), None) => format!("the kernel still shows `{is}`"),
-            _ => continue,
-        };
-        // What the kernel said when it refused explains more.
-        wrong.entry(key.clone()).or_insert(reason);
     }
 }

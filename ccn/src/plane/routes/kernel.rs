@@ -2,39 +2,15 @@
 //!
 //! It decides nothing but what a refusal of the kernel means.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use netlink::{BatchError, Errno, Failure, Request, RouteFilter, Socket};
 
 use super::devices::failed;
+use super::known::Known;
 use super::objects::{Key, Object, Operation, State};
 use super::reconcile::{ADD_RULES, Steps};
 use crate::plane::PlaneError;
-
-/// What to read.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Part<'a> {
-    /// Everything that is ours.
-    All,
-    /// Rules, and routes of these tables.
-    Tables(&'a BTreeSet<u32>),
-    /// The same, and neighbours.
-    TablesAndNeighbours(&'a BTreeSet<u32>),
-}
-
-impl Part<'_> {
-    /// Whether an object is in this part.
-    pub(crate) fn has(&self, key: &Key) -> bool {
-        match (self, key) {
-            (Part::All, _) | (_, Key::Rule(_)) => true,
-            (Part::Tables(tables) | Part::TablesAndNeighbours(tables), Key::Route(table, ..)) => {
-                tables.contains(table)
-            }
-            (Part::TablesAndNeighbours(_), Key::Neighbour(..)) => true,
-            (Part::Tables(_), Key::Neighbour(..)) => false,
-        }
-    }
-}
 
 /// Reads what is ours: routes and rules by protocol number, neighbours by that on our devices, which
 /// are given by index.
@@ -42,41 +18,25 @@ pub(crate) fn read(
     socket: &mut Socket,
     protocol: u8,
     devices: &[u32],
-    part: Part<'_>,
 ) -> Result<State, PlaneError> {
-    let mut objects = Vec::new();
-    let mut routes = |socket: &mut Socket, table| {
-        let filter = RouteFilter {
-            protocol: Some(protocol),
-            table,
-            ..RouteFilter::default()
-        };
-        let routes = socket
-            .routes(&filter)
-            .map_err(|error| failed("read the routes", error))?;
-        objects.extend(routes.into_iter().map(Object::route));
-        Ok::<_, PlaneError>(())
+    let filter = RouteFilter {
+        protocol: Some(protocol),
+        ..RouteFilter::default()
     };
-    match part {
-        Part::All => routes(socket, None)?,
-        Part::Tables(tables) | Part::TablesAndNeighbours(tables) => {
-            for table in tables {
-                routes(socket, Some(*table))?;
-            }
-        }
-    }
+    let routes = socket
+        .routes(&filter)
+        .map_err(|error| failed("read the routes", error))?;
+    let mut objects: Vec<Object> = routes.into_iter().map(Object::route).collect();
     let rules = socket
         .rules(Some(protocol))
         .map_err(|error| failed("read the rules", error))?;
     objects.extend(rules.into_iter().map(Object::rule));
-    if !matches!(part, Part::Tables(_)) {
-        for ifindex in devices {
-            let found = socket
-                .neighbours(*ifindex)
-                .map_err(|error| failed("read the neighbours", error))?;
-            let ours = found.into_iter().filter(|n| n.protocol == protocol);
-            objects.extend(ours.map(Object::Neighbour));
-        }
+    for ifindex in devices {
+        let found = socket
+            .neighbours(*ifindex)
+            .map_err(|error| failed("read the neighbours", error))?;
+        let ours = found.into_iter().filter(|n| n.protocol == protocol);
+        objects.extend(ours.map(Object::Neighbour));
     }
     Ok(objects
         .into_iter()
@@ -84,12 +44,12 @@ pub(crate) fn read(
         .collect())
 }
 
-/// Carries out the steps and keeps `actual` in line with what the kernel took. Answers which
-/// objects were refused, with the kernel's words.
+/// Carries out the steps and keeps `known` in line with what the kernel took. Answers which objects
+/// were refused, with the kernel's words.
 pub(crate) fn run(
     socket: &mut Socket,
     steps: Steps,
-    actual: &mut State,
+    known: &mut Known,
 ) -> Result<BTreeMap<Key, String>, PlaneError> {
     let mut refused: BTreeMap<Key, String> = BTreeMap::new();
     for (phase, mut operations) in steps.phases.into_iter().enumerate() {
@@ -116,14 +76,7 @@ pub(crate) fn run(
                 Some(reason) => {
                     refused.insert(operation.object().key(), reason);
                 }
-                None => match operation {
-                    Operation::Add(object) | Operation::Replace(object) => {
-                        actual.insert(object.key(), object);
-                    }
-                    Operation::Delete(object) => {
-                        actual.remove(&object.key());
-                    }
-                },
+                None => known.carried_out(operation),
             }
         }
     }

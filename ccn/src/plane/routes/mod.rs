@@ -13,6 +13,7 @@ mod devices;
 mod held;
 mod input;
 mod kernel;
+mod known;
 mod layout;
 mod objects;
 mod own_rules;
@@ -23,11 +24,11 @@ mod translate;
 #[cfg(test)]
 mod tests;
 
-use netlink::{LinkStats, Netfilter, Request, Socket};
+use netlink::{Group, Journal, LinkStats, Netfilter, Request, Socket};
 
 use self::devices::failed;
 use self::held::Held;
-use self::kernel::Part;
+use self::known::Known;
 use self::layout::Reason;
 use self::objects::{Key, Object, State};
 use self::reconcile::reconcile;
@@ -46,10 +47,20 @@ pub struct RoutesPlane {
     held: Option<Held>,
 }
 
-/// The ways into the kernel.
+/// What the kernel reports that our objects hang on.
+const JOURNAL: [Group; 5] = [
+    Group::Link,
+    Group::Address,
+    Group::Route,
+    Group::Rule,
+    Group::Neighbour,
+];
+
+/// The ways into the kernel, and out of it.
 #[derive(Debug)]
 struct Sockets {
     routes: Socket,
+    journal: Journal,
     netfilter: Netfilter,
 }
 
@@ -69,6 +80,8 @@ impl RoutesPlane {
             Some(sockets) => sockets,
             None => Sockets {
                 routes: Socket::open().map_err(|error| failed("open a netlink socket", error))?,
+                journal: Journal::open(&JOURNAL, None)
+                    .map_err(|error| failed("have the kernel report changes", error))?,
                 netfilter: input::open()?,
             },
         };
@@ -87,10 +100,12 @@ impl Plane for RoutesPlane {
 
     fn prepare(&mut self) -> Result<Prepared, PlaneError> {
         let config = self.config.clone();
-        let Sockets { routes, netfilter } = self.sockets()?;
+        let Sockets {
+            routes, netfilter, ..
+        } = self.sockets()?;
         let (host, _) = devices::ensure(routes, netfilter, &config)?;
         devices::probe(routes, &host)?;
-        let state = kernel::read(routes, host.protocol, &host.devices(), Part::All)?;
+        let state = kernel::read(routes, host.protocol, &host.devices())?;
         let adopted = state
             .keys()
             .any(|key| matches!(key, Key::Rule(_) | Key::Route(..)));
@@ -100,8 +115,7 @@ impl Plane for RoutesPlane {
     fn resync(&mut self, desired: &Desired) -> Result<Applied, PlaneError> {
         self.held = None;
         let config = self.config.clone();
-        let Sockets { routes, netfilter } = self.sockets()?;
-        let (held, applied) = Held::resync(routes, netfilter, &config, desired)?;
+        let (held, applied) = Held::resync(self.sockets()?, &config, desired)?;
         self.held = Some(held);
         Ok(applied)
     }
@@ -114,14 +128,16 @@ impl Plane for RoutesPlane {
                 detail: "the kernel's state is unknown: a resync comes first".to_owned(),
             });
         };
-        let applied = held.apply(&mut self.sockets()?.routes, batch)?;
+        let applied = held.apply(self.sockets()?, batch)?;
         self.held = Some(held);
         Ok(applied)
     }
 
     fn counters(&mut self) -> Result<Counters, PlaneError> {
         let device = self.config.device.clone();
-        let Sockets { routes, netfilter } = self.sockets()?;
+        let Sockets {
+            routes, netfilter, ..
+        } = self.sockets()?;
         let ours = devices::ours(routes)?;
         let filtered = input::dropped(netfilter, &device)?;
         let stats = |name: &str| {
@@ -174,10 +190,12 @@ impl Plane for RoutesPlane {
 
     fn dump(&mut self) -> Result<Vec<String>, PlaneError> {
         let config = self.config.clone();
-        let Sockets { routes, netfilter } = self.sockets()?;
+        let Sockets {
+            routes, netfilter, ..
+        } = self.sockets()?;
         let links = devices::ours(routes)?;
         let indices: Vec<u32> = links.iter().map(|link| link.index).collect();
-        let state = kernel::read(routes, config.protocol, &indices, Part::All)?;
+        let state = kernel::read(routes, config.protocol, &indices)?;
         let mut lines: Vec<String> = state.values().map(Object::to_string).collect();
         lines.extend(
             links
@@ -195,15 +213,17 @@ impl Plane for RoutesPlane {
         let Sockets {
             routes: socket,
             netfilter,
+            ..
         } = self.sockets()?;
         let links = devices::ours(socket)?;
         if links.iter().any(|link| link.name == config.device) {
             sysctl::stop_forwarding(&config.device)?;
         }
         let indices: Vec<u32> = links.iter().map(|link| link.index).collect();
-        let mut actual = kernel::read(socket, config.protocol, &indices, Part::All)?;
+        let actual = kernel::read(socket, config.protocol, &indices)?;
         let steps = reconcile(&actual, &State::new());
-        let refused = kernel::run(socket, steps, &mut actual)?;
+        let mut known = Known::new(config.protocol, indices, [], actual);
+        let refused = kernel::run(socket, steps, &mut known)?;
         if let Some(reason) = refused.into_values().next() {
             return Err(PlaneError::Kernel {
                 action: "remove".to_owned(),

@@ -1,5 +1,10 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigHandler, Signal, signal};
+use tokio::time::timeout;
 
 use super::*;
 use crate::store::log::WatchEvent;
@@ -220,6 +225,7 @@ async fn a_later_format_is_refused() {
     );
 }
 
+const FULL_STORE: &str = "CCN_TEST_FULL_STORE";
 const CHILD_STORE: &str = "CCN_TEST_CHILD_STORE";
 
 /// Not a test by itself: the child of the next one, killed while it writes.
@@ -297,6 +303,67 @@ async fn kill_in_the_middle_of_writes_loses_nothing_acknowledged() {
         }
         acknowledged = snapshot.generation;
     }
+}
+
+/// Tells on standard output what becomes of commits when the file may not grow any more.
+#[test]
+fn child_that_writes_until_the_disk_is_full() {
+    let Some(path) = std::env::var_os(FULL_STORE) else {
+        return;
+    };
+    // SAFETY: nothing is run when the signal comes: it is ignored.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let store = EmbeddedStore::open(&path).unwrap();
+        let mut watch = store.watch(0).await.unwrap();
+        for changes in [
+            vec![put("vpcs/v0", &"x".repeat(1 << 20))],
+            vec![delete("vpcs/v0")],
+        ] {
+            store.commit(changes, Precondition::Any).await.unwrap();
+            watch.next().await.unwrap();
+        }
+        // There is room in the file now, so what is refused is to write what was decided.
+        let most = 4096;
+        setrlimit(Resource::RLIMIT_FSIZE, most, most).unwrap();
+        let changes = vec![put("vpcs/v1", "1")];
+        let error = store.commit(changes, Precondition::Any).await.unwrap_err();
+        // It may have heard of the commit before; that it has to load again comes last.
+        let heard = timeout(Duration::from_secs(10), async {
+            while watch.next().await.unwrap() != WatchEvent::Lagged {}
+        });
+        heard.await.expect("it is told");
+        writeln!(std::io::stdout(), "\nfull: {error}").unwrap();
+    });
+}
+
+#[tokio::test]
+async fn what_the_disk_refuses_is_recalled() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "store::embedded::tests::child_that_writes_until_the_disk_is_full",
+        ])
+        .args(["--nocapture", "--test-threads=1"])
+        .env(FULL_STORE, &path)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains("full: ") && output.status.success(),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let store = EmbeddedStore::open(&path).unwrap();
+    let snapshot = store.load().await.unwrap();
+    assert_eq!(
+        (snapshot.generation, snapshot.records.len()),
+        (2, 0),
+        "{text}"
+    );
 }
 
 #[tokio::test]
