@@ -41,6 +41,14 @@ struct Node {
 impl Node {
     fn new() -> Node {
         let namespace = Namespace::anonymous().expect("these tests need CAP_SYS_ADMIN");
+        // An address that is still probed for duplicates answers no neighbour: packets would be lost.
+        let usable_at_once = || {
+            for scope in ["all", "default"] {
+                let path = format!("/proc/sys/net/ipv6/conf/{scope}/accept_dad");
+                std::fs::write(path, "0").expect("a sysctl");
+            }
+        };
+        namespace.enter(usable_at_once).expect("enter");
         let netlink = Socket::open_in(&namespace).expect("a socket");
         let mut node = Node { namespace, netlink };
         node.up("lo");

@@ -464,6 +464,28 @@ fn a_link_that_the_plane_refuses_is_failed_and_never_announced() {
 }
 
 #[test]
+fn what_is_lost_beside_a_batch_is_judged_anew() {
+    let mut lab = linked();
+    lab.run(Step::Answer { refuse: None });
+    let subnet = prefix("10.1.0.0/24");
+    assert_eq!(lab.announced, [subnet].into());
+    lab.order.look();
+    lab.poll();
+    let Some((Output::Apply(batch), _)) = lab.outstanding.take() else {
+        panic!("a look is a batch")
+    };
+    assert!(batch.verify && batch.upserts.is_empty(), "{batch:?}");
+    let (lost, _) = lab.kernel.iter().next().expect("entries");
+    let applied = Applied {
+        generation: batch.generation,
+        failures: BTreeMap::from([(lost.clone(), "it is gone".to_owned())]),
+        ..Applied::default()
+    };
+    lab.order.applied(&applied, lab.now);
+    assert_eq!(lab.order.poll(lab.now), Some(Output::Resync));
+}
+
+#[test]
 fn forwarding_outlives_the_withdrawal_by_the_drain() {
     let mut lab = linked();
     lab.run(Step::Answer { refuse: None });
