@@ -31,6 +31,9 @@ const CHANGE: Duration = Duration::from_secs(30);
 const LOAD: Duration = Duration::from_secs(240);
 /// VPCs of the region: fewer than the `routes` plane takes.
 const VPCS: u32 = 200;
+/// A classic network of the region, of both families, and its IPv4 prefix.
+const CLASSIC: &str = "idc-0";
+const CLASSIC4: &str = "192.168.0.0/24";
 /// The peer of the agent: its number on the IDC LAN, and its AS.
 const PEER: (u8, u32) = (2, 65_002);
 /// The first prefix that the daemons are told to originate; the others follow it.
@@ -281,35 +284,46 @@ impl Agent {
         Ok(PrefixId::new(subnet.network(), subnet.prefix_len()))
     }
 
-    /// `ours`: `ccn link`. `ours` with `/socket`: what `ccn link` posts to the admin socket, posted by
-    /// the bench: what is left of the command without the start of a program.
+    /// `ours`: `ccn link` to an IPv4 prefix, one route as with the others. `/socket`: what `ccn link`
+    /// posts to the admin socket, posted by the bench: what is left of the command without the start
+    /// of a program. `/both`: the command with a network of both families, so two routes, until the
+    /// IPv4 one has come.
     fn measure(&mut self, changes: usize, vms: usize, report: &mut Report) -> Result<(), Failure> {
-        let mut by_command = Vec::new();
-        let mut by_socket = Vec::new();
+        let (mut by_command, mut by_socket, mut both) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..changes {
-            let vpc = self.vpc.clone();
-            let log = self.gateway.log().with_extension("link.log");
-            let link = self.gateway.command(["link", &vpc, "--classic", "idc-0"]);
-            let began = Instant::now();
-            let mut process = link.start(&log)?;
-            let came = await_change(&mut self.line, self.sink, self.prefix, true)?;
-            by_command.push((came - began).as_secs_f64());
-            await_end(&mut self.line, || Ok(subject::has_ended(&mut process)?))?;
-            self.unlink()?;
-
-            let order = serde_json::json!({ "vpc": vpc, "classic": ["idc-0"] });
-            let request = post("/v1/links", &order.to_string());
-            let mut socket = UnixStream::connect(&self.gateway.config.admin_socket)?;
-            let began = Instant::now();
-            socket.write_all(request.as_bytes())?;
-            let came = await_change(&mut self.line, self.sink, self.prefix, true)?;
-            by_socket.push((came - began).as_secs_f64());
-            answered(&mut socket)?;
-            self.unlink()?;
+            by_command.push(self.by_command(CLASSIC4)?);
+            by_socket.push(self.by_socket(CLASSIC4)?);
+            both.push(self.by_command(CLASSIC)?);
         }
         add(report, "ours", vms, "", &by_command);
         add(report, "ours", vms, "/socket", &by_socket);
+        add(report, "ours", vms, "/both", &both);
         Ok(())
+    }
+
+    fn by_command(&mut self, classic: &str) -> Result<f64, Failure> {
+        let log = self.gateway.log().with_extension("link.log");
+        let link = self
+            .gateway
+            .command(["link", &self.vpc, "--classic", classic]);
+        let began = Instant::now();
+        let mut process = link.start(&log)?;
+        let came = await_change(&mut self.line, self.sink, self.prefix, true)?;
+        await_end(&mut self.line, || Ok(subject::has_ended(&mut process)?))?;
+        self.unlink()?;
+        Ok((came - began).as_secs_f64())
+    }
+
+    fn by_socket(&mut self, classic: &str) -> Result<f64, Failure> {
+        let order = serde_json::json!({ "vpc": self.vpc, "classic": [classic] });
+        let request = post("/v1/links", &order.to_string());
+        let mut socket = UnixStream::connect(&self.gateway.config.admin_socket)?;
+        let began = Instant::now();
+        socket.write_all(request.as_bytes())?;
+        let came = await_change(&mut self.line, self.sink, self.prefix, true)?;
+        answered(&mut socket)?;
+        self.unlink()?;
+        Ok((came - began).as_secs_f64())
     }
 
     fn unlink(&mut self) -> Result<(), Failure> {

@@ -163,29 +163,22 @@ impl Host {
                 ..self.rule_of_vni(family, to_idc, vni, IDC_TABLE)
             }),
         )];
-        let not_linked = priority::exact(priority::NOT_LINKED_SOURCE, &[subnet]);
         for link in &self.idc {
-            let rule = |at, table| Rule {
-                iif: Some(link.name.clone()),
-                protocol: self.protocol,
-                ..Rule::lookup(family, at, table)
-            };
+            let at = priority::idc_to_vpc(classic, subnet);
             list.push((
                 PREFERRED,
                 Object::rule(Rule {
+                    iif: Some(link.name.clone()),
                     from: Some(classic),
                     to: Some(subnet),
-                    ..rule(priority::idc_to_vpc(classic, subnet), scope_table(scope))
-                }),
-            ));
-            list.push((
-                PREFERRED,
-                Object::rule(Rule {
-                    to: Some(subnet),
-                    ..rule(not_linked, Reason::NotLinkedSource.table())
+                    protocol: self.protocol,
+                    ..Rule::lookup(family, at, scope_table(scope))
                 }),
             ));
         }
+        // A route, not a rule: the kernel walks all IPv6 routes for each rule that changes.
+        let reason = Reason::NotLinkedSource;
+        list.push((PREFERRED, self.drop_route(reason.table(), subnet, reason)));
         list.extend(self.closed(scope, subnet));
         list
     }
@@ -201,12 +194,7 @@ impl Host {
         }
         for family in Family::BOTH {
             let all = family.everything();
-            for reason in [
-                Reason::BadSource,
-                Reason::UnknownVni,
-                Reason::NotLinkedSource,
-                Reason::NotLinked,
-            ] {
+            for reason in [Reason::BadSource, Reason::UnknownVni, Reason::NotLinked] {
                 list.push((self.drop_route(reason.table(), all, reason), FALLBACK));
             }
             list.push((
@@ -228,8 +216,13 @@ impl Host {
                 PREFERRED,
             ));
             for link in &self.idc {
-                let not_linked = rule(&link.name, priority::NOT_LINKED, Reason::NotLinked.table());
-                list.push((Object::rule(not_linked), PREFERRED));
+                for (at, reason) in [
+                    (priority::NOT_LINKED_SOURCE, Reason::NotLinkedSource),
+                    (priority::NOT_LINKED, Reason::NotLinked),
+                ] {
+                    let rule = rule(&link.name, at, reason.table());
+                    list.push((Object::rule(rule), PREFERRED));
+                }
             }
             for (at, table) in [
                 (priority::OWN_MAIN, Route::MAIN),

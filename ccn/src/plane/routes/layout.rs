@@ -146,7 +146,8 @@ impl Reason {
         }
     }
 
-    /// Table whose default route leads into the device.
+    /// Table whose default route leads into the device; for [`Reason::NotLinkedSource`] the routes to
+    /// the linked subnets do, and what is to none of them falls through.
     pub(crate) fn table(self) -> u32 {
         IDC_TABLE + 1 + self as u32
     }

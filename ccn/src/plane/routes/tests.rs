@@ -229,8 +229,8 @@ impl ModelKernel {
     }
 }
 
-/// What must hold between any two operations: no rule leads into a table without a default route,
-/// no route to a next hop without a MAC.
+/// What must hold between any two operations: no rule leads into a table without a default route
+/// (but for one table, after which a rule drops the rest), no route to a next hop without a MAC.
 fn unsound(state: &State) -> Option<String> {
     for object in state.values() {
         match object {
@@ -242,7 +242,8 @@ fn unsound(state: &State) -> Option<String> {
                     matches!(key, Key::Route(of, net, _) if *of == table && net.prefix_len() == 0
                         && net.addr().is_ipv4() == (rule.family == netlink::Family::V4))
                 });
-                if table != Route::MAIN && !default {
+                let falls_through = [Route::MAIN, Reason::NotLinkedSource.table()];
+                if !falls_through.contains(&table) && !default {
                     return Some(format!("{rule} leads nowhere"));
                 }
             }
