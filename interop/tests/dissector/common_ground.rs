@@ -10,6 +10,8 @@
 //!   ONLY_TO_CUSTOMER are but octets to it. The octets are compared.
 //! - Capabilities, attributes and families that we do not know, and it does, it dissects, and has
 //!   much to say of random octets in them. They are left out; unknown to both, they are compared.
+//! - The data of two NOTIFICATIONs about an OPEN it takes for an AS number and for capabilities without
+//!   a look at their length. They are that, or left out.
 
 use bgp::wire::{
     AfiSafi, Capability, LongLivedFamily, Message, MpReach, MpUnreach, Nlri, Open, WireOptions,
@@ -58,6 +60,20 @@ pub(crate) fn common_ground(message: Message, options: &WireOptions) -> Message 
                 plain(nlri);
             }
             Message::Update(update)
+        }
+        Message::Notification(mut notification) => {
+            let data = &mut notification.data;
+            let fits = match (notification.code, notification.subcode) {
+                // Bad Peer AS.
+                (2, 2) => data.len() <= 4,
+                // Unsupported Capability: route refresh, which has no value.
+                (2, 7) => **data == [2, 0],
+                _ => true,
+            };
+            if !fits {
+                data.clear();
+            }
+            Message::Notification(notification)
         }
         other => other,
     }

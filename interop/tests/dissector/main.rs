@@ -19,8 +19,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::Ipv4Addr;
 
 use bgp::wire::{
-    AsPath, Attributes, Community, Family, Message, NextHop, Nlri, Origin, Prefix, WireOptions,
-    frame, pack,
+    AsPath, Attributes, Community, Family, Message, NextHop, Nlri, Notification, Origin, Prefix,
+    WireOptions, frame, pack,
 };
 use bytes::BytesMut;
 use interop::bench::stream::Stream;
@@ -95,6 +95,36 @@ fn from_table() -> Vec<Sample> {
         )
     };
     vectors.map(sample).collect()
+}
+
+/// NOTIFICATIONs of every code and subcode, and some that there are not: chance meets few of those that
+/// are dissected further.
+fn notifications() -> Vec<Sample> {
+    let options = WireOptions::default();
+    let codes = (0..=8).flat_map(|code| (0..=12).map(move |subcode| (code, subcode)));
+    let with_data = codes.flat_map(|(code, subcode)| {
+        let text = [&[7][..], b"go away"].concat();
+        let data = [
+            vec![],
+            vec![0xbe, 0xef],
+            vec![0, 0, 253, 233],
+            text,
+            vec![9; 40],
+        ];
+        data.map(|data| Notification {
+            code,
+            subcode,
+            data: data.into(),
+        })
+    });
+    let sample = |notification: Notification| {
+        let name = format!("{notification:?}");
+        let message = Message::Notification(notification);
+        let message = common_ground::common_ground(message, &options);
+        let octets = message.to_bytes(&options).expect("fits");
+        Sample::new(name, &options, message, &octets)
+    };
+    with_data.map(sample).collect()
 }
 
 /// What the bench sends: written by itself, read by us.
@@ -215,6 +245,7 @@ fn every_message_is_read_as_it_was_meant() -> Result<(), Box<dyn Error>> {
         from_table(),
         generated(SEED),
         generated(fresh),
+        notifications(),
         packed(),
         from_the_bench(),
     ]

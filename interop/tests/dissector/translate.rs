@@ -253,12 +253,13 @@ fn notification(message: &Field) -> Result<Notification, Failure> {
     let minor = message.inside.iter().find(minor).ok_or("no subcode")?;
     let mut data = Vec::new();
     for field in &message.inside {
-        // The data, or the length and the words of a shutdown, or an AS number.
+        // The data, or the length and the words of a shutdown, an AS number, capabilities.
         let names = [
             "bgp.notify.minor_data",
             "bgp.notify.communication_length",
             "bgp.notify.communication",
             "bgp.notify.error_open.bad_peer_as",
+            "bgp.cap",
         ];
         if names.contains(&field.name.as_str()) {
             data.extend(&field.octets);
