@@ -18,7 +18,7 @@ use crate::rib::aggregate::Aggregates;
 use crate::rib::group::Dispatch;
 use crate::rib::next_hop::NextHops;
 use crate::rib::select::{PeerIndex, Source};
-use crate::wire::{Decoded, Message, Notification, WireError};
+use crate::wire::{Decoded, Message, Notification, RouteRefresh, WireError};
 
 mod admin;
 mod advice;
@@ -304,9 +304,15 @@ impl Core {
     /// Stale routes whose time is over go, and a session that was ended for too many routes is
     /// tried again.
     fn kept_long_enough(&mut self, index: usize) {
+        let until = self.peers[index].stale.next_timeout();
+        if until.is_some_and(|until| until <= self.now) {
+            let before = self.before_sweep(index);
+            let peer = &mut self.peers[index];
+            let source = Source::Peer(peer.index);
+            peer.stale.timeout(source, &mut self.rib, self.now);
+            self.tap_accepted(index, before);
+        }
         let peer = &mut self.peers[index];
-        let source = Source::Peer(peer.index);
-        peer.stale.timeout(source, &mut self.rib, self.now);
         let resumes = peer.resume_at.is_some_and(|at| at <= self.now);
         if resumes {
             peer.resume_at = None;
@@ -433,8 +439,8 @@ impl Core {
                 let before = self.before_update(index, &update, &findings);
                 if let Some(session) = self.peers[index].session_on(connection) {
                     session.update(update, findings, &mut self.rib);
-                    self.after_update(index, before);
                     self.ends_of_rib(index);
+                    self.tap_accepted(index, before);
                     self.changed();
                     self.limits(index);
                 }
@@ -448,7 +454,10 @@ impl Core {
                     peer.step(connection, fsm::Event::RouteRefresh, context)
                 });
                 if self.peers[index].session_on(connection).is_some() {
+                    let ends = refresh.subtype == RouteRefresh::END;
+                    let before = ends.then(|| self.before_sweep(index)).flatten();
                     self.peers[index].route_refresh(&refresh, &mut self.rib, self.now);
+                    self.tap_accepted(index, before);
                     self.changed();
                 }
                 return;

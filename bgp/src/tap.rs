@@ -46,7 +46,9 @@ pub enum Tap {
         /// For an UPDATE of an established session, that session and what became of it.
         update: Option<(Arc<Up>, Taken)>,
     },
-    /// What an UPDATE did to the accepted routes of a peer. Told only if asked for.
+    /// How the accepted routes of a peer changed: by an UPDATE, because our policy is another one, or
+    /// because it did not tell again what was stale. Behind [`Tap::Up`], what was kept for its
+    /// return. Told only if asked for.
     Accepted {
         /// The session.
         up: Arc<Up>,

@@ -70,15 +70,19 @@ impl Core {
     /// Lets the policies that a peer has now act on what its session has told, and, if `import`
     /// says so, on what it has brought. What changed is still to be passed on.
     pub(super) fn judge_anew(&mut self, index: usize, import: bool) -> PolicyChange {
+        let before = import.then(|| self.before_judging(index)).flatten();
         let peer = &mut self.peers[index];
         // It is told the difference.
         peer.regroup(&self.local, &mut self.rib);
         let Some(session) = peer.session.as_mut().filter(|_| import) else {
             return PolicyChange::Applied;
         };
-        if session.set_import(peer.config.import.clone(), &mut self.rib) {
+        let complete = session.set_import(peer.config.import.clone(), &mut self.rib);
+        self.tap_accepted(index, before);
+        if complete {
             return PolicyChange::Applied;
         }
+        let peer = &mut self.peers[index];
         let asked = peer.ask_routes(&mut self.outputs).is_ok();
         if let Some(session) = &mut peer.session {
             session.policy_waits = !asked;

@@ -9,7 +9,7 @@ use super::connection::{Connection, ConnectionId};
 use super::peer::Peer;
 use super::{Core, State};
 use crate::rib::attributes::RouteAttributes;
-use crate::rib::paths::PathSource;
+use crate::rib::paths::{Flags, Path, PathSource};
 use crate::rib::select::Source;
 use crate::tap::{Down, Ends, Taken, Tap, Up, Watch};
 use crate::wire::message::kind;
@@ -24,7 +24,7 @@ pub(super) struct Taps {
     taps: Vec<Tap>,
 }
 
-/// The accepted routes that an UPDATE may change, as they are before.
+/// The accepted routes that something may change, as they are before.
 #[derive(Debug)]
 pub(super) struct Before {
     routes: Vec<(Nlri, Option<Arc<RouteAttributes>>)>,
@@ -105,32 +105,61 @@ impl Core {
         update: &Update,
         findings: &[Finding],
     ) -> Option<Before> {
-        if !(self.taps.watch.sessions && self.taps.watch.accepted) {
+        if !self.watches_accepted() {
             return None;
         }
-        let mut named: Vec<Nlri> = update.treated_as_withdraw().collect();
-        let source = Source::Peer(self.peers[index].index);
+        let peer = &self.peers[index];
+        let source = Source::Peer(peer.index);
+        let accepted = |nlri: Nlri| (nlri, self.accepted_path(source, &nlri));
+        let named = update.treated_as_withdraw();
+        let mut routes: Vec<_> = named.map(accepted).collect();
         for finding in findings {
             // All routes of the family go.
             if let Verdict::AfiSafiDisable(family) = finding.verdict
                 && let Some(family) = family.family()
             {
-                let paths = self.rib.table.paths_from(family, source);
-                named.extend(paths.into_iter().map(|(nlri, _)| nlri));
+                routes.extend(self.accepted_from_peer(index, family, |_| true));
             }
         }
-        let accepted = |nlri: Nlri| (nlri, self.accepted_path(source, &nlri));
+        let end_of_rib = update
+            .end_of_rib_family()
+            .and_then(AfiSafi::family)
+            .filter(|_| findings.is_empty());
+        if let Some(family) = end_of_rib.filter(|family| peer.stale.keeps(*family)) {
+            // Those that were not told again go.
+            routes.extend(self.accepted_from_peer(index, family, is_stale));
+        }
+        Some(Before { routes, end_of_rib })
+    }
+
+    /// Stale routes of a peer may be about to go, though its session stays; `None` as above.
+    pub(super) fn before_sweep(&self, index: usize) -> Option<Before> {
+        self.before(index, is_stale)
+    }
+
+    /// All routes of a peer are about to be judged anew; `None` as above.
+    pub(super) fn before_judging(&self, index: usize) -> Option<Before> {
+        self.before(index, |_| true)
+    }
+
+    fn before(&self, index: usize, which: impl Fn(&Path) -> bool) -> Option<Before> {
+        if !self.watches_accepted() || self.peers[index].up.is_none() {
+            return None;
+        }
+        let families = Family::ALL.into_iter();
+        let routes = families.flat_map(|family| self.accepted_from_peer(index, family, &which));
         Some(Before {
-            routes: named.into_iter().map(accepted).collect(),
-            end_of_rib: update
-                .end_of_rib_family()
-                .and_then(AfiSafi::family)
-                .filter(|_| findings.is_empty()),
+            routes: routes.collect(),
+            end_of_rib: None,
         })
     }
 
-    /// It has been taken in.
-    pub(super) fn after_update(&mut self, index: usize, before: Option<Before>) {
+    fn watches_accepted(&self) -> bool {
+        self.taps.watch.sessions && self.taps.watch.accepted
+    }
+
+    /// It is done.
+    pub(super) fn tap_accepted(&mut self, index: usize, before: Option<Before>) {
         let Some(Before { routes, end_of_rib }) = before else {
             return;
         };
@@ -170,6 +199,21 @@ impl Core {
         Some(table.attributes(path.attributes).clone())
     }
 
+    /// The accepted routes of a peer.
+    fn accepted_from_peer(
+        &self,
+        index: usize,
+        family: Family,
+        which: impl Fn(&Path) -> bool,
+    ) -> Vec<(Nlri, Option<Arc<RouteAttributes>>)> {
+        let table = &self.rib.table;
+        let paths = table.paths_from(family, Source::Peer(self.peers[index].index));
+        let paths = paths.into_iter().filter(|(_, path)| which(path));
+        paths
+            .map(|(nlri, path)| (nlri, Some(table.attributes(path.attributes).clone())))
+            .collect()
+    }
+
     /// The session of a peer is over; which one it was.
     pub(super) fn tap_down(&mut self, index: usize, why: Option<Down>) -> Option<Arc<Up>> {
         let up = self.peers[index].up.take()?;
@@ -180,12 +224,21 @@ impl Core {
         Some(up)
     }
 
-    /// A peer has a session.
+    /// A peer has a session; what was kept for its return is accepted from the start.
     pub(super) fn tap_up(&mut self, index: usize) {
         let peer = &mut self.peers[index];
         peer.up = peer.established().map(Arc::new);
-        if let Some(up) = peer.up.clone() {
-            self.taps.add(|| Tap::Up(up));
+        let Some(up) = peer.up.clone() else {
+            return;
+        };
+        self.taps.add(|| Tap::Up(up.clone()));
+        let kept = self.before_sweep(index);
+        if let Some(Before { routes, end_of_rib }) = kept.filter(|kept| !kept.routes.is_empty()) {
+            self.taps.add(|| Tap::Accepted {
+                up,
+                routes,
+                end_of_rib,
+            });
         }
     }
 
@@ -201,6 +254,10 @@ impl Core {
             });
         }
     }
+}
+
+fn is_stale(path: &Path) -> bool {
+    path.flags.contains(Flags::STALE)
 }
 
 impl Peer {

@@ -4,7 +4,7 @@ use super::*;
 use crate::wire::{GracefulRestart as Offer, GracefulRestartFamily, LongLivedFamily};
 
 /// Offered by a peer that restarts within 120 s.
-fn offer(notification: bool, preserved: bool) -> Capability {
+pub(super) fn offer(notification: bool, preserved: bool) -> Capability {
     Capability::GracefulRestart(Offer {
         restarting: false,
         notification,
@@ -27,7 +27,12 @@ fn open_with(asn: u32, id: [u8; 4], more: Vec<Capability>) -> Message {
 }
 
 impl Bench {
-    fn establish_with(&mut self, from: [u8; 4], asn: u32, more: Vec<Capability>) -> ConnectionId {
+    pub(super) fn establish_with(
+        &mut self,
+        from: [u8; 4],
+        asn: u32,
+        more: Vec<Capability>,
+    ) -> ConnectionId {
         let id = self.accept(from).expect("refused");
         self.feed(id, open_with(asn, from, more));
         self.feed(id, Message::Keepalive);
@@ -40,9 +45,9 @@ impl Bench {
     }
 }
 
-const ROUTES: [&str; 2] = ["10.2.0.0/16", "10.3.0.0/16"];
+pub(super) const ROUTES: [&str; 2] = ["10.2.0.0/16", "10.3.0.0/16"];
 
-fn two_routes() -> Update {
+pub(super) fn two_routes() -> Update {
     update(&[65002], "10.99.0.2", &ROUTES)
 }
 

@@ -1,5 +1,6 @@
 //! What a watched core reports, and that an unwatched one keeps nothing.
 
+use super::restart::{ROUTES, offer, two_routes};
 use super::*;
 use crate::tap::{Down, Taken, Tap, Watch};
 
@@ -266,4 +267,91 @@ fn the_accepted_routes_are_walked_piece_by_piece() {
         expected.sort();
         assert_eq!(seen, expected, "{most} at a time");
     }
+}
+
+/// What is reported of accepted routes, and of sessions.
+fn accepted(bench: &mut Bench) -> Vec<String> {
+    let told = told(bench).into_iter();
+    let wanted = |line: &String| line.starts_with("accepted") || line.starts_with("up");
+    told.filter(wanted).collect()
+}
+
+fn closely_watched() -> Bench {
+    let mut bench = watched();
+    bench.core.watch(Watch {
+        sessions: true,
+        accepted: true,
+    });
+    bench
+}
+
+#[test]
+fn what_another_policy_does_to_the_accepted_routes() {
+    let mut bench = closely_watched();
+    let a = bench.establish(A, 65002);
+    bench.feed(a, two_routes());
+    accepted(&mut bench);
+    // The first goes; the second says something else from now on; then nothing is new.
+    let list = r#"[{"deny": "10.2.0.0/16"}, {"permit": "any", "set": {"med": 7}}]"#;
+    let lists = [
+        (list, vec!["accepted -10.2.0.0/16 +10.3.0.0/16 None"]),
+        (list, vec![]),
+        ("\"none\"", vec!["accepted -10.3.0.0/16 None"]),
+    ];
+    for (list, expected) in lists {
+        let import = serde_json::from_str(list).unwrap();
+        let change = ("a".to_owned(), import, ExportPolicy::All);
+        bench.core.set_policies(vec![change], bench.now).unwrap();
+        assert_eq!(accepted(&mut bench), expected, "{list}");
+    }
+}
+
+#[test]
+fn what_a_peer_does_not_tell_again_is_no_longer_accepted() {
+    // After a refresh that has an end, and after one that has none.
+    for ends in [true, false] {
+        let mut bench = closely_watched();
+        let a = bench.establish_with(A, 65002, vec![]);
+        let refresh = |subtype| RouteRefresh::new(Family::Ipv4Unicast, subtype);
+        bench.feed(a, two_routes());
+        accepted(&mut bench);
+        bench.feed(a, Message::RouteRefresh(refresh(RouteRefresh::BEGIN)));
+        bench.feed(a, update(&[65002], "10.99.0.2", &ROUTES[1..]));
+        assert_eq!(accepted(&mut bench), [""; 0]);
+        if ends {
+            bench.feed(a, Message::RouteRefresh(refresh(RouteRefresh::END)));
+        } else {
+            for _ in 0..180 {
+                bench.pass(Duration::from_secs(2));
+                bench.feed(a, Message::Keepalive);
+            }
+        }
+        assert_eq!(
+            accepted(&mut bench),
+            ["accepted -10.2.0.0/16 None"],
+            "{ends}"
+        );
+    }
+}
+
+#[test]
+fn what_was_kept_of_a_peer_is_accepted_when_it_is_back() {
+    let mut bench = closely_watched();
+    let a = bench.establish_with(A, 65002, vec![offer(false, true)]);
+    bench.feed(a, two_routes());
+    bench.core.closed(a, "reset".into(), bench.now);
+    bench.pass(Duration::from_secs(1));
+    accepted(&mut bench);
+    let a = bench.establish_with(A, 65002, vec![offer(false, true)]);
+    assert_eq!(
+        accepted(&mut bench),
+        ["up a", "accepted +10.2.0.0/16 +10.3.0.0/16 None"]
+    );
+    bench.feed(a, update(&[65002], "10.99.0.2", &ROUTES[..1]));
+    assert_eq!(accepted(&mut bench), [""; 0], "it is known already");
+    bench.feed(a, Update::end_of_rib(Family::Ipv4Unicast));
+    assert_eq!(
+        accepted(&mut bench),
+        ["accepted -10.3.0.0/16 Some(Ipv4Unicast)"]
+    );
 }
