@@ -127,6 +127,43 @@ impl AttributeFlags {
     }
 }
 
+/// Known attributes that somebody on the way did not know: whoever passes them on leaves their
+/// Partial flag as it is (RFC 4271 section 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct PartialSet(u8);
+
+impl PartialSet {
+    /// None of them.
+    pub const NONE: PartialSet = PartialSet(0);
+
+    /// Those that are optional and transitive; AS4_PATH and AS4_AGGREGATOR are made anew.
+    const fn bit(code: AttributeCode) -> u8 {
+        match code {
+            AttributeCode::AGGREGATOR => 1,
+            AttributeCode::COMMUNITIES => 1 << 1,
+            AttributeCode::EXT_COMMUNITIES => 1 << 2,
+            AttributeCode::LARGE_COMMUNITIES => 1 << 3,
+            AttributeCode::OTC => 1 << 4,
+            _ => 0,
+        }
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether the attribute is one of them.
+    pub const fn contains(self, code: AttributeCode) -> bool {
+        self.0 & PartialSet::bit(code) != 0
+    }
+
+    /// Adds an attribute, if the flag means something on it.
+    pub const fn insert(&mut self, code: AttributeCode) {
+        self.0 |= PartialSet::bit(code);
+    }
+}
+
 /// ORIGIN (RFC 4271 section 5.1.1). Lower is preferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -220,6 +257,8 @@ pub struct Attributes {
     pub originator_id: Option<Ipv4Addr>,
     /// CLUSTER_LIST, the nearest reflector first: only between internal peers.
     pub cluster_list: Vec<Ipv4Addr>,
+    /// Those of the above that arrived with the Partial flag.
+    pub partial: PartialSet,
     /// Attributes not known, in ascending order of their codes.
     pub unknown: Vec<UnknownAttribute>,
 }

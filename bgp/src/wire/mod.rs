@@ -22,7 +22,7 @@ pub mod update;
 
 pub use as_path::{AsPath, SegmentKind};
 pub use attribute::{
-    Aggregator, AttributeCode, AttributeFlags, Attributes, Origin, UnknownAttribute,
+    Aggregator, AttributeCode, AttributeFlags, Attributes, Origin, PartialSet, UnknownAttribute,
 };
 pub use capability::{
     AddPath, AddPathMode, Capability, ExtendedNextHop, GracefulRestart, GracefulRestartFamily,

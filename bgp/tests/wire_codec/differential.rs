@@ -11,8 +11,8 @@ use bgp::wire::{
     AddPath, AddPathMode, Aggregator, AsPath, AttributeCode, AttributeFlags, Attributes,
     Capability, Community, ExtendedCommunity, ExtendedNextHop, Family, FamilySet, GracefulRestart,
     GracefulRestartFamily, LargeCommunity, Message, MpReach, MpUnreach, NextHop, Nlri,
-    Notification, Open, Origin, Prefix, Role, RouteRefresh, SegmentKind, UnknownAttribute, Update,
-    WireOptions,
+    Notification, Open, Origin, PartialSet, Prefix, Role, RouteRefresh, SegmentKind,
+    UnknownAttribute, Update, WireOptions,
 };
 use bgp::wire::{AfiSafi, pack};
 use bgpkit_parser::models::capabilities::{
@@ -70,6 +70,19 @@ fn common_ground(message: Message) -> Message {
                 .attributes
                 .ext_communities
                 .retain(|community| matches!(community.0, [0..=2, 2..=3, ..]));
+            if update.attributes.ext_communities.is_empty() {
+                let partial = update.attributes.partial;
+                let others = [
+                    AttributeCode::AGGREGATOR,
+                    AttributeCode::COMMUNITIES,
+                    AttributeCode::LARGE_COMMUNITIES,
+                    AttributeCode::OTC,
+                ];
+                update.attributes.partial = PartialSet::NONE;
+                for code in others.into_iter().filter(|code| partial.contains(*code)) {
+                    update.attributes.partial.insert(code);
+                }
+            }
             update
                 .mp_reach
                 .take_if(|reach| matches!(reach, MpReach::Other { .. }));
@@ -258,6 +271,10 @@ fn translated_update(update: BgpUpdateMessage) -> Update {
         AsPath::from_segments(segments.iter().map(|(kind, asns)| (*kind, asns.as_slice())))
     });
     for attribute in update.attributes.into_attributes_iter() {
+        if attribute.flag.bits() & AttributeFlags::PARTIAL != 0 {
+            let code = u8::from(attribute.value.attr_type());
+            attributes.partial.insert(AttributeCode(code));
+        }
         match attribute.value {
             AttributeValue::Origin(origin) => {
                 attributes.origin = Origin::from_octet(origin as u8);

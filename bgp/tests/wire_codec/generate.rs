@@ -7,8 +7,8 @@ use bgp::wire::{
     AddPath, AddPathMode, AfiSafi, Aggregator, AsPath, AttributeCode, AttributeFlags, Attributes,
     Capability, Community, ExtendedCommunity, ExtendedNextHop, Family, FamilySet, GracefulRestart,
     GracefulRestartFamily, LargeCommunity, LongLivedFamily, Message, MpReach, MpUnreach, NextHop,
-    Nlri, Notification, Open, Origin, Prefix, RouteRefresh, SegmentKind, UnknownAttribute, Update,
-    WireOptions,
+    Nlri, Notification, Open, Origin, PartialSet, Prefix, RouteRefresh, SegmentKind,
+    UnknownAttribute, Update, WireOptions,
 };
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -142,7 +142,7 @@ pub(crate) fn attributes(options: WireOptions) -> impl Strategy<Value = Attribut
         of(aggregator),
         communities,
         rare,
-        unknown_attributes(),
+        (unknown_attributes(), any::<u8>()),
     )
         .prop_map(
             |(
@@ -154,9 +154,9 @@ pub(crate) fn attributes(options: WireOptions) -> impl Strategy<Value = Attribut
                 aggregator,
                 communities,
                 (ext_communities, large_communities, otc, (originator_id, cluster_list)),
-                unknown,
+                (unknown, partial),
             )| {
-                Attributes {
+                let mut attributes = Attributes {
                     origin: Some(origin),
                     as_path: Some(as_path),
                     next_hop: None,
@@ -170,8 +170,31 @@ pub(crate) fn attributes(options: WireOptions) -> impl Strategy<Value = Attribut
                     otc,
                     originator_id,
                     cluster_list,
+                    partial: PartialSet::NONE,
                     unknown,
+                };
+                let present = [
+                    (AttributeCode::AGGREGATOR, attributes.aggregator.is_some()),
+                    (
+                        AttributeCode::COMMUNITIES,
+                        !attributes.communities.is_empty(),
+                    ),
+                    (
+                        AttributeCode::EXT_COMMUNITIES,
+                        !attributes.ext_communities.is_empty(),
+                    ),
+                    (
+                        AttributeCode::LARGE_COMMUNITIES,
+                        !attributes.large_communities.is_empty(),
+                    ),
+                    (AttributeCode::OTC, attributes.otc.is_some()),
+                ];
+                for (bit, (code, present)) in present.into_iter().enumerate() {
+                    if present && partial & 1 << bit != 0 {
+                        attributes.partial.insert(code);
+                    }
                 }
+                attributes
             },
         )
 }

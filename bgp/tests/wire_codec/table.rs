@@ -7,7 +7,7 @@ use bgp::wire::{
     AddPath, AddPathMode, AfiSafi, Aggregator, AsPath, AttributeCode, AttributeFlags, Attributes,
     Capability, Cease, Community, ExtendedCommunity, ExtendedNextHop, Family, FamilySet,
     GracefulRestart, GracefulRestartFamily, LargeCommunity, LongLivedFamily, Message, MpReach,
-    MpUnreach, NextHop, Nlri, Notification, Open, Origin, Prefix, Role, RouteRefresh, SegmentKind,
+    MpUnreach, NextHop, Nlri, Notification, Open, Origin, PartialSet, Prefix, Role, RouteRefresh, SegmentKind,
     UnexpectedIn, UnknownAttribute, Update, WireOptions,
 };
 use bytes::Bytes;
@@ -343,6 +343,7 @@ pub(crate) fn vectors() -> Vec<Vector> {
                     otc: Some(65001),
                     originator_id: Some(Ipv4Addr::new(10, 0, 0, 3)),
                     cluster_list: vec![Ipv4Addr::new(10, 0, 0, 4), Ipv4Addr::new(10, 0, 0, 5)],
+                    partial: PartialSet::NONE,
                     unknown: [(0xe0, 0), (0xc0, 11), (0x80, 33), (0xc0, 99)]
                         .map(|(flags, code)| UnknownAttribute {
                             flags: AttributeFlags(flags),

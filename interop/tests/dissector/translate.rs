@@ -348,10 +348,17 @@ fn attribute(field: &Field, update: &mut Update, told: &mut Told) -> Result<(), 
         return Err(format!("length {length}"));
     }
     let flags = flags & !AttributeFlags::EXTENDED_LENGTH;
-    if flags_of(code).is_some_and(|expected| expected != flags) {
-        return Err(format!("flags {flags:#x}"));
-    }
     let attributes = &mut update.attributes;
+    if let Some(expected) = flags_of(code) {
+        let mut partial = attributes.partial;
+        partial.insert(code);
+        match flags ^ expected {
+            0 => {}
+            // Of those that somebody may not have known.
+            AttributeFlags::PARTIAL if partial.contains(code) => attributes.partial = partial,
+            _ => return Err(format!("flags {flags:#x}")),
+        }
+    }
     match code {
         AttributeCode::ORIGIN => {
             attributes.origin = Origin::from_octet(value(named("origin")?)?);

@@ -6,7 +6,8 @@ use std::ops::Deref;
 use serde::{Serialize, Serializer};
 
 use crate::wire::{
-    Aggregator, AttributeFlags, Attributes, ExtendedCommunity, LargeCommunity, UnknownAttribute,
+    Aggregator, AttributeFlags, Attributes, ExtendedCommunity, LargeCommunity, PartialSet,
+    UnknownAttribute,
 };
 
 /// Attributes that few routes carry, each empty or `None` where it is absent.
@@ -30,6 +31,9 @@ pub struct RareAttributes {
     /// CLUSTER_LIST: only on routes from or to internal peers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cluster_list: Vec<Ipv4Addr>,
+    /// Attributes of the route, rare or not, that arrived with the Partial flag.
+    #[serde(skip)]
+    pub partial: PartialSet,
     /// Attributes not known, as received, in ascending order of their codes.
     #[serde(skip)]
     pub unknown: Vec<UnknownAttribute>,
@@ -42,6 +46,7 @@ static NONE: RareAttributes = RareAttributes {
     otc: None,
     originator_id: None,
     cluster_list: Vec::new(),
+    partial: PartialSet::NONE,
     unknown: Vec::new(),
 };
 
@@ -108,6 +113,7 @@ impl Rare {
             && attributes.otc.is_none()
             && attributes.originator_id.is_none()
             && attributes.cluster_list.is_empty()
+            && attributes.partial.is_empty()
             && attributes.unknown.is_empty();
         if none {
             return Rare(None);
@@ -119,6 +125,7 @@ impl Rare {
             otc: attributes.otc,
             originator_id: attributes.originator_id,
             cluster_list: attributes.cluster_list.clone(),
+            partial: attributes.partial,
             unknown: attributes.unknown.clone(),
         })))
     }
@@ -132,6 +139,7 @@ impl Rare {
         attributes.otc = rare.otc;
         attributes.originator_id = rare.originator_id;
         attributes.cluster_list = rare.cluster_list.clone();
+        attributes.partial = rare.partial;
         attributes.unknown = rare.unknown.clone();
     }
 }
@@ -167,6 +175,22 @@ mod tests {
             assert_eq!(told.originator_id.is_some(), internal);
             assert_eq!(told.cluster_list.is_empty(), !internal);
         }
+    }
+
+    #[test]
+    fn the_partial_flag_stays() {
+        let mut partial = PartialSet::NONE;
+        partial.insert(AttributeCode::COMMUNITIES);
+        let learned = Attributes {
+            communities: vec![crate::wire::Community(1)],
+            partial,
+            ..Attributes::default()
+        };
+        let mut rare = Rare::received(&learned);
+        rare.change(|rare| rare.prepare_for_passing_on(false));
+        let mut told = Attributes::default();
+        rare.write_to(&mut told);
+        assert_eq!(told.partial, partial);
     }
 
     #[test]

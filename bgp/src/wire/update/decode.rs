@@ -242,6 +242,7 @@ impl Reader<'_> {
             Err((reason, verdict)) => self.find_in(attribute, reason, verdict),
             // Known well enough to be checked, and not to be understood.
             Ok(()) if code == Code::IPV6_EXT_COMMUNITIES => self.unknown(attribute),
+            Ok(()) if attribute.flags.partial() => self.update.attributes.partial.insert(code),
             Ok(()) => {}
         }
     }

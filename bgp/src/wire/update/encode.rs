@@ -159,6 +159,10 @@ pub(in crate::wire) fn put_attributes(
     out: &mut BytesMut,
 ) -> Result<(), EncodeError> {
     let width = Width::of_session(options.four_octet_as);
+    let transitive = |code| match attributes.partial.contains(code) {
+        true => OPTIONAL_TRANSITIVE | AttributeFlags::PARTIAL,
+        false => OPTIONAL_TRANSITIVE,
+    };
     if let Some(origin) = attributes.origin {
         put_header(out, WELL_KNOWN, AttributeCode::ORIGIN, 1)?;
         out.put_u8(origin as u8);
@@ -189,7 +193,12 @@ pub(in crate::wire) fn put_attributes(
     }
     if let Some(aggregator) = &attributes.aggregator {
         let length = width.octets() + 4;
-        put_header(out, OPTIONAL_TRANSITIVE, AttributeCode::AGGREGATOR, length)?;
+        put_header(
+            out,
+            transitive(AttributeCode::AGGREGATOR),
+            AttributeCode::AGGREGATOR,
+            length,
+        )?;
         match width {
             Width::Two => out.put_u16(as4::narrowed(aggregator.asn)),
             Width::Four => out.put_u32(aggregator.asn),
@@ -198,7 +207,12 @@ pub(in crate::wire) fn put_attributes(
     }
     if !attributes.communities.is_empty() {
         let length = attributes.communities.len() * 4;
-        put_header(out, OPTIONAL_TRANSITIVE, AttributeCode::COMMUNITIES, length)?;
+        put_header(
+            out,
+            transitive(AttributeCode::COMMUNITIES),
+            AttributeCode::COMMUNITIES,
+            length,
+        )?;
         for community in &attributes.communities {
             out.put_u32(community.0);
         }
@@ -221,7 +235,7 @@ pub(in crate::wire) fn put_attributes(
     if !attributes.ext_communities.is_empty() {
         put_unknown_before(AttributeCode::EXT_COMMUNITIES, &mut unknown, out)?;
         let (code, list) = (AttributeCode::EXT_COMMUNITIES, &attributes.ext_communities);
-        put_header(out, OPTIONAL_TRANSITIVE, code, list.len() * 8)?;
+        put_header(out, transitive(code), code, list.len() * 8)?;
         for community in list {
             out.put_slice(&community.0);
         }
@@ -236,7 +250,7 @@ pub(in crate::wire) fn put_attributes(
             AttributeCode::LARGE_COMMUNITIES,
             &attributes.large_communities,
         );
-        put_header(out, OPTIONAL_TRANSITIVE, code, list.len() * 12)?;
+        put_header(out, transitive(code), code, list.len() * 12)?;
         for community in list {
             out.put_u32(community.asn);
             out.put_u32(community.value1);
@@ -245,7 +259,7 @@ pub(in crate::wire) fn put_attributes(
     }
     if let Some(asn) = attributes.otc {
         put_unknown_before(AttributeCode::OTC, &mut unknown, out)?;
-        put_header(out, OPTIONAL_TRANSITIVE, AttributeCode::OTC, 4)?;
+        put_header(out, transitive(AttributeCode::OTC), AttributeCode::OTC, 4)?;
         out.put_u32(asn);
     }
     unknown
