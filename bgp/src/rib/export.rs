@@ -144,7 +144,6 @@ impl ExportContext {
         if self.internal {
             told.local_pref = Some(known.preference());
         } else {
-            told.local_pref = None;
             let path = match self.remove_private_as {
                 true => &known.as_path.without_private(),
                 false => &known.as_path,
@@ -159,6 +158,10 @@ impl ExportContext {
             told.rare.change(|rare| rare.otc = Some(self.asn));
         }
         let mut told = self.policy.apply(actions, told, self.asn);
+        if !self.internal {
+            // RFC 4271 section 5.1.5: whatever the policy says.
+            told.local_pref = None;
+        }
         if self.graceful_shutdown && !told.communities.contains(&Community::GRACEFUL_SHUTDOWN) {
             let communities = told.communities.iter().copied();
             told.communities = communities.chain([Community::GRACEFUL_SHUTDOWN]).collect();

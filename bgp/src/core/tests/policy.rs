@@ -9,6 +9,7 @@ use super::*;
 use crate::core::PolicyChange;
 use crate::rib::attributes::RouteAttributes;
 use crate::rib::select::Source;
+use crate::wire::{AttributeCode, LargeCommunity};
 
 const C: [u8; 4] = [10, 99, 0, 4];
 
@@ -413,6 +414,49 @@ fn step() -> impl Strategy<Value = Step> {
         (0u8..8).prop_map(Step::Lose),
         (1usize..3).prop_map(Step::Reset),
     ]
+}
+
+/// LOCAL_PREF does not leave the AS, whatever a policy sets (RFC 4271 section 5.1.5).
+#[test]
+fn local_pref_set_on_the_way_out_is_for_internal_peers() {
+    let mut peers = vec![peer("external", A, 65002), peer("internal", B, 65001)];
+    for peer in &mut peers {
+        peer.export = export(r#"{ all = [{ permit = "any", set = { local_pref = 200 } }] }"#);
+    }
+    let mut bench = Bench::new(config(peers));
+    let (external, internal) = (bench.establish(A, 65002), bench.establish(B, 65001));
+    // Whoever reads as an external peer would not see it.
+    bench.options.internal = true;
+    bench.core.announce(vec![announcement("10.1.0.0/16")]);
+    bench.drain();
+    for (id, name, expected) in [
+        (external, "external", None),
+        (internal, "internal", Some(200)),
+    ] {
+        let updates = bench.updates(id);
+        assert_eq!(updates[0].attributes.local_pref, expected, "{name}");
+        let told = &bench.core.advertised()[name];
+        assert_eq!(told[&prefix("10.1.0.0/16")].local_pref, expected, "{name}");
+    }
+}
+
+/// Whoever passes an attribute on leaves its Partial flag as it was (RFC 4271 section 5).
+#[test]
+fn what_somebody_did_not_know_stays_marked() {
+    let mut bench = Bench::new(config(vec![peer("a", A, 65002), peer("b", B, 65003)]));
+    let (a, b) = (bench.establish(A, 65002), bench.establish(B, 65003));
+    bench.sent(b);
+    let mut learned = update(&[65002], "10.99.0.2", &["10.1.0.0/16"]);
+    learned.attributes.communities = vec![Community(1)];
+    learned.attributes.large_communities = vec![LargeCommunity::new(1, 2, 3)];
+    learned
+        .attributes
+        .partial
+        .insert(AttributeCode::COMMUNITIES);
+    bench.feed(a, learned);
+    let told = &bench.updates(b)[0].attributes;
+    assert!(told.partial.contains(AttributeCode::COMMUNITIES));
+    assert!(!told.partial.contains(AttributeCode::LARGE_COMMUNITIES));
 }
 
 proptest! {
