@@ -65,7 +65,11 @@ impl Listener {
                 setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
             }
         }
-        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        // Beyond the system's limit where we may: a stranger's flood is not to push out packets of
+        // peers.
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        }
         socket.bind(&address.into())?;
         Ok(Listener {
             socket,
