@@ -4,8 +4,23 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::de::{self, Deserialize, Deserializer};
-use serde::ser::{Serialize, Serializer};
+/// In configurations and answers each kind is its text.
+macro_rules! as_text {
+    ($kind:ty) => {
+        impl serde::Serialize for $kind {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $kind {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
 
 mod extended;
 mod large;
@@ -90,29 +105,18 @@ impl FromStr for Community {
         {
             return Ok(known);
         }
-        let half = |text: &str| {
-            text.bytes()
-                .all(|c| c.is_ascii_digit())
-                .then(|| text.parse().ok())
-                .flatten()
-        };
         text.split_once(':')
-            .and_then(|(asn, value)| Some(Community::new(half(asn)?, half(value)?)))
+            .and_then(|(asn, value)| Some(Community::new(number(asn)?, number(value)?)))
             .ok_or_else(|| CommunityError(text.to_owned()))
     }
 }
 
-impl Serialize for Community {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+as_text!(Community);
 
-impl<'de> Deserialize<'de> for Community {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(de::Error::custom)
-    }
+/// A number in plain digits: the parsers of the integers take "+8" as well.
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    let plain = text.bytes().all(|c| c.is_ascii_digit());
+    plain.then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]

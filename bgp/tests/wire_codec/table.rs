@@ -7,8 +7,8 @@ use bgp::wire::{
     AddPath, AddPathMode, AfiSafi, Aggregator, AsPath, AttributeCode, AttributeFlags, Attributes,
     Capability, Cease, Community, ExtendedCommunity, ExtendedNextHop, Family, FamilySet,
     GracefulRestart, GracefulRestartFamily, LargeCommunity, LongLivedFamily, Message, MpReach,
-    MpUnreach, NextHop, Nlri, Notification, Open, Origin, PartialSet, Prefix, Role, RouteRefresh, SegmentKind,
-    UnexpectedIn, UnknownAttribute, Update, WireOptions,
+    MpUnreach, NextHop, Nlri, Notification, Open, Origin, PartialSet, Prefix, Role, RouteRefresh,
+    SegmentKind, UnexpectedIn, UnknownAttribute, Update, WireOptions,
 };
 use bytes::Bytes;
 

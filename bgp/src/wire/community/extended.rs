@@ -7,8 +7,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-use serde::de::{self, Deserialize, Deserializer};
-use serde::ser::{Serialize, Serializer};
+use super::number;
 
 /// One extended community, as on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,11 +82,6 @@ fn generic(text: &str) -> Option<[u8; 8]> {
 }
 
 fn named(text: &str) -> Option<[u8; 8]> {
-    fn number<T: FromStr>(text: &str) -> Option<T> {
-        // The parsers of the integers take "+8".
-        let plain = text.bytes().all(|c| c.is_ascii_digit());
-        plain.then(|| text.parse().ok()).flatten()
-    }
     let (name, rest) = text.split_once(':')?;
     let (kind, _) = *NAMED.iter().find(|(_, known)| *known == name)?;
     let (administrator, value) = rest.split_once(':')?;
@@ -113,18 +107,7 @@ fn named(text: &str) -> Option<[u8; 8]> {
     }
 }
 
-impl Serialize for ExtendedCommunity {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for ExtendedCommunity {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(de::Error::custom)
-    }
-}
+as_text!(ExtendedCommunity);
 
 #[cfg(test)]
 mod tests {

@@ -3,8 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::de::{self, Deserialize, Deserializer};
-use serde::ser::{Serialize, Serializer};
+use super::number;
 
 /// One large community.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,12 +56,8 @@ impl FromStr for LargeCommunity {
     type Err = LargeCommunityError;
 
     fn from_str(text: &str) -> Result<Self, LargeCommunityError> {
-        // RFC 8092 section 5 wants no leading zeros; u32's own parser takes them, and "+8".
-        let number = |part: &str| {
-            let plain =
-                part.bytes().all(|c| c.is_ascii_digit()) && (part == "0" || !part.starts_with('0'));
-            plain.then(|| part.parse().ok()).flatten()
-        };
+        // RFC 8092 section 5 wants no leading zeros.
+        let number = |part: &str| number(part).filter(|_| part == "0" || !part.starts_with('0'));
         let parse = || {
             let (asn, rest) = text.split_once(':')?;
             let (value1, value2) = rest.split_once(':')?;
@@ -73,18 +68,7 @@ impl FromStr for LargeCommunity {
     }
 }
 
-impl Serialize for LargeCommunity {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for LargeCommunity {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(de::Error::custom)
-    }
-}
+as_text!(LargeCommunity);
 
 #[cfg(test)]
 mod tests {
