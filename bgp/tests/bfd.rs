@@ -1,12 +1,11 @@
 //! Two BFD threads over the loopback interface, and a speaker that listens to one of them.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bgp::bfd::auth::{Digest, Key, Method};
 use bgp::bfd::{
@@ -17,7 +16,9 @@ use bgp::{BfdConfig, PeerConfig, PeerStatus, SessionState, Speaker, SpeakerConfi
 use nix::libc;
 use tokio::sync::mpsc;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+mod waiting;
+
+use waiting::{PATIENCE, until};
 
 /// An address that no other test and no other run of this test uses.
 fn address(test: u8, host: u8) -> IpAddr {
@@ -83,23 +84,6 @@ impl End {
         tokio::time::timeout(PATIENCE, next)
             .await
             .expect("it is lost")
-    }
-}
-
-/// Polls until the condition holds; says what was seen if it does not.
-async fn until<T: std::fmt::Debug, F: Future<Output = T>>(
-    what: &str,
-    mut look: impl FnMut() -> F,
-    holds: impl Fn(&T) -> bool,
-) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let seen = look().await;
-        if holds(&seen) {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "{what}: still {seen:#?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

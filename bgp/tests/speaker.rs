@@ -1,7 +1,6 @@
 //! Two real speakers, or a speaker and a raw socket, over the loopback interface.
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -15,8 +14,11 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
+mod waiting;
+
+use waiting::{PATIENCE, until};
+
 const PORT: u16 = 17900;
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An address that no other test and no other run of this test uses.
 fn address(test: u8, host: u8) -> IpAddr {
@@ -54,23 +56,6 @@ fn config(asn: u32, listen: IpAddr, peers: Vec<PeerConfig>) -> SpeakerConfig {
         listen: vec![SocketAddr::new(listen, PORT)],
         peers,
         ..SpeakerConfig::new(asn, router_id)
-    }
-}
-
-/// Polls until the condition holds; says what was seen if it does not.
-async fn until<T: std::fmt::Debug, F: Future<Output = T>>(
-    what: &str,
-    mut look: impl FnMut() -> F,
-    holds: impl Fn(&T) -> bool,
-) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let seen = look().await;
-        if holds(&seen) {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "{what}: still {seen:#?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -1,8 +1,7 @@
 //! What a running speaker tells those who watch it: BMP stations, the MRT log, table dumps.
 
-use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bgp::bmp::{DownReason, Information, Message, Statistic, Termination};
 use bgp::mrt::{Body, Reader};
@@ -15,8 +14,11 @@ use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 
+mod waiting;
+
+use waiting::{PATIENCE, until};
+
 const PORT: u16 = 17901;
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An address that no other test and no other run of this test uses.
 fn address(test: u8, host: u8) -> IpAddr {
@@ -49,22 +51,6 @@ fn config(test: u8, host: u8) -> SpeakerConfig {
         listen: vec![SocketAddr::new(own, PORT)],
         peers: vec![peer],
         ..SpeakerConfig::new(asn, router_id)
-    }
-}
-
-async fn until<T: std::fmt::Debug, F: Future<Output = T>>(
-    what: &str,
-    mut look: impl FnMut() -> F,
-    holds: impl Fn(&T) -> bool,
-) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let seen = look().await;
-        if holds(&seen) {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "{what}: still {seen:#?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -7,3 +7,5 @@ mod keys;
 mod pair;
 mod reload;
 mod ttl;
+#[path = "../waiting/mod.rs"]
+mod waiting;

@@ -1,15 +1,15 @@
 //! Speakers on loopback addresses of their own, and waiting for what they come to.
 
-use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bgp::{
     ExportPolicy, ImportPolicy, PeerConfig, PeerStatus, SessionState, Speaker, SpeakerConfig,
 };
 
+pub(crate) use super::waiting::{PATIENCE, until};
+
 pub(crate) const PORT: u16 = 17910;
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An address that no other test and no other run of this test uses.
 pub(crate) fn address(test: u8, host: u8) -> IpAddr {
@@ -63,23 +63,6 @@ pub(crate) fn pair(
         }
         (Speaker::start(config.clone()).unwrap(), config)
     })
-}
-
-/// Polls until the condition holds; says what was seen if it does not.
-pub(crate) async fn until<T: std::fmt::Debug, F: Future<Output = T>>(
-    what: &str,
-    mut look: impl FnMut() -> F,
-    holds: impl Fn(&T) -> bool,
-) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let seen = look().await;
-        if holds(&seen) {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "{what}: still {seen:#?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 pub(crate) async fn status(speaker: &Speaker) -> PeerStatus {
