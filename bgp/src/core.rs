@@ -313,6 +313,11 @@ impl Core {
             self.tap_accepted(index, before);
         }
         let peer = &mut self.peers[index];
+        let session = peer.session.as_mut();
+        if session.is_some_and(|session| session.timeout(self.now)) {
+            self.ends_of_rib(index);
+        }
+        let peer = &mut self.peers[index];
         let resumes = peer.resume_at.is_some_and(|at| at <= self.now);
         if resumes {
             peer.resume_at = None;
@@ -438,6 +443,7 @@ impl Core {
                 // In any other state it was an error, and the connection is gone.
                 let before = self.before_update(index, &update, &findings);
                 if let Some(session) = self.peers[index].session_on(connection) {
+                    session.heard(self.now);
                     session.update(update, findings, &mut self.rib);
                     self.ends_of_rib(index);
                     self.tap_accepted(index, before);

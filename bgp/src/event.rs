@@ -75,7 +75,8 @@ pub enum Event {
         /// Whether a route has it now.
         in_use: bool,
     },
-    /// The peer has sent its whole table of the family (RFC 4724 section 2).
+    /// The peer has sent its whole table of the family: it said so (RFC 4724 section 2), or, if it
+    /// does not offer graceful restart and need not, or restarts itself, has told nothing for 5 s.
     EndOfRib {
         /// The peer.
         peer: PeerName,

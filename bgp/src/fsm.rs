@@ -120,6 +120,8 @@ pub enum Event {
     Update,
     /// 28: UPDATE with such an error.
     UpdateError(UpdateError),
+    /// BFD has come up (draft-ietf-idr-bgp-bfd-strict-mode): what waited for it need not any longer.
+    PathUp,
     /// ROUTE-REFRESH (RFC 2918): has its place where an UPDATE has, but keeps no session alive.
     RouteRefresh,
 }
@@ -160,6 +162,8 @@ pub enum Cause {
     HoldTimerExpired(State, Duration),
     /// Nothing we sent was read for so long (RFC 9687).
     SendHoldTimerExpired(Duration),
+    /// BFD, which the session waits for, did not come up for so long.
+    PathNotUp(Duration),
     /// The peer sent a wrong header.
     HeaderError(WireError),
     /// The peer sent an OPEN that is wrong, or not acceptable.
@@ -189,6 +193,8 @@ pub struct Terms {
     pub idle_hold_max: Duration,
     /// SendHoldTime (RFC 9687); absent: what the RFC recommends.
     pub send_hold: Option<Duration>,
+    /// Wait for BFD to be up before the peer's OPEN is answered with a KEEPALIVE.
+    pub await_path: bool,
 }
 
 impl From<&PeerConfig> for Terms {
@@ -200,12 +206,16 @@ impl From<&PeerConfig> for Terms {
             idle_hold: peer.idle_hold,
             idle_hold_max: peer.idle_hold_max,
             send_hold: peer.send_hold_time,
+            await_path: peer.bfd.as_ref().is_some_and(|bfd| bfd.strict),
         }
     }
 }
 
 /// Hold time while the peer's OPEN is awaited (RFC 4271 section 8.2.2 suggests 4 minutes).
 pub const OPEN_HOLD_TIME: Duration = Duration::from_secs(240);
+
+/// How long BFD is waited for where the hold time is 0, as draft-ietf-idr-bgp-bfd-strict-mode has it.
+pub const PATH_HOLD_TIME: Duration = Duration::from_secs(30);
 
 /// The least SendHoldTime that RFC 9687 section 3.1 recommends.
 pub const SEND_HOLD_TIME: Duration = Duration::from_secs(8 * 60);
@@ -221,6 +231,17 @@ pub struct Fsm {
     hold_time: Duration,
     connect_retry_counter: u32,
     damping: Damping,
+    /// Whether BFD is up.
+    path_up: bool,
+    /// In OpenConfirm: what waits for BFD.
+    withheld: Option<Withheld>,
+}
+
+/// A KEEPALIVE of ours that waits for BFD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Withheld {
+    /// The peer's own is there.
+    answered: bool,
 }
 
 /// How often it failed of late, for the back-off.
@@ -241,6 +262,8 @@ impl Fsm {
             hold_time: Duration::ZERO,
             connect_retry_counter: 0,
             damping: Damping::default(),
+            path_up: false,
+            withheld: None,
         }
     }
 
@@ -295,6 +318,24 @@ impl Fsm {
     /// Other terms hold from now on; a timer that runs goes on as it was started.
     pub fn set_terms(&mut self, terms: Terms) {
         self.terms = terms;
+    }
+
+    /// Notes whether BFD is up; if it comes up while that is waited for, [`Event::PathUp`] follows.
+    pub fn set_path_up(&mut self, up: bool) {
+        self.path_up = up;
+    }
+
+    /// Whether all that is missing is BFD, or the peer waits as well.
+    pub fn waits_for_path(&self) -> bool {
+        self.state == State::OpenConfirm && self.withheld.is_some()
+    }
+
+    /// How long BFD may take to come up.
+    fn path_hold(&self) -> Duration {
+        match self.hold_time.is_zero() {
+            true => PATH_HOLD_TIME,
+            false => self.hold_time,
+        }
     }
 
     /// Notes that octets were handed to the transport: they wait until it has written them.

@@ -193,7 +193,8 @@ fn relearning(config: &Config, started: Instant) -> Relearning {
                 .map(|family| (peer.name.clone(), *family))
         })
         .collect();
-    Relearning::new(expected, started + config.bgp.restart_time())
+    let strangers = !config.bgp.dynamic.is_empty();
+    Relearning::new(expected, strangers, started + config.bgp.restart_time())
 }
 
 fn facts(config: &Config) -> io::Result<Facts> {

@@ -74,15 +74,19 @@ impl Learned {
 #[derive(Debug)]
 pub struct Relearning {
     missing: BTreeSet<(PeerName, Family)>,
+    /// Dynamic peers may be missing: which ones there were before, nobody knows.
+    strangers: bool,
     deadline: Instant,
 }
 
 impl Relearning {
-    /// Waits for these peers and families, until the deadline at most.
+    /// Waits for these peers and families, until the deadline at most; until then in any case if
+    /// there are `strangers`, peers that are not known before they come.
     #[must_use]
-    pub fn new(expected: BTreeSet<(PeerName, Family)>, deadline: Instant) -> Self {
+    pub fn new(expected: BTreeSet<(PeerName, Family)>, strangers: bool, deadline: Instant) -> Self {
         Relearning {
             missing: expected,
+            strangers,
             deadline,
         }
     }
@@ -101,7 +105,7 @@ impl Relearning {
     /// Nothing more is waited for.
     #[must_use]
     pub fn is_over(&self, now: Instant) -> bool {
-        self.missing.is_empty() || now >= self.deadline
+        self.missing.is_empty() && !self.strangers || now >= self.deadline
     }
 
     /// When it ends at the latest.
@@ -133,7 +137,12 @@ mod tests {
             ("b", Family::Ipv4Unicast),
         ];
         let expected = expected.map(|(name, family)| (peer(name), family)).into();
-        let mut relearning = Relearning::new(expected, deadline);
+        let mut strange = Relearning::new(BTreeSet::new(), true, deadline);
+        strange.end_of_rib(&peer("a"), Family::Ipv4Unicast);
+        assert!(!strange.is_over(start), "somebody else may come");
+        assert!(strange.is_over(deadline));
+
+        let mut relearning = Relearning::new(expected, false, deadline);
         assert!(!relearning.is_over(start));
         relearning.established(&peer("a"), &[Family::Ipv4Unicast]);
         relearning.end_of_rib(&peer("a"), Family::Ipv4Unicast);

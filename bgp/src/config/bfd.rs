@@ -34,6 +34,9 @@ pub struct BfdConfig {
     pub min_ttl: Option<u8>,
     /// Whether to say nothing before the peer has.
     pub passive: bool,
+    /// Whether the BGP session waits for BFD to be up, at most for the hold time: no KEEPALIVE answers
+    /// the peer's OPEN before (as in draft-ietf-idr-bgp-bfd-strict-mode, by configuration alone).
+    pub strict: bool,
     /// Authentication (RFC 5880 section 6.7).
     pub auth: Option<BfdAuth>,
 }
@@ -47,8 +50,21 @@ impl Default for BfdConfig {
             multihop: None,
             min_ttl: None,
             passive: false,
+            strict: false,
             auth: None,
         }
+    }
+}
+
+impl BfdConfig {
+    /// Whether one BFD session serves both.
+    pub(crate) fn same_session(&self, other: &BfdConfig) -> bool {
+        let strict = other.strict;
+        *other
+            == BfdConfig {
+                strict,
+                ..self.clone()
+            }
     }
 }
 
@@ -107,6 +123,19 @@ impl PeerConfig {
             },
             false => Path::SingleHop,
         }
+    }
+
+    /// Whether one BFD session serves both: what it was, it still is.
+    pub(crate) fn same_bfd(&self, other: &PeerConfig) -> bool {
+        let same = match (&self.bfd, &other.bfd) {
+            (Some(ours), Some(theirs)) => {
+                ours.same_session(theirs) && self.bfd_path(ours) == other.bfd_path(theirs)
+            }
+            (None, None) => true,
+            _ => false,
+        };
+        let ends = |peer: &PeerConfig| (peer.address, peer.local_address);
+        same && ends(self) == ends(other) && self.interface == other.interface
     }
 
     pub(super) fn check_bfd(&self) -> Result<(), String> {
@@ -183,6 +212,7 @@ mod tests {
             ("bfd = true", with(|_| {})),
             ("bfd = {}", with(|_| {})),
             ("[bfd]\nmin_tx_ms = 300", with(|bfd| bfd.min_tx_ms = 300)),
+            ("bfd = { strict = true }", with(|bfd| bfd.strict = true)),
             (
                 "bfd = { min_rx_ms = 10, multiplier = 5, multihop = true, min_ttl = 250, passive = true }",
                 with(|bfd| {
@@ -240,6 +270,22 @@ mod tests {
         ] {
             let error = peer(fields).unwrap_err();
             assert!(error.contains(reason), "{fields}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_kept_as_long_as_it_can_be() {
+        let peer = |fields| peer(fields).unwrap();
+        let strict = peer("bfd = { strict = true }");
+        for (fields, same) in [
+            ("bfd = true", true),
+            ("bfd = { strict = true }\nhold_time = 90", true),
+            ("bfd = { multiplier = 5 }", false),
+            ("bfd = true\nmultihop = 2", false),
+            ("bfd = true\nlocal_address = \"10.0.0.1\"", false),
+            ("", false),
+        ] {
+            assert_eq!(strict.same_bfd(&peer(fields)), same, "{fields}");
         }
     }
 

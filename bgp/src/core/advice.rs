@@ -80,6 +80,11 @@ pub(super) fn explain(cause: &Cause, peer: &PeerConfig, local_asn: u32) -> Strin
              daemon hangs or is overloaded",
             time.as_secs()
         ),
+        Cause::PathNotUp(time) => format!(
+            "BFD did not come up within {} s, and bfd.strict has the session wait for it; enable BFD \
+             for us on the peer, or take bfd.strict out",
+            time.as_secs()
+        ),
         Cause::HeaderError(error) => {
             format!("the peer sent what is no BGP message: {error}; is it a BGP speaker?")
         }

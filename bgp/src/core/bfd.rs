@@ -17,6 +17,20 @@ impl Core {
         self.present().filter(watched).map(|peer| &peer.config)
     }
 
+    /// BFD with a peer has come up: a session that waited for it goes on.
+    ///
+    /// # Errors
+    /// When no peer has that name.
+    pub fn path_up(&mut self, name: &str, now: Instant) -> Result<(), UnknownPeer> {
+        self.now = now;
+        let index = self
+            .index_of(name)
+            .ok_or_else(|| UnknownPeer(name.to_owned()))?;
+        self.peers[index].set_path_up(true);
+        self.step_peer(index, fsm::Event::PathUp);
+        Ok(())
+    }
+
     /// BFD with a peer was up, and is no more. If the path has failed, so has the session: it ends
     /// at once with Cease, BFD Down (RFC 9384 section 3), and comes back as after any failure. If
     /// one of the operators took BFD down, nothing follows (RFC 5882 section 3.2).
@@ -29,6 +43,7 @@ impl Core {
             .index_of(name)
             .ok_or_else(|| UnknownPeer(name.to_owned()))?;
         let peer = &mut self.peers[index];
+        peer.set_path_up(false);
         // Before, there is nothing to end: attempts to connect fail by themselves.
         if !lost.is_failure() || peer.state() < State::OpenSent {
             return Ok(());

@@ -50,6 +50,8 @@ pub(super) struct Peer {
     jitter: Jitter,
     serial: u64,
     pub(super) local_asn: u32,
+    /// BFD with it is up.
+    path_up: bool,
     reported: State,
     pub(super) since: Instant,
     pub(super) sessions: u64,
@@ -149,6 +151,7 @@ impl Peer {
             jitter,
             serial: 0,
             local_asn,
+            path_up: false,
             reported: State::Idle,
             since: now,
             sessions: 0,
@@ -168,6 +171,18 @@ impl Peer {
         }
         self.own.fsm.set_terms(terms);
         self.config = config;
+    }
+
+    /// BFD with it came up, or is no more.
+    pub(super) fn set_path_up(&mut self, up: bool) {
+        self.path_up = up;
+    }
+
+    /// Whether the session waits for BFD and for nothing else.
+    pub(super) fn waits_for_path(&self) -> bool {
+        let rival = self.rival.iter();
+        let mut links = rival.chain([&self.own]);
+        links.any(|link| link.fsm.waits_for_path())
     }
 
     /// Takes the place of a peer that is gone: names of connections are not used again.
@@ -296,6 +311,7 @@ impl Peer {
             .as_ref()
             .and_then(|rival| rival.fsm.next_timeout());
         let others = [
+            self.session.as_ref().and_then(Session::next_timeout),
             self.stale.next_timeout(),
             self.resume_at,
             self.dynamic.as_ref().and_then(|dynamic| dynamic.until),
@@ -360,9 +376,11 @@ impl Peer {
     fn step_link(&mut self, which: Which, event: fsm::Event, context: &mut Context<'_>) -> Outcome {
         let mut actions = std::mem::take(&mut self.actions);
         let mut outcome = Outcome::default();
+        let path_up = self.path_up;
         let Some(link) = self.link(which) else {
             return outcome;
         };
+        link.fsm.set_path_up(path_up);
         let before = link.fsm.state();
         link.fsm.step(event, context.now, &mut actions);
         for action in actions.drain(..) {

@@ -18,7 +18,11 @@ use crate::rib::import::{AdjRibIn, ImportContext};
 use crate::rib::select::{PeerIndex, Source};
 use crate::rib::table::slot;
 use crate::wire::error::Verdict;
-use crate::wire::{AfiSafi, Family, Finding, NextHop, Nlri, RouteRefresh, Update};
+use crate::wire::{AfiSafi, Capability, Family, Finding, NextHop, Nlri, RouteRefresh, Update};
+
+/// How long a peer that need not send End-of-RIB must be silent to count as having told its table.
+/// Longer than routers take before they begin: BIRD up to 3 s, FRR 1.2 s.
+pub(super) const QUIET: Duration = Duration::from_secs(5);
 
 /// What exists only while a session is established.
 #[derive(Debug)]
@@ -38,6 +42,10 @@ pub(super) struct Session {
     /// Families whose End-of-RIB has arrived, and those of them that were reported.
     end_of_rib: [bool; Family::ALL.len()],
     end_of_rib_told: [bool; Family::ALL.len()],
+    /// Of a peer that need not say when its table is told: when it is taken to be.
+    quiet_at: Option<Instant>,
+    /// It was quiet for long enough.
+    was_quiet: bool,
     /// Families ignored after an error (RFC 7606 section 2, AFI/SAFI disable).
     pub(super) disabled: [bool; Family::ALL.len()],
     /// The import policy changed, and the peer cannot be asked to tell its routes again.
@@ -151,12 +159,49 @@ impl Session {
             group: rib.join(index, export),
             end_of_rib: Default::default(),
             end_of_rib_told: Default::default(),
+            quiet_at: None,
+            was_quiet: false,
             disabled: Default::default(),
             policy_waits: false,
             malformed: 0,
             last_finding: None,
             negotiated,
         }
+    }
+
+    /// The session has begun, or an UPDATE has come: of a peer that need not say when its table is
+    /// told, it is taken to be when nothing comes for [`QUIET`].
+    pub(super) fn heard(&mut self, now: Instant) {
+        if !self.was_quiet && !self.says_when_told() {
+            self.quiet_at = Some(now + QUIET);
+        }
+    }
+
+    /// Whether End-of-RIB is to be waited for: not of a peer without graceful restart, nor of one
+    /// that restarts itself and may wait for ours (RFC 4724 section 4.1).
+    fn says_when_told(&self) -> bool {
+        let mut offers = self.negotiated.theirs.iter();
+        offers.any(
+            |offer| matches!(offer, Capability::GracefulRestart(restart) if !restart.restarting),
+        )
+    }
+
+    /// When to call [`Session::timeout`].
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.quiet_at
+    }
+
+    /// It is this late; whether the peer counts as having told its table only now.
+    pub(super) fn timeout(&mut self, now: Instant) -> bool {
+        let quiet = self.quiet_at.take_if(|at| *at <= now).is_some();
+        self.was_quiet |= quiet;
+        quiet
+    }
+
+    /// Families of which the whole table is told.
+    fn told_whole(&self) -> [bool; Family::ALL.len()] {
+        let quiet = |family| self.was_quiet && self.negotiated.carries(family);
+        Family::ALL.map(|family| self.end_of_rib[slot(family)] || quiet(family))
     }
 
     /// Takes an UPDATE into the tables.
@@ -287,14 +332,10 @@ impl Peer {
         let address = connection.local;
         let source = Source::Peer(self.index);
         self.stale.back(&negotiated, source, rib, now);
-        self.session = Some(Session::new(
-            &self.config,
-            self.index,
-            local,
-            address,
-            negotiated,
-            rib,
-        ));
+        let (peer, index) = (&self.config, self.index);
+        let mut session = Session::new(peer, index, local, address, negotiated, rib);
+        session.heard(now);
+        self.session = Some(session);
     }
 
     /// The peer is told routes on other terms from now on.
@@ -370,7 +411,7 @@ impl Peer {
         };
         let arrived = Family::ALL
             .into_iter()
-            .filter(|family| session.end_of_rib[slot(*family)]);
+            .filter(|family| session.told_whole()[slot(*family)]);
         arrived
             .map(|family| Event::EndOfRib {
                 peer: self.config.name.clone(),
@@ -384,10 +425,11 @@ impl Peer {
         let Some(session) = &mut self.session else {
             return Vec::new();
         };
-        if session.end_of_rib == session.end_of_rib_told {
+        let whole = session.told_whole();
+        if whole == session.end_of_rib_told {
             return Vec::new();
         }
-        let told = std::mem::replace(&mut session.end_of_rib_told, session.end_of_rib);
+        let told = std::mem::replace(&mut session.end_of_rib_told, whole);
         for family in Family::ALL {
             if session.end_of_rib[slot(family)] {
                 self.stale.end_of_rib(family, Source::Peer(self.index), rib);

@@ -91,6 +91,9 @@ impl Peer {
                 advice::one_sided(&self.config)
             ));
         }
+        if self.waits_for_path() {
+            notes.push("the session waits for BFD to be up, because of bfd.strict".to_owned());
+        }
         if self.config.import == ImportPolicy::None {
             notes.push("nothing is accepted: no import policy (RFC 8212)".to_owned());
         }

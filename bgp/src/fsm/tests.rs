@@ -15,6 +15,7 @@ fn terms() -> Terms {
         idle_hold: Duration::from_secs(1),
         idle_hold_max: Duration::from_secs(30),
         send_hold: None,
+        await_path: false,
     }
 }
 
@@ -230,6 +231,8 @@ fn every_event_in_every_state_does_what_rfc_4271_says() {
             ["I", "I+ x d", "I+ x d", "I+ x d", "I+ x d", "I+ 5/1 x d", "I+ 5/2 x d", "I+ 3/1 x d"]),
         ("29", Event::Expired(Timer::SendHold),
             ["I", "I+ x d", "I+ x d", "I+ x d", "I+ x d", "I+ 5/0 x d", "I+ 5/0 x d", "I+ 8/0 x d"]),
+        ("BFD up", Event::PathUp,
+            ["I", "C", "C", "A", "A", "S", "F", "E"]),
         ("RFC 2918", Event::RouteRefresh,
             ["I", "I+ x d", "I+ x d", "I+ x d", "I+ x d", "I+ 5/1 x d", "I+ 5/2 x d", "E"]),
     ];

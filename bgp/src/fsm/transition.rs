@@ -8,12 +8,14 @@
 //! - A NOTIFICATION is never answered with one, although "any other event" in OpenSent says so:
 //!   section 6 forbids errors about errors.
 //! - Established, event 21 sends the message header error of section 6.1, not an FSM error.
+//! - OpenConfirm, where BFD is waited for: our KEEPALIVE is withheld until it is up, that of the peer
+//!   is remembered and buys no time (draft-ietf-idr-bgp-bfd-strict-mode).
 //! - Leaving for Idle other than by the operator's stop always starts the IdleHoldTimer; whoever
 //!   was Idle by damping starts again when it runs out.
 
 use std::time::Instant;
 
-use super::{Action, Cause, Event, Fsm, OPEN_HOLD_TIME, State, Timer};
+use super::{Action, Cause, Event, Fsm, OPEN_HOLD_TIME, State, Timer, Withheld};
 use crate::wire::message::kind;
 use crate::wire::notification::{code, open_subcode};
 use crate::wire::{Cease, Notification, UnexpectedIn};
@@ -61,7 +63,7 @@ impl Fsm {
     fn connecting(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
         let state = self.state;
         match event {
-            Event::ManualStart | Event::AutomaticStart => {}
+            Event::ManualStart | Event::AutomaticStart | Event::PathUp => {}
             Event::ManualStop(notification) => {
                 // SendNOTIFICATIONwithoutOPEN: where there is a connection to send it on.
                 let notification = notification.filter(|_| self.delaying_open());
@@ -154,16 +156,33 @@ impl Fsm {
     }
 
     fn open_confirm(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
-        match event {
-            Event::Expired(Timer::Keepalive) => self.keep_alive(now, actions),
-            Event::Keepalive => {
+        match (event, self.withheld) {
+            (Event::Keepalive, Some(_)) => self.withheld = Some(Withheld { answered: true }),
+            (Event::PathUp, Some(Withheld { answered })) => {
+                self.withheld = None;
+                self.timers.stop(Timer::Hold);
                 self.restart_hold(now);
-                self.state = State::Established;
-                self.damping.established_at = Some(now);
-                actions.push(Action::Up);
+                self.keep_alive(now, actions);
+                if answered {
+                    self.establish(now, actions);
+                }
             }
-            other => self.opened(other, now, actions),
+            (Event::Expired(Timer::Hold), Some(_)) => {
+                let notification = Notification::cease(Cease::BfdDown);
+                let cause = Cause::PathNotUp(self.path_hold());
+                self.fail(Some(notification), cause, now, actions);
+            }
+            (Event::Expired(Timer::Keepalive), _) => self.keep_alive(now, actions),
+            (Event::Keepalive, None) => self.establish(now, actions),
+            (other, _) => self.opened(other, now, actions),
         }
+    }
+
+    fn establish(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.restart_hold(now);
+        self.state = State::Established;
+        self.damping.established_at = Some(now);
+        actions.push(Action::Up);
     }
 
     fn established(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
@@ -194,7 +213,7 @@ impl Fsm {
     fn opened(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
         let state = self.state;
         match event {
-            Event::ManualStart | Event::AutomaticStart => {}
+            Event::ManualStart | Event::AutomaticStart | Event::PathUp => {}
             // Another connection of the peer has a machine of its own; collisions are resolved
             // between the two when the OPEN arrives.
             Event::TcpRequestAcked | Event::TcpConnectionConfirmed => {}
@@ -276,6 +295,12 @@ impl Fsm {
     fn confirm(&mut self, hold_time: u16, now: Instant, actions: &mut Vec<Action>) {
         self.hold_time = std::time::Duration::from_secs(u64::from(hold_time));
         self.state = State::OpenConfirm;
+        self.withheld = None;
+        if self.terms.await_path && !self.path_up {
+            self.withheld = Some(Withheld { answered: false });
+            self.timers.start(Timer::Hold, now + self.path_hold());
+            return;
+        }
         self.restart_hold(now);
         self.keep_alive(now, actions);
     }
@@ -367,6 +392,7 @@ fn name(event: &Event) -> &'static str {
         Event::Notification(_) => "NOTIFICATION",
         Event::Keepalive => "KEEPALIVE",
         Event::Update | Event::UpdateError(_) => "UPDATE",
+        Event::PathUp => "BFD",
         Event::RouteRefresh => "ROUTE-REFRESH",
     }
 }

@@ -12,6 +12,7 @@ use super::paths::Paths;
 use super::subscription::Feed;
 use super::watchers::Watchers;
 use super::{Command, PeerError, StartError};
+use crate::bfd::{self, Lost};
 use crate::config::{PeerName, SpeakerConfig};
 use crate::core::{Core, Flush, Output, Reconfigured, Stop};
 use crate::transport::{Admission, Arrival, Transport};
@@ -85,9 +86,11 @@ impl Driver {
                     None => Some((Stop::KeepForwarding, None)),
                 },
                 (peer, event) = self.paths.next() => {
+                    // A peer that is gone has no session to end or to go on with.
                     if let Some(lost) = event.lost {
-                        // A peer that is gone has no session to end.
                         let _ = self.core.path_lost(peer.as_str(), lost, Instant::now());
+                    } else if event.state == bfd::State::Up {
+                        let _ = self.core.path_up(peer.as_str(), Instant::now());
                     }
                     None
                 }
@@ -119,7 +122,11 @@ impl Driver {
     async fn follow_paths(&mut self) {
         if !self.paths.suit(self.core.watched_paths()) {
             let wanted = self.core.watched_paths().cloned().collect();
-            self.paths.follow(wanted).await;
+            for peer in self.paths.follow(wanted).await {
+                // Not known to be up any more; a peer that is gone does not care.
+                let lost = Lost::LocalAdmin;
+                let _ = self.core.path_lost(peer.as_str(), lost, Instant::now());
+            }
         }
     }
 

@@ -72,7 +72,7 @@ impl Paths {
         for peer in wanted {
             count += 1;
             let watched = self.watched.get(&peer.name);
-            if !watched.is_some_and(|watched| same_path(&watched.config, peer)) {
+            if !watched.is_some_and(|watched| watched.config.same_bfd(peer)) {
                 return false;
             }
         }
@@ -84,18 +84,23 @@ impl Paths {
         self.retry_at
     }
 
-    /// Makes and removes sessions until there is what these peers want.
-    pub(super) async fn follow(&mut self, wanted: Vec<PeerConfig>) {
+    /// Makes and removes sessions until there is what these peers want. Returns the peers whose session
+    /// was removed, though there may be another one now.
+    pub(super) async fn follow(&mut self, wanted: Vec<PeerConfig>) -> Vec<PeerName> {
         let kept = |name: &PeerName, watched: &Watched| {
             let of_name = wanted.iter().find(|peer| peer.name == *name);
-            of_name.is_some_and(|peer| same_path(&watched.config, peer)) && watched.session.is_ok()
+            of_name.is_some_and(|peer| watched.config.same_bfd(peer)) && watched.session.is_ok()
         };
         let bfd = self.running.as_ref().map(|(bfd, _)| bfd);
         let mut told = HashMap::new();
+        let mut removed = Vec::new();
         self.watched.retain(|name, watched| {
             let keep = kept(name, watched);
             match (&watched.session, bfd) {
-                (Ok(session), Some(bfd)) if !keep => bfd.remove(*session),
+                (Ok(session), Some(bfd)) if !keep => {
+                    bfd.remove(*session);
+                    removed.push(name.clone());
+                }
                 (Err(error), _) => {
                     told.insert(name.clone(), error.to_string());
                 }
@@ -119,6 +124,7 @@ impl Paths {
             let name = config.name.clone();
             self.watched.insert(name, Watched { config, session });
         }
+        removed
     }
 
     async fn begin(&mut self, peer: &PeerConfig) -> Result<SessionId, BfdError> {
@@ -191,15 +197,6 @@ impl Paths {
     }
 }
 
-/// Whether the same BFD session serves both.
-fn same_path(a: &PeerConfig, b: &PeerConfig) -> bool {
-    let parts = |peer: &PeerConfig| {
-        let path = peer.bfd.as_ref().map(|bfd| peer.bfd_path(bfd));
-        (peer.address, peer.local_address, path)
-    };
-    parts(a) == parts(b) && a.interface == b.interface && a.bfd == b.bfd
-}
-
 fn session(peer: &PeerConfig, bfd: &BfdConfig) -> Result<SessionConfig, BfdError> {
     let interface = match &peer.interface {
         None => None,
@@ -249,7 +246,7 @@ fn note(bgp: BgpState, bfd: &bfd::SessionStatus) -> Option<String> {
     if let Some(error) = &bfd.error {
         return Some(format!("BFD is {}: {error}", bfd.state));
     }
-    let waits = bgp == BgpState::Established && bfd.state != State::Up;
+    let waits = bgp >= BgpState::OpenConfirm && bfd.state != State::Up;
     waits.then(|| match bfd.remote_state {
         Some(State::AdminDown) => "BFD is down: the peer's operator took it down".to_owned(),
         Some(state) => format!("BFD is {}, the peer's is {state}", bfd.state),

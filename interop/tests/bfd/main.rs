@@ -36,7 +36,13 @@ macro_rules! with_each_router {
     };
 }
 
-with_each_router![frozen_router, bfd_ended_here, two_hops];
+with_each_router![
+    frozen_router,
+    bfd_ended_here,
+    two_hops,
+    strict,
+    strict_alone
+];
 
 /// 50 ms x 3 on both sides. The hold time is as long as it gets, so that nothing else notices.
 fn terms() -> Terms {
@@ -73,6 +79,15 @@ fn await_bfd(meeting: &Meeting, state: State) -> Result<(), Failure> {
     })?)
 }
 
+/// The subcode of our Cease when BFD is down.
+fn bfd_down(daemon: Daemon) -> u8 {
+    match daemon {
+        // It has agreed that other NOTIFICATIONs keep routes: so it is inside a hard reset (RFC 8538).
+        Daemon::Frr => 9,
+        _ => 10,
+    }
+}
+
 /// A router that does not run any more is given up by BFD, and by BGP with it: what it told is
 /// forgotten, it is told why, and it is welcome again.
 fn frozen_router(lab: &Lab, daemon: Daemon) -> Outcome {
@@ -93,12 +108,7 @@ fn frozen_router(lab: &Lab, daemon: Daemon) -> Outcome {
     meeting.await_forgotten()?;
     becomes("cease, BFD down", || {
         let sent = notifications(&capture.so_far());
-        // FRR has agreed that other NOTIFICATIONs keep routes: so it is inside a hard reset (RFC 8538).
-        let subcode = match daemon {
-            Daemon::Frr => 9,
-            _ => 10,
-        };
-        let right = sent.contains(&(meeting.our_address(), 6, subcode));
+        let right = sent.contains(&(meeting.our_address(), 6, bfd_down(daemon)));
         Ok((!right).then(|| format!("{sent:?}")))
     })?;
     meeting.router.thaw()?;
@@ -106,6 +116,66 @@ fn frozen_router(lab: &Lab, daemon: Daemon) -> Outcome {
     meeting.await_peer("is back", back)?;
     meeting.await_peer("BFD is back", |peer| bfd_is(peer, State::Up))?;
     await_bfd(&meeting, State::Up)
+}
+
+/// A session that waits for BFD comes up with it.
+fn strict(lab: &Lab, daemon: Daemon) -> Outcome {
+    let meeting = met(
+        lab,
+        daemon,
+        &Terms {
+            peer: |peer, _| {
+                peer.bfd = Some(BfdConfig {
+                    strict: true,
+                    ..BfdConfig::default()
+                });
+                peer.hold_time = 240;
+            },
+            ..terms()
+        },
+    )?;
+    meeting.await_learned()?;
+    // FRR makes its BFD session anew once BGP is up for the first time, which looks like a failure.
+    let most = if daemon == Daemon::Frr { 2 } else { 1 };
+    let sessions = meeting.peer()?.sessions;
+    assert!(sessions <= most, "{sessions} sessions");
+    Ok(())
+}
+
+/// With a router that has no BFD for us there is no session: we say what is waited for, for how long,
+/// and both sides end it.
+fn strict_alone(lab: &Lab, daemon: Daemon) -> Outcome {
+    let meeting = Meeting::begin(
+        lab,
+        daemon,
+        "r",
+        &Terms {
+            neighbour: |neighbour| neighbour.hold_time = 9,
+            peer: |peer, _| {
+                peer.bfd = Some(BfdConfig {
+                    strict: true,
+                    ..BfdConfig::default()
+                });
+                peer.hold_time = 3;
+            },
+            ..Terms::default()
+        },
+    )?;
+    let capture = meeting.capture()?;
+    meeting.await_peer("says what it waits for", |peer| {
+        peer.notes.iter().any(|note| note.contains("waits for BFD"))
+    })?;
+    meeting.await_peer("says what to do", |peer| {
+        let error = peer.last_error.as_deref().unwrap_or_default();
+        error.contains("BFD did not come up within 3 s") && error.contains("bfd.strict")
+    })?;
+    becomes("cease, BFD down", || {
+        let sent = notifications(&capture.so_far());
+        let right = sent.contains(&(meeting.our_address(), 6, bfd_down(daemon)));
+        Ok((!right).then(|| format!("{sent:?}")))
+    })?;
+    assert_eq!(meeting.peer()?.sessions, 0);
+    Ok(())
 }
 
 // BIRD has no way to say so: it falls silent, which is as good as a failure.

@@ -8,7 +8,9 @@ use interop::peer::{Daemon, Router, SessionState};
 use interop::topology::plan;
 use netlink::{Change, Event};
 
-use super::encounter::{Encounter, Failure, OURS, SOON, Terms, becomes, is_established, subnets};
+use super::encounter::{
+    Encounter, FIRST, Failure, OURS, SOON, Terms, becomes, is_established, nets, on_idc, subnets,
+};
 use super::speaker;
 use super::watch::Watch;
 
@@ -19,6 +21,7 @@ with_each_router![
     crash_of_the_router,
     restart_of_the_agent,
     crash_of_the_agent,
+    crash_of_the_agent_without_graceful_restart,
 ];
 
 fn reset_by_the_router(lab: &Lab, daemon: Daemon) -> Outcome {
@@ -168,4 +171,29 @@ fn is_loss(event: &Event) -> bool {
         Event::Resync(_) => true,
         _ => false,
     }
+}
+
+/// The router does not offer graceful restart and need not say when its table is told. What it
+/// withdrew while the agent was away goes all the same, long before the restart time is over; what
+/// it still has is never gone.
+fn crash_of_the_agent_without_graceful_restart(lab: &Lab, daemon: Daemon) -> Outcome {
+    let terms = Terms {
+        neighbour: |neighbour| neighbour.graceful_restart = None,
+        ..Terms::default()
+    };
+    let mut here = Encounter::linked(lab, &[daemon], terms)?;
+    let [gone, stays] = nets(FIRST);
+    here.gateway.kill()?;
+    here.router().withdraw(gone)?;
+    let watch = Watch::start(here.region.gateway().namespace())?;
+    here.gateway.start()?;
+    here.await_sessions()?;
+    here.expect_route(gone, &[])?;
+    here.expect_route(stays, &[on_idc(FIRST, stays)])?;
+    for event in watch.stop()? {
+        if let Event::Route(Change::Gone(route)) = &event {
+            assert_ne!(route.prefix, stays, "{event:?}");
+        }
+    }
+    Ok(())
 }

@@ -64,6 +64,11 @@ pub(super) fn ours(family: Family) -> IpNet {
     net(family, "192.168.10.0/24", "fd10:10::/64")
 }
 
+/// The AS of the speaker beside ours that has this number on the cable.
+pub(super) fn beside_as(number: u8) -> u32 {
+    65_100 + u32::from(number)
+}
+
 fn net(family: Family, v4: &str, v6: &str) -> IpNet {
     let text = match family {
         Family::Ipv4Unicast => v4,
@@ -207,6 +212,40 @@ impl Meeting {
         speaker.ask(speaker.speaker.initial_routes_complete());
         self.speaker = Some(speaker);
         Ok(())
+    }
+
+    /// Another speaker beside ours, of an AS of its own: tells ours a path to a prefix.
+    pub(super) fn accompany(&mut self, number: u8, prefix: IpNet) -> Result<BareSpeaker, Failure> {
+        let (ours, its) = (self.our_address(), address(self.transport, number));
+        self.here.add_addresses(IDC, &[its.into()])?;
+        let asn = beside_as(number);
+        let peer = |name: &str, address, asn| -> Result<PeerConfig, Failure> {
+            Ok(PeerConfig {
+                families: vec![self.family],
+                connect_retry: Duration::from_secs(1),
+                ..PeerConfig::new(name.parse()?, address, asn)
+            })
+        };
+        let known = PeerConfig {
+            passive: true,
+            import: ImportPolicy::All,
+            ..peer(&format!("beside-{number}"), its, asn)?
+        };
+        let config = SpeakerConfig {
+            peers: vec![PeerConfig {
+                local_address: Some(its),
+                export: ExportPolicy::Local,
+                ..peer("us", ours, plan::GATEWAY_AS)?
+            }],
+            ..SpeakerConfig::new(asn, plan::idc4(number))
+        };
+        self.config.peers.push(known);
+        let speaker = self.speaker()?;
+        speaker.ask(speaker.speaker.reconfigure(self.config.clone()))?;
+        let beside = BareSpeaker::start(self.here.namespace().clone(), config)?;
+        let announcement = Announcement::new(prefix.to_string().parse()?);
+        beside.ask(beside.speaker.announce(vec![announcement]))?;
+        Ok(beside)
     }
 
     /// Ends our speaker.

@@ -1,10 +1,14 @@
 //! Cells about what the sessions carry.
 
-use bgp::{AddPath, Announcement, Family, MaxPrefixes, PrefixLimit};
+use std::collections::BTreeSet;
+
+use bgp::{AddPath, Announcement, ExportPolicy, Family, MaxPrefixes, PrefixLimit, Rule};
 use interop::capture::Frames;
 use interop::peer::Extra;
+use interop::topology::plan;
+use ipnet::IpNet;
 
-use super::meeting::{Failure, Meeting, Terms, becomes, is_established, ours};
+use super::meeting::{Failure, Meeting, Terms, becomes, beside_as, is_established, ours};
 use super::table::{Cell, Verdict};
 
 /// IPv4 routes over an IPv4 session, both ways, and withdrawn again.
@@ -37,12 +41,24 @@ fn both_ways(cell: &Cell<'_>, family: Family) -> Result<Verdict, Failure> {
     Ok(Verdict::Ok)
 }
 
-/// What the router originates comes with its large communities.
+/// Large communities that our policy adds, as the router shows them.
+const LARGE: [(u32, u32, u32); 2] = [(65001, 0, 1), (4_200_000_001, 7, 4_000_000_000)];
+/// That policy, as an operator writes it.
+const ADD_LARGE: &str = r#"
+    permit = "any"
+    add = { large_communities = ["65001:0:1", "4200000001:7:4000000000"] }
+"#;
+
+/// What the router originates comes with its large communities, and what we tell it with ours.
 pub(super) fn large_communities(cell: &Cell<'_>) -> Result<Verdict, Failure> {
     let meeting = cell.established(&Terms {
         router: |router| {
             router.communities = vec![(65002, 80)];
             router.large_communities = vec![(4_200_000_002, 7, 4_000_000_000), (65002, 0, 1)];
+        },
+        peer: |peer, _| {
+            let rule = toml::from_str::<Rule>(ADD_LARGE).expect("a rule");
+            peer.export = [rule].into_iter().collect();
         },
         ..Terms::default()
     })?;
@@ -69,6 +85,10 @@ pub(super) fn large_communities(cell: &Cell<'_>) -> Result<Verdict, Failure> {
             .collect()
     };
     assert_eq!(texts(&plain), ["65002:80"], "{attributes:?}");
+    meeting.await_told()?;
+    let mut seen = meeting.router.large_communities(ours(meeting.family))?;
+    seen.sort();
+    assert_eq!(seen, LARGE);
     Ok(Verdict::Ok)
 }
 
@@ -88,11 +108,14 @@ pub(super) fn v4_over_v6(cell: &Cell<'_>) -> Result<Verdict, Failure> {
     Ok(Verdict::Ok)
 }
 
-/// Paths with identifiers, both ways.
+/// Paths with identifiers, both ways; and two of ours to one prefix, of which one goes.
 pub(super) fn add_path(cell: &Cell<'_>) -> Result<Verdict, Failure> {
     let mut meeting = cell.established(&Terms {
         neighbour: |neighbour| neighbour.add_path = true,
-        peer: |peer, _| peer.capabilities.add_path = AddPath::Both,
+        peer: |peer, _| {
+            peer.capabilities.add_path = AddPath::Both;
+            peer.export = ExportPolicy::All;
+        },
         ..Terms::default()
     })?;
     assert!(meeting.uses("add-path")?);
@@ -104,8 +127,30 @@ pub(super) fn add_path(cell: &Cell<'_>) -> Result<Verdict, Failure> {
         .withdraw(super::meeting::theirs(meeting.family))?;
     meeting.await_forgotten()?;
     withdraw_ours(&meeting)?;
+
+    let shared = "172.30.0.0/24".parse()?;
+    let [one, other] = [11, 12];
+    let first = meeting.accompany(one, shared)?;
+    let _second = meeting.accompany(other, shared)?;
+    await_paths(&meeting, shared, &[one, other])?;
+    first.ask(first.speaker.withdraw(vec![shared.to_string().parse()?]))?;
+    await_paths(&meeting, shared, &[other])?;
     assert_eq!(meeting.peer()?.sessions, 1);
     Ok(Verdict::Ok)
+}
+
+/// Waits until the router has a path to the prefix by each of the speakers beside ours, and no other.
+fn await_paths(meeting: &Meeting, prefix: IpNet, beside: &[u8]) -> Result<(), Failure> {
+    let by = |number: &u8| vec![plan::GATEWAY_AS, beside_as(*number)];
+    let expected: BTreeSet<Vec<u32>> = beside.iter().map(by).collect();
+    becomes(format!("the router has {prefix} by {expected:?}"), || {
+        let routes = meeting.router.routes(meeting.family)?;
+        let seen: Vec<_> = routes.into_iter().filter(|r| r.prefix == prefix).collect();
+        let paths: BTreeSet<Vec<u32>> = seen.iter().map(|r| r.as_path.clone()).collect();
+        let right = paths == expected && seen.len() == expected.len();
+        Ok((!right).then(|| format!("{seen:?}")))
+    })?;
+    Ok(())
 }
 
 fn withdraw_ours(meeting: &Meeting) -> Result<(), Failure> {

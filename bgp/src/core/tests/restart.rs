@@ -365,3 +365,61 @@ fn nothing_is_kept_once_we_stop() {
     assert_eq!(bench.stale(), 0);
     assert_eq!(bench.core.next_timeout(), None);
 }
+
+#[test]
+fn a_peer_that_says_no_end_has_told_everything_once_it_is_quiet() {
+    let restarting = |offer: Capability| match offer {
+        Capability::GracefulRestart(restart) => Capability::GracefulRestart(Offer {
+            restarting: true,
+            ..restart
+        }),
+        other => other,
+    };
+    let ends = |bench: &mut Bench| {
+        let events = bench.core.take_events().into_iter();
+        events
+            .filter(|event| matches!(event, crate::event::Event::EndOfRib { .. }))
+            .count()
+    };
+    // what the peer offers, whether silence is an end
+    for (what, offers, expected) in [
+        ("nothing", vec![], true),
+        ("to restart", vec![offer(true, true)], false),
+        (
+            "that it restarts",
+            vec![restarting(offer(true, true))],
+            true,
+        ),
+    ] {
+        let mut bench = Bench::new(config(vec![PeerConfig {
+            hold_time: 90,
+            ..peer("a", A, 65002)
+        }]));
+        bench.core.observe(true);
+        let id = bench.establish_with(A, 65002, offers);
+        for _ in 0..3 {
+            bench.pass(Duration::from_secs(4));
+            bench.feed(id, two_routes());
+            assert_eq!(ends(&mut bench), 0, "{what}: still telling");
+        }
+        // A KEEPALIVE is no route.
+        bench.pass(Duration::from_secs(4));
+        bench.feed(id, Message::Keepalive);
+        assert_eq!(ends(&mut bench), 0, "{what}");
+        bench.pass(Duration::from_secs(1));
+        let found = ends(&mut bench);
+        assert_eq!(found, if expected { 2 } else { 0 }, "{what}: both families");
+        let told = bench.core.current_state().into_iter();
+        let told = told.filter(|event| matches!(event, crate::event::Event::EndOfRib { .. }));
+        assert_eq!(told.count(), found, "{what}: also to who comes later");
+
+        // Once is enough, and a true end says nothing new.
+        bench.feed(id, two_routes());
+        bench.pass(Duration::from_secs(10));
+        assert_eq!(ends(&mut bench), 0, "{what}");
+        for family in Family::ALL {
+            bench.feed(id, Update::end_of_rib(family));
+        }
+        assert_eq!(ends(&mut bench), if expected { 0 } else { 2 }, "{what}");
+    }
+}
