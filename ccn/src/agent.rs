@@ -78,7 +78,7 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     reach::follow::tell(&mut reach, &seen, &speaker).await;
     let facts = facts(&config)?;
     let (controller, agent) = Controller::new(Parts {
-        relearning: relearning(&config, facts.started),
+        relearning: relearning(&config, adopted, facts.started),
         facts,
         store,
         plane,
@@ -182,7 +182,7 @@ fn choose_plane(config: &PlaneConfig) -> Box<dyn crate::plane::Plane> {
     Box::new(plane)
 }
 
-fn relearning(config: &Config, started: Instant) -> Relearning {
+fn relearning(config: &Config, adopted: bool, started: Instant) -> Relearning {
     let expected: BTreeSet<_> = config
         .bgp
         .peers
@@ -193,7 +193,8 @@ fn relearning(config: &Config, started: Instant) -> Relearning {
                 .map(|family| (peer.name.clone(), *family))
         })
         .collect();
-    let strangers = !config.bgp.dynamic.is_empty();
+    // Where no earlier run has left anything, no stranger can have told it.
+    let strangers = adopted && !config.bgp.dynamic.is_empty();
     Relearning::new(expected, strangers, started + config.bgp.restart_time())
 }
 
