@@ -23,6 +23,7 @@ const fn place(index: u32) -> (usize, usize) {
 
 impl<T: Copy + Default> Chunked<T> {
     /// The entry, or the default.
+    #[inline]
     pub(crate) fn get(&self, index: u32) -> T {
         let (block, offset) = place(index);
         match self.blocks.get(block) {
@@ -32,6 +33,7 @@ impl<T: Copy + Default> Chunked<T> {
     }
 
     /// The entry, to be changed.
+    #[inline]
     pub(crate) fn at(&mut self, index: u32) -> &mut T {
         let (block, offset) = place(index);
         if block >= self.blocks.len() {
