@@ -184,7 +184,9 @@ impl Churn {
         let mut probed: Option<Instant> = None;
         while began.elapsed() < time {
             let due = began.elapsed().as_nanos() / pause.as_nanos().max(1);
-            // What the subject does not take is not sent on top: the latency would be the queue's.
+            // What the subject does not take is not sent on top: the latency would be the queue's. The
+            // probe goes right behind a part.
+            let idle = line.sent(self.injector);
             while parts < due && line.sent(self.injector) {
                 self.step(line);
                 parts += 1;
@@ -195,7 +197,7 @@ impl Churn {
                     seconds.push((seen - sent).as_secs_f64());
                     probed = None;
                 }
-                (None, _) if line.sent(self.injector) => probed = Some(self.probe(line)),
+                (None, _) if idle => probed = Some(self.probe(line)),
                 _ => {}
             }
             let wait = Instant::now() + PROBE_EVERY.min(pause);
