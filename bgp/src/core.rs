@@ -318,6 +318,8 @@ impl Core {
             self.ends_of_rib(index);
         }
         let peer = &mut self.peers[index];
+        // A dynamic peer whose routes went just now has a place that another may have.
+        peer.remember(self.now + REMEMBERED);
         let resumes = peer.resume_at.is_some_and(|at| at <= self.now);
         if resumes {
             peer.resume_at = None;

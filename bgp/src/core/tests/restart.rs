@@ -1,6 +1,8 @@
 //! What is kept of a peer that restarts, and what is not.
 
+use super::roster::{dynamic, group};
 use super::*;
+use crate::DynamicAsn;
 use crate::wire::{GracefulRestart as Offer, GracefulRestartFamily, LongLivedFamily};
 
 /// Offered by a peer that restarts within 120 s.
@@ -170,6 +172,41 @@ fn stale_routes_go_when_the_restart_time_is_over() {
     assert_eq!(used(&bench.core).len(), 2);
     bench.pass(Duration::from_secs(2));
     assert_eq!(used(&bench.core).len(), 0);
+}
+
+/// A neighbour known by its prefix only is not forgotten while its routes are kept for its return, and
+/// nobody else gets its place.
+#[test]
+fn stale_routes_of_a_dynamic_peer_last_as_long_as_those_of_another() {
+    let tor = || group("tor", "10.50.0.0/16", 1, DynamicAsn::External);
+    let (one, two) = ([10, 50, 0, 1], [10, 50, 0, 2]);
+    let routes = || update(&[65010], "10.50.0.1", &ROUTES);
+    let lost = || {
+        let mut bench = Bench::new(dynamic(vec![tor()]));
+        let id = bench.establish_with(one, 65010, vec![offer(false, true)]);
+        bench.feed(id, routes());
+        bench.core.closed(id, "reset".into(), bench.now);
+        bench.pass(Duration::from_secs(119));
+        assert_eq!(used(&bench.core).len(), 2);
+        assert!(bench.accept(two).is_none(), "the place is taken");
+        bench
+    };
+    // It comes back: the same peer, and nothing was ever withdrawn.
+    let mut bench = lost();
+    let id = bench.establish_with(one, 65010, vec![offer(false, true)]);
+    bench.feed(id, routes());
+    for family in Family::ALL {
+        bench.feed(id, Update::end_of_rib(family));
+    }
+    bench.pass(Duration::from_secs(80));
+    assert_eq!(used(&bench.core).len(), 2);
+    assert_eq!(bench.core.peer_name(id).unwrap().as_str(), "tor-10.50.0.1");
+
+    // It does not: its routes go when its time is over, and then somebody else may come.
+    let mut bench = lost();
+    bench.pass(Duration::from_secs(2));
+    assert_eq!(used(&bench.core).len(), 0);
+    assert!(bench.accept(two).is_some());
 }
 
 #[test]

@@ -361,7 +361,7 @@ fn private_as_numbers_stay_here_and_our_own_may_come_in() {
     assert_eq!(told.attributes.as_path, Some(AsPath::sequence([65001, 7])));
 }
 
-fn group(name: &str, prefix: &str, limit: u32, asn: DynamicAsn) -> DynamicPeers {
+pub(super) fn group(name: &str, prefix: &str, limit: u32, asn: DynamicAsn) -> DynamicPeers {
     // Nobody keeps these sessions alive.
     let template = PeerConfig {
         hold_time: 0,
@@ -373,7 +373,7 @@ fn group(name: &str, prefix: &str, limit: u32, asn: DynamicAsn) -> DynamicPeers 
     }
 }
 
-fn dynamic(groups: Vec<DynamicPeers>) -> SpeakerConfig {
+pub(super) fn dynamic(groups: Vec<DynamicPeers>) -> SpeakerConfig {
     SpeakerConfig {
         dynamic: groups,
         ..config(vec![peer("a", A, 65002)])
