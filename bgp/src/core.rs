@@ -98,6 +98,8 @@ pub struct UnknownPeer(pub String);
 #[derive(Debug)]
 pub struct Core {
     local: Local,
+    /// We have restarted, and until then peers may wait for our return.
+    restarting_until: Option<Instant>,
     peers: Vec<Peer>,
     /// By address, and by interface where that is link-local.
     by_address: HashMap<(IpAddr, Option<InterfaceName>), PeerIndex>,
@@ -133,11 +135,17 @@ impl Core {
             graceful_restart: config.graceful_restart,
             graceful_shutdown: false,
         };
+        let restart = local.graceful_restart.filter(|restart| restart.restarting);
+        let restarting_until = restart.map(|restart| now + restart.restart_time);
         let peers: Vec<Peer> = config
             .peers
             .into_iter()
             .zip(0..)
-            .map(|(peer, index)| Peer::new(PeerIndex(index), peer, &local, jitter.fork(), now))
+            .map(|(peer, index)| {
+                let mut peer = Peer::new(PeerIndex(index), peer, &local, jitter.fork(), now);
+                peer.restarting_until = restarting_until;
+                peer
+            })
             .collect();
         let by_address = peers
             .iter()
@@ -148,13 +156,12 @@ impl Core {
             .iter()
             .map(|peer| peer.rank(Ipv4Addr::UNSPECIFIED))
             .collect();
-        let restarts = |restart: crate::config::GracefulRestart| restart.restarting;
-        let deferred = local.graceful_restart.is_some_and(restarts);
-        let mut rib = Rib::new(ranks, config.multipath, deferred);
+        let mut rib = Rib::new(ranks, config.multipath, restart.is_some());
         rib.table.interner.next_hops = NextHops::new(config.track_next_hops);
         let aggregates = Aggregates::new(local::routes_of(config.aggregate, &local));
         Ok(Core {
             local,
+            restarting_until,
             peers,
             by_address,
             dynamic: config.dynamic.into_iter().map(DynamicGroup::new).collect(),
@@ -348,11 +355,8 @@ impl Core {
     }
 
     /// All that was announced before a restart is announced again: it may be told, with
-    /// End-of-RIB, and OPENs no longer say that we are restarting (RFC 4724 section 4.1).
+    /// End-of-RIB (RFC 4724 section 4.1).
     pub fn initial_routes_complete(&mut self) {
-        if let Some(restart) = &mut self.local.graceful_restart {
-            restart.restarting = false;
-        }
         self.rib.complete();
     }
 

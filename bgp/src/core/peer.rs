@@ -43,6 +43,8 @@ pub(super) struct Peer {
     pub(super) session: Option<Session>,
     /// Routes of a session that is gone.
     pub(super) stale: Stale,
+    /// We have restarted, and until then or its first session it is told so.
+    pub(super) restarting_until: Option<Instant>,
     /// When a session that was ended for too many routes is tried again.
     pub(super) resume_at: Option<Instant>,
     /// The established session as [`crate::tap`] tells of it.
@@ -146,6 +148,7 @@ impl Peer {
             rival: None,
             session: None,
             stale: Stale::default(),
+            restarting_until: None,
             resume_at: None,
             up: None,
             jitter,
@@ -415,7 +418,12 @@ impl Peer {
                 });
             }
             Action::SendOpen => {
-                let open = negotiate::open(&context.local.towards(&self.config), &self.config);
+                let mut local = context.local.towards(&self.config);
+                if let Some(restart) = &mut local.graceful_restart {
+                    let until = self.restarting_until;
+                    restart.restarting = until.is_some_and(|until| context.now < until);
+                }
+                let open = negotiate::open(&local, &self.config);
                 self.send(which, &Message::Open(open), context);
             }
             Action::SendKeepalive => {

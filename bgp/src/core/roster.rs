@@ -183,15 +183,8 @@ impl Core {
             || self.local.graceful_restart.map(offered) != config.graceful_restart.map(offered);
         self.local.asn = config.asn;
         self.local.router_id = config.router_id;
-        // Whether this start is a restart is no matter of configuration once we run.
-        let restarting = self
-            .local
-            .graceful_restart
-            .is_some_and(|restart| restart.restarting);
+        // Whether this start is a restart is no matter of configuration once we run, but of each peer.
         self.local.graceful_restart = config.graceful_restart;
-        if let Some(restart) = &mut self.local.graceful_restart {
-            restart.restarting = restarting;
-        }
         self.rib.set_multipath(config.multipath);
         other
     }
@@ -274,6 +267,8 @@ impl Core {
         // More peers than a number holds do not fit into memory either.
         let number = PeerIndex(u32::try_from(index).unwrap_or(u32::MAX));
         let mut peer = Peer::new(number, config, &self.local, self.jitter.fork(), self.now);
+        // One that comes by itself may have been there before we restarted.
+        peer.restarting_until = self.restarting_until.filter(|_| dynamic.is_some());
         peer.dynamic = dynamic;
         self.by_address.insert(peer.config.source(), number);
         let rank = peer.rank(Ipv4Addr::UNSPECIFIED);

@@ -330,6 +330,8 @@ impl Peer {
         rib.table
             .set_rank(self.index, self.rank(negotiated.router_id));
         let address = connection.local;
+        // RFC 4724 section 4.1: the bit is for the session that comes back.
+        self.restarting_until = None;
         let source = Source::Peer(self.index);
         self.stale.back(&negotiated, source, rib, now);
         let (peer, index) = (&self.config, self.index);

@@ -827,6 +827,34 @@ fn a_restarting_speaker_tells_nothing_before_it_knows_everything() {
     assert!(!ours.graceful_restart().unwrap().restarting);
 }
 
+/// RFC 4724 section 4.1: whoever waits for our return hears that we restarted, however late he is and
+/// however many attempts it takes; nobody else.
+#[test]
+fn the_session_that_comes_back_is_told_of_the_restart() {
+    let mut bench = Bench::new(restarting());
+    let said = |bench: &mut Bench, id| {
+        let Message::Open(ours) = &bench.sent(id)[0] else {
+            panic!("no OPEN")
+        };
+        ours.graceful_restart().unwrap().restarting
+    };
+    bench.core.initial_routes_complete();
+    bench.pass(Duration::from_secs(60));
+    let failed = bench.accept(A).unwrap();
+    assert!(said(&mut bench, failed));
+    bench.core.closed(failed, "refused".into(), bench.now);
+    bench.pass(Duration::from_secs(50));
+    let id = bench.accept(A).unwrap();
+    assert!(said(&mut bench, id), "no session was established yet");
+    bench.core.closed(id, "refused".into(), bench.now);
+    bench.pass(Duration::from_secs(11));
+    let late = bench.accept(A).unwrap();
+    assert!(
+        !said(&mut bench, late),
+        "after the restart time nothing is kept"
+    );
+}
+
 #[test]
 fn a_slow_peer_gets_the_latest_state_and_costs_little() {
     let mut bench = Bench::new(config(vec![peer("a", A, 65002), peer("b", B, 65002)]));
