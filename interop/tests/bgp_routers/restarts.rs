@@ -1,9 +1,12 @@
 //! Sessions that end and come back: resets, and restarts of either side.
 
 use bgp::Announcement;
-use interop::capture::bgp::notifications;
+use bgp::wire::{Message, Open, WireOptions};
+use interop::capture::Frames;
+use interop::capture::bgp::{OPEN, messages, notifications};
 use interop::enter::{Lab, Outcome};
 use interop::gateway::{Gateway, GatewayError};
+use interop::hostile;
 use interop::peer::{Daemon, Router, SessionState};
 use interop::topology::plan;
 use netlink::{Change, Event};
@@ -133,10 +136,19 @@ fn agent_comes_back(
     assert_ne!(here.session()?.state, SessionState::Established);
     assert_eq!(here.kernel_state()?, before);
 
+    let capture = here.capture()?;
     here.gateway.start()?;
     here.await_sessions()?;
     here.expect_announced()?;
     here.expect_learned()?;
+    // It says that it is back, and that it has gone on forwarding.
+    let opens = opens(&capture.stop());
+    assert!(!opens.is_empty());
+    for open in opens {
+        let restart = open.graceful_restart().ok_or("no graceful restart")?;
+        let kept = restart.families.iter().all(|it| it.forwarding_preserved);
+        assert!(restart.restarting && kept, "{open:?}");
+    }
     let status = here.gateway.await_settled(SOON)?;
     assert_eq!(status["plane"]["last_resync_operations"], 0, "{status}");
     assert_eq!(status["plane"]["operations"], 0, "{status}");
@@ -196,4 +208,21 @@ fn crash_of_the_agent_without_graceful_restart(lab: &Lab, daemon: Daemon) -> Out
         }
     }
     Ok(())
+}
+
+/// The OPENs of ours.
+fn opens(frames: &Frames) -> Vec<Open> {
+    let ours = messages(frames).into_iter();
+    let ours = ours.filter(|said| said.kind == OPEN && said.from == plan::GATEWAY4);
+    ours.filter_map(|said| {
+        let octets = hostile::message(said.kind, &said.body);
+        match Message::decode(&octets, &WireOptions::BEFORE_OPEN)
+            .ok()?
+            .message
+        {
+            Message::Open(open) => Some(open),
+            _ => None,
+        }
+    })
+    .collect()
 }

@@ -58,6 +58,9 @@ fn dissected(lab: &Lab, daemon: Daemon) -> Outcome {
         ("bgp.cap.mp.safi", vec!["1", "1"]),
         ("bgp.cap.4as", vec!["65001"]),
         ("bgp.cap.gr.timers.restart_time", vec!["120"]),
+        // This is no restart, and no state of an earlier run was found.
+        ("bgp.cap.gr.timers.restart_flag", vec!["0"]),
+        ("bgp.cap.gr.flag.pfs", vec!["0"; 2]),
         ("bgp.nlri_prefix", vec!["192.168.10.0"; told]),
         ("bgp.mp_reach_nlri_ipv6_prefix", vec!["fd10:10::"; told]),
         ("bgp.withdrawn_prefix", vec!["192.168.10.0"]),
