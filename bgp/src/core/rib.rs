@@ -29,6 +29,10 @@ pub(super) struct Rib {
     pub(super) deferred: bool,
 }
 
+/// How many routes are found before the first of them is dealt with: what memory each needs is then
+/// fetched side by side.
+const LOOK_AHEAD: usize = 32;
+
 impl Rib {
     pub(super) fn new(ranks: Vec<PeerRank>, multipath: Multipath, deferred: bool) -> Rib {
         Rib {
@@ -81,6 +85,23 @@ impl Rib {
         }
         for id in made.into_iter().map(|(_, id)| id).chain([id]) {
             self.table.interner.release(id);
+        }
+    }
+
+    /// Paths of a source go.
+    pub(super) fn withdraw_each(&mut self, nlris: impl Iterator<Item = Nlri>, source: Source) {
+        let mut nlris = nlris.peekable();
+        let mut found = Vec::with_capacity(LOOK_AHEAD);
+        while nlris.peek().is_some() {
+            let ahead = nlris.by_ref().take(LOOK_AHEAD);
+            found.extend(ahead.filter_map(|nlri| Some((nlri, self.table.find(&nlri.prefix)?))));
+            for (nlri, id) in found.drain(..) {
+                let (family, path_id) = (nlri.prefix.family(), nlri.path_id);
+                let gone = |path: &Path| path.path_id == path_id;
+                if let Some(changed) = self.table.withdraw_path(family, id, source, gone) {
+                    self.note(changed);
+                }
+            }
         }
     }
 

@@ -221,15 +221,11 @@ impl Session {
         }
         match verdict {
             None | Some(Verdict::AttributeDiscard) => {
-                for nlri in update.unreachable() {
-                    self.lose(nlri, rib);
-                }
+                self.lose(update.unreachable(), rib);
                 self.learn(&update, rib);
             }
             Some(verdict) => {
-                for nlri in update.treated_as_withdraw() {
-                    self.lose(nlri, rib);
-                }
+                self.lose(update.treated_as_withdraw(), rib);
                 if let Verdict::AfiSafiDisable(family) = verdict
                     && let Some(family) = family.family()
                 {
@@ -240,9 +236,10 @@ impl Session {
         }
     }
 
-    fn lose(&mut self, nlri: Nlri, rib: &mut Rib) {
-        self.adj_in.withdrawn(&nlri);
-        rib.withdraw(nlri, Source::Peer(self.index));
+    fn lose(&mut self, nlris: impl Iterator<Item = Nlri>, rib: &mut Rib) {
+        let adj_in = &mut self.adj_in;
+        let nlris = nlris.inspect(|nlri| adj_in.withdrawn(nlri));
+        rib.withdraw_each(nlris, Source::Peer(self.index));
     }
 
     fn learn(&mut self, update: &Update, rib: &mut Rib) {

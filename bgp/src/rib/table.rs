@@ -281,10 +281,15 @@ impl Table {
 
     /// Forgets the path of a source, if there is one.
     pub(crate) fn withdraw(&mut self, nlri: Nlri, source: Source) -> Option<Changed> {
-        let family = nlri.prefix.family();
-        let table = &self.families[slot(family)];
-        let id = table.find(&self.hasher, &nlri.prefix)?;
-        self.withdraw_path(family, id, source, |path| path.path_id == nlri.path_id)
+        let id = self.find(&nlri.prefix)?;
+        self.withdraw_path(nlri.prefix.family(), id, source, |path| {
+            path.path_id == nlri.path_id
+        })
+    }
+
+    /// The number of a prefix that has paths, or had some not long ago.
+    pub(crate) fn find(&self, prefix: &Prefix) -> Option<RouteId> {
+        self.families[slot(prefix.family())].find(&self.hasher, prefix)
     }
 
     /// Forgets those paths of a source to a prefix that `gone` names.

@@ -66,7 +66,12 @@ impl CliError {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = tokio::runtime::Builder::new_multi_thread()
+    let mut runtime = match cli.command {
+        Command::Agent(_) => tokio::runtime::Builder::new_multi_thread(),
+        // One request needs no more threads, and is sooner on its way without.
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let result = runtime
         .enable_all()
         .build()
         .map_err(CliError::Io)
