@@ -45,7 +45,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// An empty one; progress is told on stderr if that is a terminal.
+    /// An empty one. What is measured is told on stderr at once; what is being done, too, if that is a
+    /// terminal.
     pub fn new(bench: &'static str) -> Report {
         Report {
             bench,
@@ -72,9 +73,13 @@ impl Report {
             case.n, case.name, case.unit
         );
         self.progress(&said);
-        if self.progress {
-            let _ = writeln!(io::stderr());
-        }
+        let end = if self.progress {
+            "\n"
+        } else {
+            &format!("{said}\n")
+        };
+        // What is known is known, also if the bench is stopped before its end.
+        let _ = write!(io::stderr(), "{end}");
     }
 
     /// Something to be read beside the numbers.
