@@ -54,8 +54,8 @@ fn the_first_link_by_hand_works_as_the_readme_prints_it() {
             let of = blocks.iter().filter(|(of, _)| of == language);
             of.map(|(_, text)| text.as_str()).collect()
         };
-        let [toml] = text("toml")[..] else {
-            return Err("one configuration is expected".into());
+        let [toml, more] = text("toml")[..] else {
+            return Err("a configuration, and what more it may say, are expected".into());
         };
         let [daemon, orders] = text("sh")[..] else {
             return Err("two blocks of commands are expected".into());
@@ -86,6 +86,10 @@ fn the_first_link_by_hand_works_as_the_readme_prints_it() {
         let [check, agent] = &daemon[..] else {
             return Err(format!("a check and a start are expected, not {daemon:?}").into());
         };
+        let whole = std::fs::read_to_string(&config)?;
+        std::fs::write(&config, format!("{whole}\n{more}"))?;
+        ccn(check).output(SOON)?;
+        std::fs::write(&config, whole)?;
         ccn(check).output(SOON)?;
         let _agent = ccn(agent).start(&lab.scratch().join("readme-agent.log"))?;
         let status = ["ccn", "status"].map(str::to_owned);
