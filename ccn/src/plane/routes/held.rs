@@ -7,12 +7,12 @@ use bgp::Prefix;
 
 use super::Sockets;
 use super::compose::Host;
-use super::devices::{self, failed};
+use super::devices;
 use super::kernel;
 use super::known::Known;
 use super::layout::{IDC_TABLE, METRIC};
 use super::objects::{Key, Object, State};
-use super::reconcile::{reconcile, reconcile_keys};
+use super::reconcile::{keys_of_either, reconcile, reconcile_keys};
 use super::translate::Translator;
 use crate::config::PlaneConfig;
 use crate::plane::entry::EntryKey;
@@ -64,19 +64,18 @@ impl Held {
         let host = translator.host();
         let leads_to = host.idc.iter().map(|link| link.index);
         let mut known = Known::new(host.protocol, host.devices(), leads_to, actual);
-        let wrong = kernel::run(&mut sockets.routes, steps, &mut known)?;
-        if applied.operations > 0 {
-            known.replace(read_anew(sockets, host)?);
-        }
+        let mut wrong = kernel::run(&mut sockets.routes, steps, &mut known)?;
         let mut held = Held {
             translator,
             known,
             kept,
             open: BTreeSet::new(),
         };
-        let mut different = wrong;
-        held.note_differences(&held.all_keys(), &mut different);
-        held.report(different, &BTreeMap::new(), &mut applied)?;
+        if applied.operations > 0 {
+            let different = held.read_anew(sockets)?;
+            held.note_differences(&different, &mut wrong);
+        }
+        held.report(wrong, &BTreeMap::new(), &mut applied)?;
         Ok((held, applied))
     }
 
@@ -131,11 +130,9 @@ impl Held {
             }
             touched.extend(self.follow(sockets)?);
             if !self.known.is_sure() {
-                self.known
-                    .replace(read_anew(sockets, self.translator.host())?);
-                touched = self.all_keys();
+                touched = self.read_anew(sockets)?;
             }
-            touched.retain(|key| !wrong.contains_key(key) && self.difference(key).is_some());
+            touched.retain(|key| !wrong.contains_key(key) && self.is_different(key));
             if touched.is_empty() {
                 break;
             }
@@ -149,52 +146,44 @@ impl Held {
 
     /// Takes in what the kernel has reported; the objects that may be different from it now.
     fn follow(&mut self, sockets: &mut Sockets) -> Result<BTreeSet<Key>, PlaneError> {
-        let events = sockets
-            .journal
-            .take()
-            .map_err(|error| failed("read what the kernel reports", error))?;
-        let mut told = self.known.follow(events);
-        told.retain(|key| self.difference(key).is_some());
+        let mut told = self.known.follow(sockets.reports()?);
+        told.retain(|key| self.is_different(key));
         Ok(told)
     }
 
-    fn all_keys(&self) -> BTreeSet<Key> {
-        let actual = self.known.state();
-        actual
-            .keys()
-            .chain(self.translator.desired().keys())
-            .cloned()
-            .collect()
+    /// Reads everything again; the objects that are not as they shall be.
+    fn read_anew(&mut self, sockets: &mut Sockets) -> Result<BTreeSet<Key>, PlaneError> {
+        self.known
+            .replace(read_anew(sockets, self.translator.host())?);
+        let keys = keys_of_either(self.known.state(), self.translator.desired());
+        Ok(keys.filter(|key| self.is_different(key)).cloned().collect())
     }
 
-    /// What of an object is not as it shall be.
-    fn difference(&self, key: &Key) -> Option<String> {
-        if self.kept.contains(key) {
-            return None;
-        }
-        let (is, shall) = (
-            self.known.state().get(key),
-            self.translator.desired().get(key),
-        );
-        match (is, shall) {
-            (Some(is), Some(shall)) if is != shall => {
-                Some(format!("the kernel shows `{is}` instead of `{shall}`"))
-            }
-            (None, Some(shall)) => Some(format!("the kernel does not show `{shall}`")),
-            (Some(is), None) => Some(format!("the kernel still shows `{is}`")),
-            _ => None,
-        }
+    /// An object as it is and as it shall be.
+    fn is_and_shall(&self, key: &Key) -> (Option<&Object>, Option<&Object>) {
+        let (actual, desired) = (self.known.state(), self.translator.desired());
+        (actual.get(key), desired.get(key))
     }
 
-    /// Notes every one of these objects that is not as it shall be.
-    fn note_differences(&self, keys: &BTreeSet<Key>, wrong: &mut Wrong) {
-        for key in keys {
+    /// Whether an object is not as it shall be.
+    fn is_different(&self, key: &Key) -> bool {
+        let (is, shall) = self.is_and_shall(key);
+        is != shall && !self.kept.contains(key)
+    }
+
+    /// Says of objects that are different what is.
+    fn note_differences(&self, different: &BTreeSet<Key>, wrong: &mut Wrong) {
+        for key in different {
+            let reason = match self.is_and_shall(key) {
+                (Some(is), Some(shall)) => {
+                    format!("the kernel shows `{is}` instead of `{shall}`")
+                }
+                (None, Some(shall)) => format!("the kernel does not show `{shall}`"),
+                (Some(is), None) => format!("the kernel still shows `{is}`"),
+                (None, None) => continue,
+            };
             // What the kernel said when it refused explains more.
-            if !wrong.contains_key(key)
-                && let Some(reason) = self.difference(key)
-            {
-                wrong.insert(key.clone(), reason);
-            }
+            wrong.entry(key.clone()).or_insert(reason);
         }
     }
 
@@ -248,10 +237,7 @@ impl Held {
 
 /// Reads all that the kernel holds of ours; what it has reported before is part of that.
 fn read_anew(sockets: &mut Sockets, host: &Host) -> Result<State, PlaneError> {
-    sockets
-        .journal
-        .take()
-        .map_err(|error| failed("read what the kernel reports", error))?;
+    sockets.reports()?;
     kernel::read(&mut sockets.routes, host.protocol, &host.devices())
 }
 

@@ -24,7 +24,7 @@ mod translate;
 #[cfg(test)]
 mod tests;
 
-use netlink::{Group, Journal, LinkStats, Netfilter, Request, Socket};
+use netlink::{Event, Group, Journal, LinkStats, Netfilter, Request, Socket};
 
 use self::devices::failed;
 use self::held::Held;
@@ -62,6 +62,15 @@ struct Sockets {
     routes: Socket,
     journal: Journal,
     netfilter: Netfilter,
+}
+
+impl Sockets {
+    /// What the kernel has reported since the last call.
+    fn reports(&mut self) -> Result<Vec<Event>, PlaneError> {
+        self.journal
+            .take()
+            .map_err(|error| failed("read what the kernel reports", error))
+    }
 }
 
 impl RoutesPlane {

@@ -25,13 +25,16 @@ impl Steps {
 
 /// The operations that turn `actual` into `desired`.
 pub(crate) fn reconcile(actual: &State, desired: &State) -> Steps {
-    reconcile_keys(
-        actual
-            .keys()
-            .chain(desired.keys().filter(|k| !actual.contains_key(k))),
-        actual,
-        desired,
-    )
+    reconcile_keys(keys_of_either(actual, desired), actual, desired)
+}
+
+/// The objects of two states, each once.
+pub(crate) fn keys_of_either<'a>(
+    actual: &'a State,
+    desired: &'a State,
+) -> impl Iterator<Item = &'a Key> {
+    let missing = desired.keys().filter(|key| !actual.contains_key(key));
+    actual.keys().chain(missing)
 }
 
 /// The same for these keys only, each given once.
