@@ -171,7 +171,7 @@ const FE80: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
 mod tests {
     use std::net::IpAddr;
 
-    use netlink::{LinkStats, NextHop};
+    use netlink::NextHop;
 
     use super::*;
 
@@ -186,21 +186,10 @@ mod tests {
 
     fn link(name: &str, index: u32, up: bool, carrier: bool) -> Link {
         Link {
-            index,
-            name: name.to_owned(),
-            kind: None,
-            mac: None,
-            mtu: 1500,
             up,
             carrier,
-            multicast: true,
             operational: up && carrier,
-            alias: None,
-            master: None,
-            lower: None,
-            makes_link_local: None,
-            vxlan: None,
-            stats: LinkStats::default(),
+            ..Link::new(index, name)
         }
     }
 

@@ -115,7 +115,7 @@ impl Suspicion {
 mod tests {
     use std::path::Path;
 
-    use netlink::{Link, LinkStats, Route, RouteKind};
+    use netlink::{Link, Route, RouteKind};
 
     use super::*;
     use crate::config::Config;
@@ -135,21 +135,10 @@ mod tests {
 
     fn link(name: &str, up: bool) -> Link {
         Link {
-            index: 7,
-            name: name.to_owned(),
-            kind: None,
-            mac: None,
-            mtu: 1500,
             up,
             carrier: up,
-            multicast: true,
             operational: up,
-            alias: None,
-            master: None,
-            lower: None,
-            makes_link_local: None,
-            vxlan: None,
-            stats: LinkStats::default(),
+            ..Link::new(7, name)
         }
     }
 

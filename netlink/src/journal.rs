@@ -5,14 +5,13 @@
 //! without dumping again. Like the monitor it never loses a change in silence.
 
 use std::collections::VecDeque;
-use std::io;
 
 use netlink_sys::Socket as RawSocket;
 
 use crate::Namespace;
 use crate::error::Error;
 use crate::monitor::{Event, Group, read, subscribe};
-use crate::socket::receive;
+use crate::socket::drain;
 
 /// A queue of reports. Dropping it ends the subscription.
 #[derive(Debug)]
@@ -54,17 +53,9 @@ impl Journal {
     /// When the socket fails for good.
     pub fn take(&mut self) -> Result<Vec<Event>, Error> {
         let mut events = VecDeque::new();
-        let mut lost = None;
-        loop {
-            match receive(&self.raw, &mut self.datagram, 0) {
-                Ok(()) => read(&self.datagram, &mut events),
-                Err(Error::Socket { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => {
-                    break;
-                }
-                Err(error @ (Error::Overrun | Error::Decode { .. })) => lost = Some(error),
-                Err(error) => return Err(error),
-            }
-        }
+        let lost = drain(&self.raw, &mut self.datagram, |bytes| {
+            read(bytes, &mut events)
+        })?;
         // What was read around a loss is part of it, so it is told after all that.
         events.extend(lost.map(|error| Event::Resync(error.to_string())));
         Ok(events.into())

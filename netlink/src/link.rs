@@ -84,25 +84,36 @@ pub struct LinkStats {
 }
 
 impl Link {
-    /// Reads a link message; `None` for one that has no name, as the kernel sends for bridge ports.
-    pub(crate) fn from_message(message: LinkMessage) -> Option<Link> {
-        let flags = message.header.flags;
-        let mut link = Link {
-            index: message.header.index,
-            name: String::new(),
+    /// A link that is down, and of which nothing else is known.
+    #[must_use]
+    pub fn new(index: u32, name: &str) -> Link {
+        Link {
+            index,
+            name: name.to_owned(),
             kind: None,
             mac: None,
             mtu: 0,
-            up: flags.contains(LinkFlags::Up),
-            carrier: flags.contains(LinkFlags::LowerUp),
+            up: false,
+            carrier: false,
             operational: false,
-            multicast: flags.contains(LinkFlags::Multicast),
+            multicast: false,
             alias: None,
             master: None,
             lower: None,
             makes_link_local: None,
             vxlan: None,
             stats: LinkStats::default(),
+        }
+    }
+
+    /// Reads a link message; `None` for one that has no name, as the kernel sends for bridge ports.
+    pub(crate) fn from_message(message: LinkMessage) -> Option<Link> {
+        let flags = message.header.flags;
+        let mut link = Link {
+            up: flags.contains(LinkFlags::Up),
+            carrier: flags.contains(LinkFlags::LowerUp),
+            multicast: flags.contains(LinkFlags::Multicast),
+            ..Link::new(message.header.index, "")
         };
         for attribute in message.attributes {
             match attribute {

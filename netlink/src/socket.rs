@@ -464,18 +464,20 @@ pub(crate) fn receive(
 }
 
 /// Reads all that is queued. After an overrun the kernel drops everything, and says nothing more of
-/// it, until the queue is empty: only what comes after this is whole again.
+/// it, until the queue is empty: only what comes after this is whole again. Answers with the newest
+/// loss, if there was one.
 pub(crate) fn drain(
     raw: &RawSocket,
     buffer: &mut Vec<u8>,
     mut take: impl FnMut(&[u8]),
-) -> Result<(), Error> {
+) -> Result<Option<Error>, Error> {
+    let mut lost = None;
     loop {
         match receive(raw, buffer, nix::libc::MSG_DONTWAIT) {
             Ok(()) => take(buffer),
-            Err(Error::Overrun | Error::Decode { .. }) => {}
+            Err(error @ (Error::Overrun | Error::Decode { .. })) => lost = Some(error),
             Err(Error::Socket { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => {
-                return Ok(());
+                return Ok(lost);
             }
             Err(error) => return Err(error),
         }
