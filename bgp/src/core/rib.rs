@@ -91,7 +91,7 @@ impl Rib {
     /// Paths of a source go.
     pub(super) fn withdraw_each(&mut self, nlris: impl Iterator<Item = Nlri>, source: Source) {
         let mut nlris = nlris.peekable();
-        let mut found = Vec::with_capacity(LOOK_AHEAD);
+        let mut found = Vec::new();
         while nlris.peek().is_some() {
             let ahead = nlris.by_ref().take(LOOK_AHEAD);
             found.extend(ahead.filter_map(|nlri| Some((nlri, self.table.find(&nlri.prefix)?))));
