@@ -179,6 +179,14 @@ fn clean(applied: &Applied) -> usize {
     applied.operations
 }
 
+/// Routes that a plane has made.
+fn ours() -> RouteFilter {
+    RouteFilter {
+        protocol: Some(PROTOCOL),
+        ..RouteFilter::default()
+    }
+}
+
 fn ready() -> RoutesPlane {
     let mut plane = RoutesPlane::new(&config());
     plane.prepare().expect("prepared");
@@ -206,11 +214,7 @@ fn what_hands_deleted_comes_back_and_what_others_made_stays() {
         let desired = region(1_000);
         let mut plane = ready();
         clean(&plane.resync(&desired).expect("programmed"));
-        let ours = RouteFilter {
-            protocol: Some(PROTOCOL),
-            ..RouteFilter::default()
-        };
-        let routes = socket.routes(&ours).expect("routes");
+        let routes = socket.routes(&ours()).expect("routes");
         let rules = socket.rules(Some(PROTOCOL)).expect("rules");
         // Others have routes and rules in our tables and between our rules.
         let idc = socket.link("idc0").expect("ask").expect("there").index;
@@ -267,7 +271,7 @@ fn what_hands_deleted_comes_back_and_what_others_made_stays() {
             list
         };
         assert_eq!(
-            sorted(socket.routes(&ours).expect("routes")),
+            sorted(socket.routes(&ours()).expect("routes")),
             sorted(routes)
         );
         assert_eq!(
@@ -283,7 +287,7 @@ fn what_hands_deleted_comes_back_and_what_others_made_stays() {
         assert!(socket.rules(None).expect("rules").contains(&foreign_rule));
 
         plane.remove().expect("removed");
-        assert_eq!(socket.routes(&ours).expect("routes"), []);
+        assert_eq!(socket.routes(&ours()).expect("routes"), []);
         assert_eq!(socket.rules(Some(PROTOCOL)).expect("rules"), []);
         let names: Vec<_> = socket
             .links()
@@ -345,12 +349,8 @@ fn a_refusal_of_the_kernel_is_put_down_to_the_entry() {
         let desired = region(10);
         let mut plane = ready();
         clean(&plane.resync(&desired).expect("programmed"));
-        let ours = RouteFilter {
-            protocol: Some(PROTOCOL),
-            ..RouteFilter::default()
-        };
         let mine = "192.168.0.5/32".parse().expect("a net");
-        let routes = socket.routes(&ours).expect("routes");
+        let routes = socket.routes(&ours()).expect("routes");
         let route = routes
             .iter()
             .find(|r| r.prefix == mine && r.table == 0x0100_0064)
@@ -391,7 +391,7 @@ fn a_refusal_of_the_kernel_is_put_down_to_the_entry() {
             ..Batch::default()
         };
         assert_eq!(clean(&plane.apply(&batch).expect("applied")), 1);
-        assert!(socket.routes(&ours).expect("routes").contains(&route));
+        assert!(socket.routes(&ours()).expect("routes").contains(&route));
     });
 }
 
@@ -401,12 +401,8 @@ fn verification_finds_what_hands_have_done_meanwhile() {
         let desired = region(10);
         let mut plane = ready();
         clean(&plane.resync(&desired).expect("programmed"));
-        let ours = RouteFilter {
-            protocol: Some(PROTOCOL),
-            ..RouteFilter::default()
-        };
         let mine = "192.168.0.5/32".parse().expect("a net");
-        let routes = socket.routes(&ours).expect("routes");
+        let routes = socket.routes(&ours()).expect("routes");
         let route = routes
             .iter()
             .find(|r| r.prefix == mine && r.table == 0x0100_0064);
@@ -421,7 +417,7 @@ fn verification_finds_what_hands_have_done_meanwhile() {
         };
         let link = permit("l2", 100, "192.168.0.0/16", "10.9.0.0/16", 100);
         clean(&plane.apply(&batch(link)).expect("applied"));
-        let found = socket.routes(&ours).expect("routes");
+        let found = socket.routes(&ours()).expect("routes");
         assert_eq!(found, routes, "the route is there again");
 
         // One of another owner stands in its place: that VM cannot be reached, and is named.
@@ -462,11 +458,7 @@ fn what_the_kernel_cannot_report_is_read() {
         let desired = region(10);
         let mut plane = ready();
         clean(&plane.resync(&desired).expect("programmed"));
-        let ours = RouteFilter {
-            protocol: Some(PROTOCOL),
-            ..RouteFilter::default()
-        };
-        let before = socket.routes(&ours).expect("routes");
+        let before = socket.routes(&ours()).expect("routes");
         // The kernel takes the IPv4 routes of a device that goes down without a word.
         let vxlan = socket.link(&config().device).expect("links").expect("ours");
         for up in [false, true] {
@@ -475,14 +467,14 @@ fn what_the_kernel_cannot_report_is_read() {
                 .request(Request::change_link(change))
                 .expect("changed");
         }
-        let left = socket.routes(&ours).expect("routes");
+        let left = socket.routes(&ours()).expect("routes");
         assert!(left.len() < before.len(), "{left:#?}");
         let batch = Batch {
             verify: true,
             ..Batch::default()
         };
         clean(&plane.apply(&batch).expect("applied"));
-        assert_eq!(socket.routes(&ours).expect("routes"), before);
+        assert_eq!(socket.routes(&ours()).expect("routes"), before);
     });
 }
 
@@ -493,9 +485,8 @@ fn learned_routes_outlive_a_restart_until_the_routers_have_spoken() {
         let mut plane = ready();
         clean(&plane.resync(&desired).expect("programmed"));
         let idc = RouteFilter {
-            protocol: Some(PROTOCOL),
             table: Some(0x0200_0000),
-            ..RouteFilter::default()
+            ..ours()
         };
         let before = socket.routes(&idc).expect("routes");
         assert_eq!(

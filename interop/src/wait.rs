@@ -1,8 +1,11 @@
 //! Waiting for a condition: asked again and again until it holds or a deadline passes, and then the
 //! error says what was last seen. Nothing in the lab sleeps for a guessed time.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::time::{Duration, Instant};
+
+use crate::enter::Chain;
 
 /// The pause between two questions: short at first, then this at most.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
@@ -44,4 +47,20 @@ pub fn eventually<T, Seen: Display>(
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// [`eventually`], for a question that is answered with what is wrong, or nothing.
+///
+/// # Errors
+/// As there.
+pub fn becomes(
+    what: impl Display,
+    within: Duration,
+    mut wrong: impl FnMut() -> Result<Option<String>, Box<dyn Error + Send + Sync>>,
+) -> Result<(), TimedOut> {
+    eventually(what, within, || match wrong() {
+        Ok(None) => Ok(()),
+        Ok(Some(wrong)) => Err(wrong),
+        Err(error) => Err(Chain(error.as_ref()).to_string()),
+    })
 }

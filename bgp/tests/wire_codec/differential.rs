@@ -27,7 +27,7 @@ use bgpkit_parser::parser::bgp::parse_bgp_message;
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
-use crate::{generate, hex};
+use crate::{generate, hex, table};
 
 /// Our message without what the other side cannot show.
 fn common_ground(message: Message) -> Message {
@@ -421,32 +421,8 @@ fn bgpkit_reads_what_we_pack() {
         four_octet_as: true,
         ..WireOptions::default()
     };
-    let attributes = Attributes {
-        origin: Some(Origin::Igp),
-        as_path: Some(AsPath::sequence([65001, 4_200_000_000])),
-        med: Some(10),
-        communities: vec![Community::new(65001, 1)],
-        ..Attributes::default()
-    };
-    let v4: Vec<Nlri> = (0..5000_u32)
-        .map(|n| Prefix::new(Ipv4Addr::from(0x0a00_0000 + (n << 8)).into(), 24).map(Nlri::from))
-        .collect::<Result<_, _>>()
-        .expect("prefixes");
-    let v6: Vec<Nlri> = (0..5000_u128)
-        .map(|n| {
-            let address = std::net::Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) + (n << 80));
-            Prefix::new(address.into(), 48).map(Nlri::from)
-        })
-        .collect::<Result<_, _>>()
-        .expect("prefixes");
-    for (family, next_hop, prefixes) in [
-        (Family::Ipv4Unicast, NextHop::V4([10, 0, 0, 1].into()), v4),
-        (
-            Family::Ipv6Unicast,
-            NextHop::V6("2001:db8::1".parse().expect("address")),
-            v6,
-        ),
-    ] {
+    let (attributes, tables) = table::many_routes(5000);
+    for (family, next_hop, prefixes) in tables {
         let mut stream = BytesMut::new();
         let all = || prefixes.iter().copied();
         pack::announce(family, next_hop, &attributes, all(), &options, &mut stream).expect("fits");

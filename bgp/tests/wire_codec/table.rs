@@ -1,7 +1,7 @@
 //! Octets beside the struct they mean, one row per form a message can take. Forms we write exactly
 //! as we read them; the tests of the lab have the rows read by others, too.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use bgp::wire::{
     AddPath, AddPathMode, AfiSafi, Aggregator, AsPath, AttributeCode, AttributeFlags, Attributes,
@@ -482,4 +482,36 @@ pub(crate) fn vectors() -> Vec<Vector> {
             }),
         ),
     ]
+}
+
+/// So many networks of each family, which share a next hop and these attributes.
+pub(crate) fn many_routes(count: u32) -> (Attributes, [(Family, NextHop, Vec<Nlri>); 2]) {
+    let attributes = Attributes {
+        origin: Some(Origin::Igp),
+        as_path: Some(AsPath::sequence([65001, 4_200_000_000])),
+        med: Some(10),
+        communities: vec![Community::new(65001, 1)],
+        ..Attributes::default()
+    };
+    let nlri = |prefix: Result<Prefix, _>| Nlri::from(prefix.expect("a prefix"));
+    let v4 = |n: u32| {
+        nlri(Prefix::new(
+            Ipv4Addr::from(0x0a00_0000 + (n << 8)).into(),
+            24,
+        ))
+    };
+    let v6 = |n: u32| {
+        let address = (0x2001_0db8_u128 << 96) + (u128::from(n) << 80);
+        nlri(Prefix::new(Ipv6Addr::from_bits(address).into(), 48))
+    };
+    let hop6 = NextHop::V6("2001:db8::1".parse().expect("an address"));
+    let tables = [
+        (
+            Family::Ipv4Unicast,
+            NextHop::V4([10, 0, 0, 1].into()),
+            (0..count).map(v4).collect(),
+        ),
+        (Family::Ipv6Unicast, hop6, (0..count).map(v6).collect()),
+    ];
+    (attributes, tables)
 }

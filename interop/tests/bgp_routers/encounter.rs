@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bgp::Family;
-use interop::enter::{Chain, Lab};
+use interop::enter::Lab;
 use interop::gateway::{Gateway, PeerSection};
 use interop::peer::{Daemon, LearnedRoute, NeighbourConfig, Router, Session, SessionState};
 use interop::process::Launch;
 use interop::topology::{IDC, Region, RegionConfig, RouterPlan, plan};
-use interop::wait::{TimedOut, eventually};
+use interop::wait::{self, TimedOut};
 use ipnet::IpNet;
 use netlink::{Route, RouteFilter};
 use serde_json::{Value, json};
@@ -70,16 +70,12 @@ pub(super) fn on_idc(number: u8, like: IpNet) -> IpAddr {
     }
 }
 
-/// [`eventually`], for a question that is answered with what is wrong, or nothing.
+/// [`wait::becomes`], [`SOON`].
 pub(super) fn becomes(
     what: impl Display,
-    mut wrong: impl FnMut() -> Result<Option<String>, Failure>,
+    wrong: impl FnMut() -> Result<Option<String>, Failure>,
 ) -> Result<(), TimedOut> {
-    eventually(what, SOON, || match wrong() {
-        Ok(None) => Ok(()),
-        Ok(Some(wrong)) => Err(wrong),
-        Err(error) => Err(Chain(error.as_ref()).to_string()),
-    })
+    wait::becomes(what, SOON, wrong)
 }
 
 pub(super) struct Encounter {

@@ -18,10 +18,7 @@ use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
 use std::net::Ipv4Addr;
 
-use bgp::wire::{
-    AsPath, Attributes, Community, Family, Message, NextHop, Nlri, Notification, Origin, Prefix,
-    WireOptions, frame, pack,
-};
+use bgp::wire::{Message, Notification, WireOptions, frame, pack};
 use bytes::BytesMut;
 use interop::bench::stream::Stream;
 use interop::capture::dissection::dissect;
@@ -140,27 +137,9 @@ fn from_the_bench() -> Vec<Sample> {
 
 /// Many routes with the same attributes, in messages as long as may be.
 fn packed() -> Vec<Sample> {
-    let attributes = Attributes {
-        origin: Some(Origin::Igp),
-        as_path: Some(AsPath::sequence([65001, 4_200_000_000])),
-        med: Some(10),
-        communities: vec![Community::new(65001, 1)],
-        ..Attributes::default()
-    };
-    let nlri = |prefix: Result<Prefix, _>| Nlri::from(prefix.expect("a prefix"));
-    let v4 = |n: u32| Prefix::new(Ipv4Addr::from(0x0a00_0000 + (n << 8)).into(), 24);
-    let v6 = |n: u32| {
-        let address = (0x2001_0db8_u128 << 96) + (u128::from(n) << 80);
-        Prefix::new(std::net::Ipv6Addr::from_bits(address).into(), 48)
-    };
-    let v4: Vec<Nlri> = (0..2000).map(|n| nlri(v4(n))).collect();
-    let v6: Vec<Nlri> = (0..2000).map(|n| nlri(v6(n))).collect();
-    let hop6 = NextHop::V6("2001:db8::1".parse().expect("an address"));
+    let (attributes, tables) = table::many_routes(2000);
     let mut samples = Vec::new();
-    for (family, next_hop, routes) in [
-        (Family::Ipv4Unicast, NextHop::V4([10, 0, 0, 1].into()), v4),
-        (Family::Ipv6Unicast, hop6, v6),
-    ] {
+    for (family, next_hop, routes) in tables {
         for four_octet_as in [true, false] {
             let options = WireOptions {
                 four_octet_as,

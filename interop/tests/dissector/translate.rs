@@ -120,6 +120,13 @@ fn family(field: &Field, afi: &str, safi: &str) -> Result<AfiSafi, Failure> {
     })
 }
 
+fn afi_safi(afi: &Field, safi: &Field) -> Result<AfiSafi, Failure> {
+    Ok(AfiSafi {
+        afi: value(afi)?,
+        safi: value(safi)?,
+    })
+}
+
 fn open(message: &Field) -> Result<Open, Failure> {
     let version: u8 = number(message, "bgp.open.version")?;
     if version != 4 {
@@ -178,10 +185,7 @@ fn capability(field: &Field) -> Result<Capability, Failure> {
                 .into_iter()
                 .map(|tuple| match tuple[..] {
                     [afi, safi, next_hop] => Ok(ExtendedNextHop {
-                        family: AfiSafi {
-                            afi: value(afi)?,
-                            safi: value(safi)?,
-                        },
+                        family: afi_safi(afi, safi)?,
                         next_hop_afi: value(next_hop)?,
                     }),
                     _ => Err(format!("{tuple:?}")),
@@ -201,10 +205,7 @@ fn capability(field: &Field) -> Result<Capability, Failure> {
                 .into_iter()
                 .map(|tuple| match tuple[..] {
                     [afi, safi, mode] => Ok(AddPath {
-                        family: AfiSafi {
-                            afi: value(afi)?,
-                            safi: value(safi)?,
-                        },
+                        family: afi_safi(afi, safi)?,
                         mode: match value(mode)? {
                             1_u8 => AddPathMode::Receive,
                             2 => AddPathMode::Send,
@@ -232,10 +233,7 @@ fn graceful_restart(field: &Field) -> Result<GracefulRestart, Failure> {
         .into_iter()
         .map(|tuple| match tuple[..] {
             [afi, safi, flags] => Ok(GracefulRestartFamily {
-                family: AfiSafi {
-                    afi: value(afi)?,
-                    safi: value(safi)?,
-                },
+                family: afi_safi(afi, safi)?,
                 forwarding_preserved: flag(flags, "bgp.cap.gr.flag.pfs")?,
             }),
             _ => Err(format!("{tuple:?}")),

@@ -10,11 +10,11 @@ use bgp::{
     PeerStatus, SessionState, SpeakerConfig, Stop,
 };
 use interop::capture::Capture;
-use interop::enter::{Chain, Lab};
+use interop::enter::Lab;
 use interop::peer::{self, Daemon, LearnedRoute, NeighbourConfig, Router, RouterConfig, Session};
 use interop::speaker::BareSpeaker;
 use interop::topology::{IDC, Node, Role, plan};
-use interop::wait::{TimedOut, eventually};
+use interop::wait::{self, TimedOut, eventually};
 use ipnet::IpNet;
 use netlink::NewLink;
 
@@ -84,16 +84,12 @@ fn address(family: Family, number: u8) -> IpAddr {
     }
 }
 
-/// [`eventually`], for a question that is answered with what is wrong, or nothing.
+/// [`wait::becomes`], [`SOON`].
 pub(super) fn becomes(
     what: impl Display,
-    mut wrong: impl FnMut() -> Result<Option<String>, Failure>,
+    wrong: impl FnMut() -> Result<Option<String>, Failure>,
 ) -> Result<(), TimedOut> {
-    eventually(what, SOON, || match wrong() {
-        Ok(None) => Ok(()),
-        Ok(Some(wrong)) => Err(wrong),
-        Err(error) => Err(Chain(error.as_ref()).to_string()),
-    })
+    wait::becomes(what, SOON, wrong)
 }
 
 /// The two, and what joins them.
