@@ -1,0 +1,188 @@
+/* What the programs and the agent share: the maps and what lies in them.
+ *
+ * Mirrored by ccn/src/plane/ebpf/layout.rs, which tests compare with this file's object. Whoever changes
+ * a struct or the meaning of a field changes LAYOUT_VERSION too: an agent that finds another version
+ * fills new maps beside the old and switches.
+ *
+ * "Space": what a prefix is looked up in. Spaces of destinations are scopes (DESIGN: CCSIs), named by
+ * their lowest VNI; spaces of classic prefixes are VPCs, named by their VNI. Numbers are in host order
+ * but for addresses. */
+#ifndef CCN_LAYOUT_H
+#define CCN_LAYOUT_H
+
+#define LAYOUT_VERSION 1
+
+/* The lengths of the prefixes in one space, longest first; NO_LENGTH ends the list. A lookup asks once
+ * for each. */
+#define LENGTHS 16
+#define NO_LENGTH 0xff
+struct lengths {
+	__u8 len[LENGTHS];
+};
+
+/* Keys of prefixes: space << 8 | length, and the network with all host bits zero. */
+struct prefix4 {
+	__u32 space_len;
+	__be32 net;
+};
+
+struct prefix6 {
+	__u32 space_len;
+	__u8 net[16];
+};
+
+/* A VPC, by VNI. */
+#define OWN 2
+struct vpc {
+	__u32 scope;
+	__u32 counter; /* in vpc_counters */
+	/* Its first IPv4 subnets, so that most sources need no lookup. Unused: mask 0, net ~0. */
+	struct {
+		__be32 net;
+		__be32 mask;
+	} own[OWN];
+	struct lengths subnets4; /* of the scope */
+	struct lengths subnets6;
+	struct lengths classic4; /* of the VPC's links */
+	struct lengths classic6;
+};
+
+/* A subnet of a VPC, by (scope, prefix) in `subnets4` and `subnets6`; those of linked VPCs also by
+ * (space 0, prefix) in `linked4` and `linked6`. A subnet's window are the addresses
+ * [first, first + span), counted from the subnet's lowest: they have one slot each, from `base` on. */
+#define SUBNET_SPARSE 1 /* addresses outside the window may be in `sparse` */
+struct subnet {
+	__u32 vni;
+	__u32 counter; /* in vpc_counters */
+	__u32 base;
+	__u32 span; /* 0: no window */
+	__u64 first;
+	__u32 flags;
+	__u32 pad;
+	struct lengths classic; /* linked4, linked6: as in struct vpc, of this family. Else unused */
+};
+
+/* A classic prefix that links join with a VPC, by (VNI, prefix) in `classics4` and `classics6`. */
+#define PERMIT_TRACKED 1 /* mode classic-to-vpc: the VPC may only reply */
+#define DSCP_COPY 0xff
+struct permit {
+	__u32 link; /* in link_counters */
+	__u8 flags;
+	__u8 dscp; /* 0..63 for the outer header, or DSCP_COPY */
+	__u16 pad;
+};
+
+/* Where an address is: eight octets, stored and loaded at once. In `slots` by number, in `sparse` by
+ * (VNI, address). All zero: nobody has the address. */
+#define HOST_NONE 0
+#define HOST_SLB 0xffff
+struct slot {
+	__u16 host; /* in hosts, or HOST_NONE or HOST_SLB */
+	union {
+		__u8 mac[6]; /* inner destination */
+		struct {
+			/* An SLB: slots [base, base + mask + 1) hold its nodes, picked by flow. */
+			__u16 mask; /* a power of two less 1 */
+			__u16 base_low;
+			__u16 base_high;
+		} slb;
+	};
+};
+
+struct address {
+	__u32 vni;
+	__u8 addr[16]; /* IPv4 as ::ffff:a.b.c.d */
+};
+
+/* An outer destination. */
+struct host {
+	__u32 family; /* 4, 6, or 0: unused */
+	__u32 v4;     /* host order */
+	__u8 v6[16];
+};
+
+/* Of a link or VPC. Octets are those of the inner IP packet. */
+struct counter {
+	__u64 to_vpc_packets;
+	__u64 to_vpc_octets;
+	__u64 from_vpc_packets;
+	__u64 from_vpc_octets;
+	__u64 dropped_packets;
+	__u64 dropped_octets;
+};
+
+/* What is not of a link: `totals` has one. */
+struct count {
+	__u64 packets;
+	__u64 octets;
+};
+
+enum reason {
+	REASON_NOT_LINKED,
+	REASON_NOT_LINKED_SOURCE,
+	REASON_UNKNOWN_VNI,
+	REASON_BAD_SOURCE,
+	REASON_NO_LINK,
+	REASON_NO_SUCH_ENDPOINT,
+	REASON_NO_IDC_ROUTE,
+	REASON_NOT_A_REPLY,
+	REASON_NOT_IP,	     /* VXLAN that carries neither IPv4 nor IPv6 */
+	REASON_MALFORMED,    /* shorter than its headers say, or headers that make no sense */
+	REASON_TTL_EXCEEDED, /* also answered, as RFC 1812 allows */
+	REASON_TOO_BIG,	     /* also answered */
+	REASON_INTERNAL,     /* the kernel refused what never should be refused */
+	REASONS,
+};
+
+/* A packet of a link or a drop: what operators are shown of it. */
+struct sample {
+	__u64 time; /* nanoseconds since boot */
+	__u8 src[16]; /* IPv4 as ::ffff:a.b.c.d */
+	__u8 dst[16];
+	__u32 vni;  /* of the packet as it came, 0 if it was plain */
+	__u32 link; /* in link_counters, or ~0 */
+	__u32 octets;
+	__u16 sport;
+	__u16 dport;
+	__u8 proto;
+	__u8 reason; /* enum reason, or REASONS: forwarded */
+	__u8 pad[6];
+};
+
+/* A flow that a classic host opened over a link of mode classic-to-vpc. */
+struct flow {
+	__u32 vni;
+	__u8 classic[16];
+	__u8 vpc[16];
+	__u16 classic_port; /* ICMP echo: the identifier, in both */
+	__u16 vpc_port;
+	__u8 proto;
+	__u8 pad[3];
+};
+
+struct flow_state {
+	__u64 seen; /* nanoseconds since boot */
+	__u32 closing; /* TCP: a FIN or RST has passed */
+	__u32 pad;
+};
+
+/* What concerns all packets: the one element of `globals`. */
+struct globals {
+	__u32 version; /* LAYOUT_VERSION */
+	__u32 device;  /* interface index of the VXLAN device */
+	__u32 mtu;     /* largest inner packet */
+	__u8 mac[6];   /* inner source */
+	__u16 trace;   /* TRACE_ */
+	__u32 local4;  /* outer source, host order; 0: not that family */
+	__u8 local6[16];
+	__be32 icmp4; /* source of ICMP errors; 0: none are sent */
+	__u8 icmp6[16];
+	__u32 trace_link; /* ~0: every link */
+	__u8 trace_addr[16]; /* all zero: every address */
+	struct lengths linked4;
+	struct lengths linked6;
+};
+#define TRACE_DROPS 1
+#define TRACE_FORWARDED 2
+
+#endif
