@@ -48,15 +48,17 @@ struct vpc {
 };
 
 /* A subnet of a VPC, by (scope, prefix) in `subnets4` and `subnets6`; those of linked VPCs also by
- * (space 0, prefix) in `linked4` and `linked6`. A subnet's window are the addresses
- * [first, first + span), counted from the subnet's lowest: they have one slot each, from `base` on. */
+ * (space 0, prefix) in `linked4` and `linked6`. A subnet's window are `span` addresses from `first` on:
+ * they have one slot each, from `base` on. In `linked4` and `linked6` a VNI of 0 is this host: an address
+ * of its own inside a linked subnet, which the stack is to have. */
 #define SUBNET_SPARSE 1 /* addresses outside the window may be in `sparse` */
 struct subnet {
 	__u32 vni;
 	__u32 counter; /* in vpc_counters */
 	__u32 base;
-	__u32 span; /* 0: no window */
-	__u64 first;
+	__u32 span;  /* 0: no window */
+	__u64 first; /* IPv4: the lowest address as a number; IPv6: its low 64 bits */
+	__u64 high;  /* IPv6: its high 64 bits, the same in all of the window */
 	__u32 flags;
 	__u32 pad;
 	struct lengths classic; /* linked4, linked6: as in struct vpc, of this family. Else unused */
@@ -160,9 +162,11 @@ struct flow {
 	__u8 pad[3];
 };
 
+#define FLOW_REPLIED 1
+#define FLOW_CLOSING 2 /* TCP: a FIN or RST has passed */
 struct flow_state {
 	__u64 seen; /* nanoseconds since boot */
-	__u32 closing; /* TCP: a FIN or RST has passed */
+	__u32 flags;
 	__u32 pad;
 };
 
