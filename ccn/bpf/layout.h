@@ -113,10 +113,18 @@ struct counter {
 	__u64 dropped_octets;
 };
 
-/* What is not of a link: `totals` has one. */
+/* What is not of a link. */
 struct count {
 	__u64 packets;
 	__u64 octets;
+};
+
+/* In `totals`. */
+enum total {
+	TOTAL_DECAPSULATED, /* received from hypervisors */
+	TOTAL_ENCAPSULATED, /* sent to hypervisors */
+	TOTAL_FLOWS,	    /* flows begun; octets unused */
+	TOTALS,
 };
 
 enum reason {

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/* Steering: what the forwarding contract says of each packet (DESIGN.md section 5).
+ *
+ * `from_idc` is on the ingress of each IDC interface, `from_vpc` on that of the external VXLAN device,
+ * where packets are already decapsulated. What is forwarded never reaches the host's stack; what is the
+ * host's own is left to it. The programs decide nothing that is not in the maps. */
+#include <stddef.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "maps.h"
+#include "packet.h"
+#include "lookup.h"
+#include "count.h"
+#include "flow.h"
+#include "icmp.h"
+
+#define FAMILY4 2   /* AF_INET */
+#define FAMILY6 10  /* AF_INET6 */
+#define CONTINUE TC_ACT_UNSPEC
+
+/* How a packet leaves for a hypervisor. */
+struct tunnel {
+	__u64 slot;
+	__u32 vni;
+	__u8 tos;
+	__u8 whole; /* fits the device: need not be fragmented */
+};
+
+/* Cuts off what the link layer padded. */
+static __always_inline int trim(struct __sk_buff *skb, __u32 octets)
+{
+	if (skb->len == ETH_LEN + octets || skb->gso_size)
+		return 0;
+	return bpf_skb_change_tail(skb, ETH_LEN + octets, 0);
+}
+
+/* One hop further. */
+static __always_inline int lower_ttl(struct __sk_buff *skb, const int family)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	if (family == 4) {
+		struct iphdr *ip = data + ETH_LEN;
+		if ((void *)(ip + 1) > end)
+			return -1;
+		__u32 check = ip->check + bpf_htons(0x0100);
+		ip->check = check + (check >= 0xffff);
+		ip->ttl--;
+		return 0;
+	}
+	struct ipv6hdr *ip = data + ETH_LEN;
+	if ((void *)(ip + 1) > end)
+		return -1;
+	__u16 *word = (__u16 *)&ip->nexthdr, old = *word;
+	ip->hop_limit--;
+	/* IPv6 has no checksum that would make up for it. */
+	bpf_csum_update(skb, (__u16)~old + *word);
+	return 0;
+}
+
+static __always_inline struct globals *global(void)
+{
+	__u32 zero = 0;
+	return bpf_map_lookup_elem(&globals, &zero);
+}
+
+/* Leads a packet, complete but for its Ethernet header, into the VXLAN device. */
+__noinline int encapsulate(struct __sk_buff *skb, const struct tunnel *t)
+{
+	if (!skb || !t)
+		return -1;
+	struct globals *g = global();
+	if (!g)
+		return -1;
+	__u32 number = host_of(t->slot);
+	struct host *host = bpf_map_lookup_elem(&hosts, &number);
+	struct bpf_tunnel_key key = { .tunnel_id = t->vni, .tunnel_tos = t->tos };
+	__u64 flags = t->whole ? BPF_F_DONT_FRAGMENT : 0;
+	if (!host)
+		return -1;
+	if (host->family == 4) {
+		key.remote_ipv4 = host->v4;
+		key.local_ipv4 = g->local4;
+		flags |= BPF_F_ZERO_CSUM_TX;
+	} else if (host->family == 6) {
+		__builtin_memcpy(key.remote_ipv6, host->v6, 16);
+		__builtin_memcpy(key.local_ipv6, g->local6, 16);
+		flags |= BPF_F_TUNINFO_IPV6;
+	} else {
+		return -1;
+	}
+	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags))
+		return -1;
+	void *data = (void *)(long)skb->data;
+	struct ethhdr *eth = data;
+	if (data + ETH_LEN > (void *)(long)skb->data_end)
+		return -1;
+	__u64 mac = t->slot >> 16;
+	__builtin_memcpy(eth->h_dest, &mac, 6);
+	__builtin_memcpy(eth->h_source, g->mac, 6);
+	return bpf_redirect(g->device, 0);
+}
+
+/* Where the sender of a packet of a VPC is. */
+__noinline __u64 find_sender(struct __sk_buff *skb, const struct packet *p, __u32 vni)
+{
+	struct vpc *vpc = bpf_map_lookup_elem(&vpcs, &vni);
+	struct subnet *s;
+	if (!skb || !p || !vpc)
+		return 0;
+	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		s = find_subnet(vpc->scope, &p->src, &vpc->subnets6, 6);
+		return s ? find_endpoint(skb, s, p, &p->src, 6) : 0;
+	}
+	s = find_subnet(vpc->scope, &p->src, &vpc->subnets4, 4);
+	return s ? find_endpoint(skb, s, p, &p->src, 4) : 0;
+}
+
+/* Answers with an ICMP error, back where the packet came from. */
+__noinline int refuse(struct __sk_buff *skb, const struct packet *p, const struct whose *w,
+			     __u32 reason, __u32 mtu)
+{
+	if (!skb || !p || !w)
+		return TC_ACT_SHOT;
+	__u32 error = reason == REASON_TOO_BIG ? ERROR_TOO_BIG : ERROR_TIME_EXCEEDED;
+	const int is6 = skb->protocol == bpf_htons(ETH_P_IPV6);
+	struct tunnel t = { .vni = w->vni, .tos = is6 ? 0 : 0xc0, .whole = 1 };
+	drop(skb, p, w, reason);
+	if (t.vni) {
+		t.slot = find_sender(skb, p, t.vni);
+		if (host_of(t.slot) == HOST_NONE)
+			return TC_ACT_SHOT;
+	}
+	if (is6 ? answer6(skb, p, error, mtu) : answer4(skb, p, error, mtu))
+		return TC_ACT_SHOT;
+	if (t.vni) {
+		int verdict = encapsulate(skb, &t);
+		return verdict < 0 ? TC_ACT_SHOT : verdict;
+	}
+	void *data = (void *)(long)skb->data;
+	struct ethhdr *eth = data;
+	if (data + ETH_LEN > (void *)(long)skb->data_end)
+		return TC_ACT_SHOT;
+	__u8 mac[6];
+	__builtin_memcpy(mac, eth->h_source, 6);
+	__builtin_memcpy(eth->h_source, eth->h_dest, 6);
+	__builtin_memcpy(eth->h_dest, mac, 6);
+	return bpf_redirect(skb->ifindex, 0);
+}
+
+/* What no link is for: the host's own, or nobody's. */
+__noinline int unlinked(struct __sk_buff *skb, const struct packet *p, const struct whose *w)
+{
+	if (!skb || !p || !w)
+		return TC_ACT_SHOT;
+	struct bpf_fib_lookup fib = { .ifindex = skb->ifindex, .l4_protocol = p->proto };
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		fib.family = FAMILY4;
+		fib.ipv4_src = p->src.w[3];
+		fib.ipv4_dst = p->dst.w[3];
+	} else {
+		fib.family = FAMILY6;
+		__builtin_memcpy(fib.ipv6_src, &p->src, 16);
+		__builtin_memcpy(fib.ipv6_dst, &p->dst, 16);
+	}
+	/* A rule of the plane makes everything that is not local unreachable. */
+	if (bpf_fib_lookup(skb, &fib, sizeof(fib), 0) == BPF_FIB_LKUP_RET_NOT_FWDED)
+		return CONTINUE;
+	return drop(skb, p, w, REASON_NOT_LINKED);
+}
+
+static __always_inline int is_for_many(const struct packet *p, const int family)
+{
+	__u32 first = family == 4 ? bpf_ntohl(p->dst.w[3]) : bpf_ntohl(p->dst.w[0]);
+	if (family == 4)
+		return first >> 28 == 0xe || first == ~0U;
+	/* ff00::/8; link-local addresses are the host's own too */
+	return first >> 24 == 0xff || first >> 22 == 0x3fa;
+}
+
+static __always_inline int from_idc_ip(struct __sk_buff *skb, const int family)
+{
+	struct packet p = {};
+	struct whose w = { .link = NO_COUNTER, .vpc = NO_COUNTER };
+	struct globals *g = global();
+	if (!g)
+		return CONTINUE;
+	if (parse(skb, &p, family))
+		return drop(skb, &p, &w, REASON_MALFORMED);
+	if (is_for_many(&p, family))
+		return CONTINUE;
+	struct subnet *s = find_linked(0, &p.dst, family == 4 ? &g->linked4 : &g->linked6, family);
+	if (!s)
+		return unlinked(skb, &p, &w);
+	if (!s->vni)
+		return CONTINUE;
+	w.vpc = s->counter;
+	struct permit *permit = find_permit(s->vni, &p.src, &s->classic, family);
+	if (!permit)
+		return drop(skb, &p, &w, REASON_NOT_LINKED_SOURCE);
+	w.link = permit->link;
+	struct tunnel t = {
+		.slot = find_endpoint(skb, s, &p, &p.dst, family),
+		.vni = s->vni,
+		.tos = permit->dscp == DSCP_COPY ? p.tos & 0xfc : permit->dscp << 2,
+	};
+	if (host_of(t.slot) == HOST_NONE)
+		return drop(skb, &p, &w, REASON_NO_SUCH_ENDPOINT);
+	if (p.ttl <= 1)
+		return refuse(skb, &p, &w, REASON_TTL_EXCEEDED, 0);
+	t.whole = wire_octets(skb, &p) <= g->mtu;
+	if (!t.whole && p.dont_fragment)
+		return refuse(skb, &p, &w, REASON_TOO_BIG, g->mtu);
+	if (permit->flags & PERMIT_TRACKED)
+		note_flow(skb, &p, s->vni);
+	forwarded(skb, g, &p, &w);
+	if (trim(skb, p.octets) || lower_ttl(skb, family))
+		return drop(skb, &p, &w, REASON_INTERNAL);
+	int verdict = encapsulate(skb, &t);
+	if (verdict < 0)
+		return drop(skb, &p, &w, REASON_INTERNAL);
+	count_to_vpc(&w, p.octets);
+	count_total(TOTAL_ENCAPSULATED, p.octets);
+	return verdict;
+}
+
+SEC("classifier")
+int from_idc(struct __sk_buff *skb)
+{
+	if (skb->vlan_present)
+		return CONTINUE;
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return from_idc_ip(skb, 4);
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return from_idc_ip(skb, 6);
+	return CONTINUE;
+}
+
+/* To the next hop that the kernel's routes name. */
+static __always_inline int forward(struct __sk_buff *skb, const struct globals *g, const struct packet *p,
+				   const struct whose *w, const int family)
+{
+	__be16 ports[2] = {};
+	if (!p->fragment && (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP))
+		bpf_skb_load_bytes(skb, p->l4, ports, 4);
+	__u32 octets = wire_octets(skb, p);
+	struct bpf_fib_lookup fib = {
+		.ifindex = g->device,
+		.l4_protocol = p->proto,
+		.sport = ports[0],
+		.dport = ports[1],
+		.tot_len = octets > 0xffff ? 0xffff : octets,
+	};
+	if (family == 4) {
+		fib.family = FAMILY4;
+		fib.tos = p->tos;
+		fib.ipv4_src = p->src.w[3];
+		fib.ipv4_dst = p->dst.w[3];
+	} else {
+		fib.family = FAMILY6;
+		__builtin_memcpy(fib.ipv6_src, &p->src, 16);
+		__builtin_memcpy(fib.ipv6_dst, &p->dst, 16);
+	}
+	long found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	if (found == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
+		if (p->dont_fragment && p->ttl > 1)
+			return refuse(skb, p, w, REASON_TOO_BIG, fib.mtu_result);
+		if (p->ttl > 1) {
+			/* The stack has the same routes, and cuts it up. */
+			count_from_vpc(w, p->octets);
+			return CONTINUE;
+		}
+	} else if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH) {
+		return drop(skb, p, w, REASON_NO_IDC_ROUTE);
+	}
+	if (p->ttl <= 1)
+		return refuse(skb, p, w, REASON_TTL_EXCEEDED, 0);
+	if (trim(skb, p->octets) || lower_ttl(skb, family))
+		return drop(skb, p, w, REASON_INTERNAL);
+	struct bpf_redir_neigh hop = { .nh_family = fib.family };
+	if (fib.family == FAMILY4)
+		hop.ipv4_nh = fib.ipv4_dst;
+	else
+		__builtin_memcpy(hop.ipv6_nh, fib.ipv6_dst, 16);
+	forwarded(skb, g, p, w);
+	count_from_vpc(w, p->octets);
+	return bpf_redirect_neigh(fib.ifindex, &hop, sizeof(hop), 0);
+}
+
+/* To another VM of the same scope. */
+static __always_inline int switch_over(struct __sk_buff *skb, const struct globals *g, const struct packet *p,
+				       struct whose *w, const struct subnet *to, const int family)
+{
+	struct tunnel t = {
+		.slot = find_endpoint(skb, to, p, &p->dst, family),
+		.vni = to->vni,
+		.tos = p->tos & 0xfc,
+	};
+	__u32 counter = to->counter;
+	if (host_of(t.slot) == HOST_NONE)
+		return drop(skb, p, w, REASON_NO_SUCH_ENDPOINT);
+	if (p->ttl <= 1)
+		return refuse(skb, p, w, REASON_TTL_EXCEEDED, 0);
+	t.whole = wire_octets(skb, p) <= g->mtu;
+	if (!t.whole && p->dont_fragment)
+		return refuse(skb, p, w, REASON_TOO_BIG, g->mtu);
+	forwarded(skb, g, p, w);
+	if (trim(skb, p->octets) || lower_ttl(skb, family))
+		return drop(skb, p, w, REASON_INTERNAL);
+	int verdict = encapsulate(skb, &t);
+	if (verdict < 0)
+		return drop(skb, p, w, REASON_INTERNAL);
+	count_from_vpc(w, p->octets);
+	w->vpc = counter;
+	count_to_vpc(w, p->octets);
+	count_total(TOTAL_ENCAPSULATED, p->octets);
+	return verdict;
+}
+
+static __always_inline int is_own(const struct vpc *vpc, __be32 addr)
+{
+	return (addr & vpc->own[0].mask) == vpc->own[0].net || (addr & vpc->own[1].mask) == vpc->own[1].net;
+}
+
+static __always_inline int from_vpc_ip(struct __sk_buff *skb, __u32 vni, const int family)
+{
+	struct packet p = {};
+	struct whose w = { .vni = vni, .link = NO_COUNTER, .vpc = NO_COUNTER };
+	struct globals *g = global();
+	struct vpc *vpc = bpf_map_lookup_elem(&vpcs, &vni);
+	if (!g)
+		return TC_ACT_SHOT;
+	int malformed = parse(skb, &p, family);
+	count_total(TOTAL_DECAPSULATED, p.octets);
+	if (!vpc)
+		return drop(skb, &p, &w, REASON_UNKNOWN_VNI);
+	w.vpc = vpc->counter;
+	if (malformed)
+		return drop(skb, &p, &w, REASON_MALFORMED);
+	const struct lengths *lengths = family == 4 ? &vpc->subnets4 : &vpc->subnets6;
+	if (family != 4 || !is_own(vpc, p.src.w[3])) {
+		struct subnet *from = find_subnet(vpc->scope, &p.src, lengths, family);
+		if (!from || from->vni != vni)
+			return drop(skb, &p, &w, REASON_BAD_SOURCE);
+	}
+	struct subnet *to = find_subnet(vpc->scope, &p.dst, lengths, family);
+	if (to)
+		return switch_over(skb, g, &p, &w, to, family);
+	struct permit *permit =
+		find_permit(vni, &p.dst, family == 4 ? &vpc->classic4 : &vpc->classic6, family);
+	if (!permit)
+		return drop(skb, &p, &w, REASON_NO_LINK);
+	w.link = permit->link;
+	if (permit->flags & PERMIT_TRACKED && !is_reply(skb, &p, vni))
+		return drop(skb, &p, &w, REASON_NOT_A_REPLY);
+	return forward(skb, g, &p, &w, family);
+}
+
+SEC("classifier")
+int from_vpc(struct __sk_buff *skb)
+{
+	struct bpf_tunnel_key key = {};
+	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) &&
+	    bpf_skb_get_tunnel_key(skb, &key, sizeof(key), BPF_F_TUNINFO_IPV6))
+		return TC_ACT_SHOT;
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return from_vpc_ip(skb, key.tunnel_id, 4);
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return from_vpc_ip(skb, key.tunnel_id, 6);
+	struct packet p = { .octets = skb->len };
+	struct whose w = { .vni = key.tunnel_id, .link = NO_COUNTER, .vpc = NO_COUNTER };
+	count_total(TOTAL_DECAPSULATED, p.octets);
+	return drop(skb, &p, &w, REASON_NOT_IP);
+}
+
+/* bpf_fib_lookup and bpf_redirect_neigh are for programs under a license the kernel knows. */
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
