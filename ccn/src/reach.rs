@@ -49,7 +49,7 @@ impl Interests {
             }
             Event::Route(Change::Present(route) | Change::Gone(route)) => self.counts(route),
             Event::Address(_) | Event::Resync(_) => true,
-            Event::Rule(_) | Event::Neighbour(_) => false,
+            Event::Rule(_) | Event::Neighbour(_) | Event::Qdisc(_) | Event::Filter(_) => false,
         }
     }
 

@@ -60,6 +60,15 @@ pub enum Error {
     /// A name that no link can have.
     #[error("`{0}` cannot be the name of a link (1 to 15 bytes, without `/`, `:` or spaces)")]
     LinkName(String),
+    /// A filter whose place is not said: the kernel would choose one.
+    #[error("the {field} of a filter must not be 0")]
+    FilterPlace {
+        /// `priority` or `handle`.
+        field: &'static str,
+    },
+    /// A name that no program of a filter can have.
+    #[error("`{0}` cannot be the name of a filter's program (at most 255 bytes, without zeros)")]
+    FilterName(String),
 }
 
 impl Error {

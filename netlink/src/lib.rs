@@ -1,5 +1,5 @@
-//! Typed, batched rtnetlink: links, addresses, routes, policy rules, neighbours, network
-//! namespaces and a monitor of changes; and one nftables filter.
+//! Typed, batched rtnetlink: links, addresses, routes, policy rules, neighbours, BPF filters of links,
+//! network namespaces and a monitor of changes; and one nftables filter.
 //!
 //! A [`Socket`] sends [`Request`]s, alone or in batches that cost one acknowledgement, and dumps
 //! what the kernel holds, filtered by the kernel. A [`Monitor`] tells of changes as they come, a
@@ -10,7 +10,9 @@
 
 mod address;
 mod answer;
+mod attribute;
 mod error;
+mod filter;
 mod frame;
 mod journal;
 mod link;
@@ -28,6 +30,7 @@ mod socket;
 
 pub use address::Address;
 pub use error::{BatchError, Error, Failure};
+pub use filter::{BpfFilter, Filter, FilterPlace, FilterProgram, Hook, Qdisc};
 pub use ipnet::IpNet;
 pub use journal::Journal;
 pub use link::{Link, LinkChange, LinkStats, VxlanSettings};

@@ -1,4 +1,4 @@
-//! A stream of changes to links, addresses, routes, rules and neighbours.
+//! A stream of changes to links, addresses, routes, rules, neighbours, qdiscs and filters.
 //!
 //! It never loses a change in silence: when the kernel had to drop some, or sent one that cannot be
 //! read, the next event is [`Event::Resync`] and the caller dumps again.
@@ -15,7 +15,9 @@ use tokio::io::unix::AsyncFd;
 use crate::error::Error;
 use crate::frame::{NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, frames};
 use crate::socket::{drain, enlarge_receive_buffer, parse, receive};
-use crate::{Address, Link, Namespace, Neighbour, Route, Rule, route_message};
+use crate::{
+    Address, Filter, Link, Namespace, Neighbour, Qdisc, Route, Rule, filter, route_message,
+};
 
 /// What to be told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,6 +32,8 @@ pub enum Group {
     Rule,
     /// Neighbours.
     Neighbour,
+    /// Qdiscs, and filters on clsact.
+    Traffic,
 }
 
 impl Group {
@@ -38,6 +42,7 @@ impl Group {
         match self {
             Group::Link => &[1],
             Group::Neighbour => &[3],
+            Group::Traffic => &[4],
             Group::Address => &[5, 9],
             Group::Route => &[7, 11],
             Group::Rule => &[8, 19],
@@ -67,6 +72,11 @@ pub enum Event {
     Rule(Change<Rule>),
     /// A neighbour.
     Neighbour(Change<Neighbour>),
+    /// A qdisc. One that goes takes its filters along without a word, and goes itself without a word
+    /// with its link.
+    Qdisc(Change<Qdisc>),
+    /// A filter on clsact.
+    Filter(Change<Filter>),
     /// Changes were lost; dump again. The text says why.
     Resync(String),
 }
@@ -189,6 +199,14 @@ pub(crate) fn read(datagram: &[u8], ready: &mut VecDeque<Event>) {
             Ok(frame) => match frame.kind {
                 NLMSG_NOOP | NLMSG_DONE | NLMSG_ERROR => None,
                 NLMSG_OVERRUN => Some(Event::Resync(Error::Overrun.to_string())),
+                filter::NEW_QDISC => Qdisc::from_payload(frame.payload)
+                    .map(|qdisc| Event::Qdisc(Change::Present(qdisc))),
+                filter::DELETE_QDISC => Qdisc::from_payload(frame.payload)
+                    .map(|qdisc| Event::Qdisc(Change::Gone(qdisc))),
+                filter::NEW_FILTER => Filter::from_payload(frame.payload)
+                    .map(|filter| Event::Filter(Change::Present(filter))),
+                filter::DELETE_FILTER => Filter::from_payload(frame.payload)
+                    .map(|filter| Event::Filter(Change::Gone(filter))),
                 _ => match parse("a notification", &frame) {
                     Ok(message) => event(message),
                     Err(error) => Some(Event::Resync(error.to_string())),

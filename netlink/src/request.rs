@@ -9,7 +9,10 @@ use netlink_packet_route::link::LinkMessage;
 use crate::error::Error;
 use crate::frame::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST};
 use crate::route::Route;
-use crate::{Address, ForwardingEntry, LinkChange, Neighbour, NewLink, Rule, route_message};
+use crate::{
+    Address, BpfFilter, FilterPlace, ForwardingEntry, LinkChange, Neighbour, NewLink, Rule, filter,
+    route_message,
+};
 
 /// A change asked of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +41,10 @@ enum Object {
     Rule(Rule),
     Neighbour(Neighbour),
     ForwardingEntry(ForwardingEntry),
+    /// Index of the link.
+    Clsact(u32),
+    BpfFilter(BpfFilter),
+    Filter(FilterPlace),
 }
 
 impl Request {
@@ -178,6 +185,44 @@ impl Request {
         }
     }
 
+    /// Gives the link with this index a clsact qdisc; fails if it has one, or one of kind `ingress`.
+    #[must_use]
+    pub fn add_clsact(index: u32) -> Request {
+        Request {
+            verb: Verb::Add,
+            object: Object::Clsact(index),
+        }
+    }
+
+    /// Takes the clsact qdisc from the link with this index, with all filters on it, *whoever made
+    /// them*.
+    #[must_use]
+    pub fn delete_clsact(index: u32) -> Request {
+        Request {
+            verb: Verb::Delete,
+            object: Object::Clsact(index),
+        }
+    }
+
+    /// Makes a filter, or puts it in place of the one with its priority and handle in one step: no
+    /// packet meets both or neither.
+    #[must_use]
+    pub fn replace_filter(filter: BpfFilter) -> Request {
+        Request {
+            verb: Verb::Replace,
+            object: Object::BpfFilter(filter),
+        }
+    }
+
+    /// Deletes the filter of kind `bpf` in this place, whatever its program.
+    #[must_use]
+    pub fn delete_filter(place: FilterPlace) -> Request {
+        Request {
+            verb: Verb::Delete,
+            object: Object::Filter(place),
+        }
+    }
+
     /// Refuses what would not survive being written into a message.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match &self.object {
@@ -188,6 +233,8 @@ impl Request {
                 .iter()
                 .chain(&rule.oif)
                 .try_for_each(|name| crate::link::check_name(name)),
+            Object::BpfFilter(filter) => filter.check(),
+            Object::Filter(place) => place.check(),
             _ => Ok(()),
         }
     }
@@ -231,6 +278,12 @@ impl Request {
                 NLM_F_CREATE | NLM_F_APPEND,
             ),
             Object::ForwardingEntry(entry) => (M::NewNeighbour(entry.message()), flags),
+            Object::Clsact(index) if delete => {
+                (M::DelQueueDiscipline(filter::clsact_message(*index)), 0)
+            }
+            Object::Clsact(index) => (M::NewQueueDiscipline(filter::clsact_message(*index)), flags),
+            Object::BpfFilter(filter) => (M::NewTrafficFilter(filter.message()), flags),
+            Object::Filter(place) => (M::DelTrafficFilter(place.message()), 0),
         }
     }
 }
@@ -270,6 +323,9 @@ impl fmt::Display for Request {
             Object::Rule(rule) => write!(f, "{verb} rule {rule}"),
             Object::Neighbour(neighbour) => write!(f, "{verb} {neighbour}"),
             Object::ForwardingEntry(entry) => write!(f, "{verb} {entry}"),
+            Object::Clsact(index) => write!(f, "{verb} clsact qdisc of link {index}"),
+            Object::BpfFilter(filter) => write!(f, "{verb} {filter}"),
+            Object::Filter(place) => write!(f, "{verb} {place}"),
         }
     }
 }

@@ -10,6 +10,7 @@ use netlink_packet_core::ParseableParametrized;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::rule::RuleMessage;
+use netlink_packet_route::tc::TcMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket as RawSocket, SocketAddr};
@@ -22,8 +23,8 @@ use crate::error::{BatchError, Error, Failure};
 use crate::frame::{Frame, NLM_F_ACK, NLM_F_DUMP};
 use crate::request::write_message;
 use crate::{
-    Address, Family, ForwardingEntry, Link, Namespace, Neighbour, NewLink, Request, Route,
-    RouteFilter, Rule, route_message,
+    Address, Family, Filter, ForwardingEntry, Hook, Link, Namespace, Neighbour, NewLink, Qdisc,
+    Request, Route, RouteFilter, Rule, filter, route_message,
 };
 
 /// Requests sent in one system call. Each may be answered by an error message of about 1 KiB of
@@ -211,10 +212,11 @@ impl Socket {
             .push(LinkAttribute::IfName(name.to_owned()));
         let what = format!("link {name}");
         let ask = RouteNetlinkMessage::GetLink(message);
-        match self.read(&what, &ask, NLM_F_ACK, |message| match message {
-            RouteNetlinkMessage::NewLink(message) => Link::from_message(message),
-            _ => None,
-        }) {
+        let take = |frame: &Frame<'_>| match parse(&what, frame)? {
+            RouteNetlinkMessage::NewLink(message) => Ok(Link::from_message(message)),
+            _ => Ok(None),
+        };
+        match self.read(&what, &ask, NLM_F_ACK, take) {
             Ok((links, _)) => Ok(links.into_iter().next()),
             Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(None),
             Err(error) => Err(error),
@@ -326,11 +328,51 @@ impl Socket {
         })
     }
 
+    /// Whether a link has a clsact qdisc, which filters go on.
+    ///
+    /// # Errors
+    /// As [`Socket::links`].
+    pub fn has_clsact(&mut self, ifindex: u32) -> Result<bool, Error> {
+        // The kernel tells of all links whatever is asked.
+        let ask = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+        let of_link = |qdisc: &Qdisc| qdisc.ifindex == ifindex && qdisc.is_clsact();
+        let found = self.dump_frames("qdiscs", &ask, |frame| {
+            let read =
+                (frame.kind == filter::NEW_QDISC).then(|| Qdisc::from_payload(frame.payload));
+            Ok(read.flatten().filter(of_link))
+        })?;
+        Ok(!found.is_empty())
+    }
+
+    /// Filters of a link, of every kind and whoever made them, in the order in which packets meet
+    /// them. None if it has no clsact qdisc.
+    ///
+    /// # Errors
+    /// As [`Socket::links`].
+    pub fn filters(&mut self, ifindex: u32, hook: Hook) -> Result<Vec<Filter>, Error> {
+        let ask = RouteNetlinkMessage::GetTrafficFilter(filter::filters_message(ifindex, hook));
+        self.dump_frames("filters", &ask, |frame| {
+            let read =
+                (frame.kind == filter::NEW_FILTER).then(|| Filter::from_payload(frame.payload));
+            // The kernel lists each priority once by itself, as handle 0.
+            Ok(read.flatten().filter(|filter| filter.place.handle != 0))
+        })
+    }
+
     fn dump<T>(
         &mut self,
         what: &str,
         ask: &RouteNetlinkMessage,
         take: impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
+        self.dump_frames(what, ask, |frame| Ok(take(parse(what, frame)?)))
+    }
+
+    fn dump_frames<T>(
+        &mut self,
+        what: &str,
+        ask: &RouteNetlinkMessage,
+        take: impl Fn(&Frame<'_>) -> Result<Option<T>, Error>,
     ) -> Result<Vec<T>, Error> {
         for _ in 0..DUMP_TRIES {
             let (found, consistent) = self.read(what, ask, NLM_F_DUMP, &take)?;
@@ -351,7 +393,7 @@ impl Socket {
         what: &str,
         ask: &RouteNetlinkMessage,
         flags: u16,
-        take: impl Fn(RouteNetlinkMessage) -> Option<T>,
+        take: impl Fn(&Frame<'_>) -> Result<Option<T>, Error>,
     ) -> Result<(Vec<T>, bool), Error> {
         self.sequence = self.sequence.wrapping_add(1);
         let sequence = self.sequence;
@@ -361,8 +403,7 @@ impl Socket {
         let mut listing = Listing::of(sequence);
         loop {
             self.receive()?;
-            let read = |frame: &Frame<'_>| Ok(take(parse(what, frame)?));
-            let Some(verdict) = listing.feed(&self.datagram, read)? else {
+            let Some(verdict) = listing.feed(&self.datagram, &take)? else {
                 continue;
             };
             return match verdict.errno {

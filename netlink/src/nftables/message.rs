@@ -2,6 +2,7 @@
 //!
 //! Numbers in nf_tables attributes are in network byte order, those of netlink in the host's.
 
+use crate::attribute::{self, attributes, find, text};
 use crate::frame::{HEADER, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, align};
 
 /// Family of tables that see IPv4 and IPv6 (`NFPROTO_INET`).
@@ -10,9 +11,7 @@ const INET: u8 = 1;
 const SUBSYSTEM: u16 = 10;
 /// Length of `struct nfgenmsg`.
 const GENERIC: usize = 4;
-const ATTRIBUTE: usize = 4;
 const NESTED: u16 = 0x8000;
-const TYPE_MASK: u16 = 0x3fff;
 
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
@@ -210,7 +209,7 @@ struct Payload(Vec<u8>);
 
 impl Payload {
     fn attribute(&mut self, kind: u16, value: &[u8]) {
-        let length = (ATTRIBUTE + value.len()) as u16;
+        let length = (attribute::HEADER + value.len()) as u16;
         self.0.extend(length.to_ne_bytes());
         self.0.extend(kind.to_ne_bytes());
         self.0.extend(value);
@@ -302,30 +301,8 @@ fn body(payload: &[u8]) -> &[u8] {
     payload.get(GENERIC..).unwrap_or_default()
 }
 
-/// The attributes up to the first that is broken.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let header: [u8; ATTRIBUTE] = bytes.get(..ATTRIBUTE)?.try_into().ok()?;
-        let [a, b, c, d] = header;
-        let length = usize::from(u16::from_ne_bytes([a, b]));
-        let value = bytes.get(ATTRIBUTE..length)?;
-        bytes = bytes.get(align(length)..).unwrap_or_default();
-        Some((u16::from_ne_bytes([c, d]) & TYPE_MASK, value))
-    })
-}
-
-fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    attributes(bytes)
-        .find(|(found, _)| *found == kind)
-        .map(|(_, value)| value)
-}
-
 fn number(bytes: &[u8], kind: u16) -> Option<u32> {
     Some(u32::from_be_bytes(find(bytes, kind)?.try_into().ok()?))
-}
-
-fn text(bytes: &[u8], kind: u16) -> Option<&str> {
-    std::str::from_utf8(find(bytes, kind)?.strip_suffix(&[0])?).ok()
 }
 
 #[cfg(test)]

@@ -91,6 +91,8 @@ impl Known {
                     self.doubtful = true;
                     continue;
                 }
+                // Nothing of ours.
+                Event::Qdisc(_) | Event::Filter(_) => continue,
                 Event::Route(change) => {
                     let (route, present) = parts(change);
                     let ours = route.protocol == self.protocol;
