@@ -45,12 +45,13 @@ static __always_inline void count_total(__u32 which, __u32 octets)
 
 static __always_inline void count_to_vpc(const struct whose *w, __u32 octets)
 {
-	struct counter *c = bpf_map_lookup_elem(&link_counters, &w->link);
+	__u32 link = w->link, vpc = w->vpc;
+	struct counter *c = bpf_map_lookup_elem(&link_counters, &link);
 	if (c) {
 		c->to_vpc_packets++;
 		c->to_vpc_octets += octets;
 	}
-	c = bpf_map_lookup_elem(&vpc_counters, &w->vpc);
+	c = bpf_map_lookup_elem(&vpc_counters, &vpc);
 	if (c) {
 		c->to_vpc_packets++;
 		c->to_vpc_octets += octets;
@@ -59,12 +60,13 @@ static __always_inline void count_to_vpc(const struct whose *w, __u32 octets)
 
 static __always_inline void count_from_vpc(const struct whose *w, __u32 octets)
 {
-	struct counter *c = bpf_map_lookup_elem(&link_counters, &w->link);
+	__u32 link = w->link, vpc = w->vpc;
+	struct counter *c = bpf_map_lookup_elem(&link_counters, &link);
 	if (c) {
 		c->from_vpc_packets++;
 		c->from_vpc_octets += octets;
 	}
-	c = bpf_map_lookup_elem(&vpc_counters, &w->vpc);
+	c = bpf_map_lookup_elem(&vpc_counters, &vpc);
 	if (c) {
 		c->from_vpc_packets++;
 		c->from_vpc_octets += octets;
@@ -123,12 +125,14 @@ __noinline int drop(struct __sk_buff *skb, const struct packet *p, const struct 
 		d->packets++;
 		d->octets += p->octets;
 	}
-	struct counter *c = bpf_map_lookup_elem(&link_counters, &w->link);
+	/* Linux 6.1 takes keys from the stack only. */
+	__u32 link = w->link, vpc = w->vpc;
+	struct counter *c = bpf_map_lookup_elem(&link_counters, &link);
 	if (c) {
 		c->dropped_packets++;
 		c->dropped_octets += p->octets;
 	}
-	c = bpf_map_lookup_elem(&vpc_counters, &w->vpc);
+	c = bpf_map_lookup_elem(&vpc_counters, &vpc);
 	if (c) {
 		c->dropped_packets++;
 		c->dropped_octets += p->octets;
