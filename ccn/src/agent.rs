@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bgp::{Speaker, StartError, Stop};
 use netlink::{Group, Monitor};
 use thiserror::Error;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tracing::{info, warn};
@@ -21,6 +22,7 @@ use crate::api;
 use crate::api::socket::SocketError;
 use crate::config::{Config, PlaneConfig, PlaneKind};
 use crate::controller::{AgentHandle, Controller, Facts, Parts, sleep_until};
+use crate::metrics;
 use crate::plane::routes::RoutesPlane;
 use crate::plane::thread::{OrderError, PlaneHandle};
 use crate::reach::{self, Interests, Reach};
@@ -45,6 +47,14 @@ pub enum AgentError {
     /// The speaker cannot start.
     #[error("bgp: {0}")]
     Speaker(#[from] StartError),
+    /// The address for metrics cannot be had.
+    #[error("metrics.listen: {address}: {source}")]
+    Metrics {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// The kernel cannot be watched.
     #[error("netlink: {0}")]
     Netlink(#[from] netlink::Error),
@@ -67,6 +77,7 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     )?;
     let socket = api::socket::bind(&config.admin_socket)?;
     let _unbind = Unbind(&config.admin_socket);
+    let scrapes = listen_for_scrapes(&config).await?;
     let store = Arc::new(open_store(&config.store.path)?);
     let plane = PlaneHandle::spawn(choose_plane(&config.plane))?;
     let adopted = plane.prepare().await?.adopted;
@@ -91,6 +102,9 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
 
     let mut controller = tokio::spawn(controller.run());
     let admin = tokio::spawn(api::serve(socket, agent.clone()));
+    if let Some(listener) = scrapes {
+        tokio::spawn(metrics::serve(listener, agent.clone()));
+    }
     let hang_up = tokio::spawn(reload_on_hang_up(agent.clone()));
     let wake = Arc::new(Notify::new());
     tokio::spawn(reach::follow::follow(reach, wake.clone(), speaker.clone()));
@@ -136,6 +150,17 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     // No Cease: routers that agreed to graceful restart keep our routes until we are back.
     speaker.stop(Stop::KeepForwarding).await;
     outcome
+}
+
+/// Has the address at which metrics are asked for, if there is one.
+async fn listen_for_scrapes(config: &Config) -> Result<Option<TcpListener>, AgentError> {
+    let Some(metrics) = &config.metrics else {
+        return Ok(None);
+    };
+    let address = metrics.listen;
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.map_err(|source| AgentError::Metrics { address, source })?;
+    Ok(Some(listener))
 }
 
 /// Takes the admin socket out of the file system when the agent ends, also when it could not start.

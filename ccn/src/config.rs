@@ -68,10 +68,21 @@ pub struct Config {
     pub plane: PlaneConfig,
     /// Who is peered with.
     pub bgp: BgpConfig,
+    /// Where metrics are served; nowhere when absent.
+    #[serde(default)]
+    pub metrics: Option<MetricsConfig>,
 }
 
 fn default_socket() -> PathBuf {
     PathBuf::from(DEFAULT_SOCKET)
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Address and port of `http://ADDRESS:PORT/metrics`, which needs no password.
+    pub listen: std::net::SocketAddr,
 }
 
 /// `[store]`

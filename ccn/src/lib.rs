@@ -12,6 +12,7 @@ pub mod explain;
 pub mod fixture;
 pub mod inventory;
 pub mod link;
+pub mod metrics;
 pub mod order;
 pub mod plan;
 pub mod plane;

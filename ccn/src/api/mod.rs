@@ -6,6 +6,7 @@
 mod bgp;
 pub mod error;
 pub mod socket;
+mod traffic;
 mod view;
 
 use std::time::Duration;
@@ -58,6 +59,7 @@ fn router(agent: AgentHandle) -> Router {
         .route("/v1/mrt/dump", post(mrt_dump))
         .route("/v1/plane", get(plane))
         .route("/v1/plane/counters", get(counters))
+        .merge(traffic::routes())
         .merge(bgp::routes())
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_route)

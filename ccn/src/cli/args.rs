@@ -36,9 +36,11 @@ pub enum Command {
     /// How the gateway is doing
     Status,
     /// Links, and how far each has come
-    Links,
+    Links(RatesArgs),
     /// VPCs, with VNI, subnets and CCSI
-    Vpcs,
+    Vpcs(RatesArgs),
+    /// What was dropped, by reason, and the last packet of each
+    Drops,
     /// VMs, with addresses, MAC and the VTEP of the host
     Vms {
         /// Only those of this VPC.
@@ -138,6 +140,17 @@ pub struct LinkArgs {
     /// Only check and say what would happen; change nothing.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `ccn links`, `ccn vpcs`
+#[derive(Debug, Args)]
+pub struct RatesArgs {
+    /// Show packets and bits a second instead, where the plane counts them.
+    #[arg(long)]
+    pub rates: bool,
+    /// How long to count.
+    #[arg(long, default_value = "1s", value_parser = duration, value_name = "TIME", requires = "rates")]
+    pub interval: Duration,
 }
 
 /// `ccn unlink`

@@ -7,6 +7,7 @@ pub mod output;
 mod peer;
 mod region;
 mod show;
+mod traffic;
 
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -19,7 +20,9 @@ use thiserror::Error;
 use crate::agent::{self, AgentError};
 use crate::config::{Config, ConfigError};
 use crate::region::RegionError;
-use args::{AgentArgs, Cli, Command, LinkArgs, LogFormat, MrtCommand, PlaneCommand, UnlinkArgs};
+use args::{
+    AgentArgs, Cli, Command, LinkArgs, LogFormat, MrtCommand, PlaneCommand, RatesArgs, UnlinkArgs,
+};
 use client::{Client, ClientError};
 use output::{Output, text};
 
@@ -108,8 +111,11 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Link(args) => link(args, &client, out).await,
         Command::Unlink(args) => unlink(args, &client, out).await,
         Command::Status => show::status(&client, out).await,
-        Command::Links => show::links(&client, out).await,
-        Command::Vpcs => show::vpcs(&client, out).await,
+        Command::Links(RatesArgs { rates: false, .. }) => show::links(&client, out).await,
+        Command::Links(args) => traffic::link_rates(&client, out, args.interval).await,
+        Command::Vpcs(RatesArgs { rates: false, .. }) => show::vpcs(&client, out).await,
+        Command::Vpcs(args) => traffic::vpc_rates(&client, out, args.interval).await,
+        Command::Drops => traffic::drops(&client, out).await,
         Command::Vms { vpc } => show::vms(&client, out, vpc.as_ref()).await,
         Command::Peers => show::peers(&client, out).await,
         Command::Peer(args) => peer::peer(args, &client, out).await,

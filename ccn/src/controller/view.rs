@@ -184,6 +184,12 @@ impl View<'_> {
         view
     }
 
+    /// The VPC that has a VNI.
+    #[must_use]
+    pub fn vpc_with_vni(&self, vni: Vni) -> Option<VpcId> {
+        self.inventory.vpc_with_vni(vni).cloned()
+    }
+
     /// How far a link has come; nothing when it is gone.
     #[must_use]
     pub fn link_phase(&self, link: &LinkId) -> Option<LinkPhase> {

@@ -14,8 +14,10 @@ pub mod entry;
 pub mod model;
 pub mod routes;
 pub mod thread;
+pub mod traffic;
 
 use entry::{EntryKey, EntryValue};
+use traffic::Traffic;
 
 /// Next hops in the IDC for one learned prefix; more than one is ECMP.
 pub type LearnedNextHops = BTreeSet<IpAddr>;
@@ -191,6 +193,14 @@ pub trait Plane: Send {
     /// # Errors
     /// When the kernel could not be asked.
     fn counters(&mut self) -> Result<Counters, PlaneError>;
+
+    /// Reads what is counted by link and VPC, and the last drops; `None`: this plane does not count so.
+    ///
+    /// # Errors
+    /// When the kernel could not be asked.
+    fn traffic(&mut self) -> Result<Option<Traffic>, PlaneError> {
+        Ok(None)
+    }
 
     /// How full the plane is.
     fn limits(&self) -> Vec<Limit>;

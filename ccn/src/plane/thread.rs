@@ -7,6 +7,7 @@ use std::thread;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use super::traffic::Traffic;
 use super::{Abilities, Applied, Batch, Counters, Desired, Limit, Plane, PlaneError};
 
 type Job = Box<dyn FnOnce(&mut dyn Plane) + Send>;
@@ -108,6 +109,14 @@ impl PlaneHandle {
     /// As there, or the thread is gone.
     pub async fn counters(&self) -> Result<Counters, OrderError> {
         Ok(self.call(|plane| plane.counters()).await??)
+    }
+
+    /// See [`Plane::traffic`].
+    ///
+    /// # Errors
+    /// As there, or the thread is gone.
+    pub async fn traffic(&self) -> Result<Option<Traffic>, OrderError> {
+        Ok(self.call(|plane| plane.traffic()).await??)
     }
 
     /// See [`Plane::limits`].
