@@ -24,6 +24,7 @@
 #define FAMILY4 2   /* AF_INET */
 #define FAMILY6 10  /* AF_INET6 */
 #define CONTINUE TC_ACT_UNSPEC
+#define PACKET_HOST 0 /* to this interface's own MAC */
 
 /* How a packet leaves for a hypervisor. */
 struct tunnel {
@@ -169,8 +170,10 @@ __noinline int unlinked(struct __sk_buff *skb, const struct packet *p, const str
 		__builtin_memcpy(fib.ipv6_src, &p->src, 16);
 		__builtin_memcpy(fib.ipv6_dst, &p->dst, 16);
 	}
-	/* A rule of the plane makes everything that is not local unreachable. */
-	if (bpf_fib_lookup(skb, &fib, sizeof(fib), 0) == BPF_FIB_LKUP_RET_NOT_FWDED)
+	/* A rule of the plane makes everything that is not local unreachable. A host that does not forward
+	 * has nothing to keep apart. */
+	long found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	if (found == BPF_FIB_LKUP_RET_NOT_FWDED || found == BPF_FIB_LKUP_RET_FWD_DISABLED)
 		return CONTINUE;
 	return drop(skb, p, w, REASON_NOT_LINKED);
 }
@@ -233,7 +236,8 @@ static __always_inline int from_idc_ip(struct __sk_buff *skb, const int family)
 SEC("classifier")
 int from_idc(struct __sk_buff *skb)
 {
-	if (skb->vlan_present)
+	/* What is for another port or for all of them is not to be routed (RFC 1812 5.3.4). */
+	if (skb->vlan_present || skb->pkt_type != PACKET_HOST)
 		return CONTINUE;
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		return from_idc_ip(skb, 4);
