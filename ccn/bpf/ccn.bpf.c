@@ -3,7 +3,8 @@
  *
  * `from_idc` is on the ingress of each IDC interface, `from_vpc` on that of the external VXLAN device,
  * where packets are already decapsulated. What is forwarded never reaches the host's stack; what is the
- * host's own is left to it. The programs decide nothing that is not in the maps. */
+ * host's own is left to it. The programs decide nothing that is not in the maps. `ask_idc` and `ask_vpc`
+ * are the same, for whoever wants to know what would happen to a packet. */
 #include <stddef.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -123,6 +124,16 @@ __noinline __u64 find_sender(struct __sk_buff *skb, const struct packet *p, __u3
 	return s ? find_endpoint(skb, s, p, &p->src, 4) : 0;
 }
 
+static __always_inline int answer(struct __sk_buff *skb, const struct whose *w, __u32 what, __u32 where, __u64 to)
+{
+	skb->cb[0] = what;
+	skb->cb[1] = w->link;
+	skb->cb[2] = where;
+	skb->cb[3] = to;
+	skb->cb[4] = to >> 32;
+	return TC_ACT_OK;
+}
+
 /* Answers with an ICMP error, back where the packet came from. */
 __noinline int refuse(struct __sk_buff *skb, const struct packet *p, const struct whose *w,
 			     __u32 reason, __u32 mtu)
@@ -133,6 +144,8 @@ __noinline int refuse(struct __sk_buff *skb, const struct packet *p, const struc
 	const int is6 = skb->protocol == bpf_htons(ETH_P_IPV6);
 	struct tunnel t = { .vni = w->vni, .tos = is6 ? 0 : 0xc0, .whole = 1 };
 	drop(skb, p, w, reason);
+	if (w->asked)
+		return TC_ACT_SHOT;
 	if (t.vni) {
 		t.slot = find_sender(skb, p, t.vni);
 		if (host_of(t.slot) == HOST_NONE)
@@ -173,6 +186,8 @@ __noinline int unlinked(struct __sk_buff *skb, const struct packet *p, const str
 	/* A rule of the plane makes everything that is not local unreachable. A host that does not forward
 	 * has nothing to keep apart. */
 	long found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	if (w->asked && found == BPF_FIB_LKUP_RET_NOT_FWDED)
+		return answer(skb, w, ANSWER_STACK, 0, 0);
 	if (found == BPF_FIB_LKUP_RET_NOT_FWDED || found == BPF_FIB_LKUP_RET_FWD_DISABLED)
 		return CONTINUE;
 	return drop(skb, p, w, REASON_NOT_LINKED);
@@ -187,22 +202,22 @@ static __always_inline int is_for_many(const struct packet *p, const int family)
 	return first >> 24 == 0xff || first >> 22 == 0x3fa;
 }
 
-static __always_inline int from_idc_ip(struct __sk_buff *skb, const int family)
+static __always_inline int from_idc_ip(struct __sk_buff *skb, const int family, const int asked)
 {
 	struct packet p = {};
-	struct whose w = { .link = NO_COUNTER, .vpc = NO_COUNTER };
+	struct whose w = { .link = NO_COUNTER, .vpc = NO_COUNTER, .asked = asked };
 	struct globals *g = global();
 	if (!g)
 		return CONTINUE;
 	if (parse(skb, &p, family))
 		return drop(skb, &p, &w, REASON_MALFORMED);
 	if (is_for_many(&p, family))
-		return CONTINUE;
+		return asked ? answer(skb, &w, ANSWER_STACK, 0, 0) : CONTINUE;
 	struct subnet *s = find_linked(0, &p.dst, family == 4 ? &g->linked4 : &g->linked6, family);
 	if (!s)
 		return unlinked(skb, &p, &w);
 	if (!s->vni)
-		return CONTINUE;
+		return asked ? answer(skb, &w, ANSWER_STACK, 0, 0) : CONTINUE;
 	w.vpc = s->counter;
 	struct permit *permit = find_permit(s->vni, &p.src, &s->classic, family);
 	if (!permit)
@@ -220,6 +235,8 @@ static __always_inline int from_idc_ip(struct __sk_buff *skb, const int family)
 	t.whole = wire_octets(skb, &p) <= g->mtu;
 	if (!t.whole && p.dont_fragment)
 		return refuse(skb, &p, &w, REASON_TOO_BIG, g->mtu);
+	if (asked)
+		return answer(skb, &w, ANSWER_ENCAPSULATE, t.vni, t.slot);
 	if (permit->flags & PERMIT_TRACKED)
 		note_flow(skb, &p, s->vni);
 	forwarded(skb, g, &p, &w);
@@ -234,21 +251,31 @@ static __always_inline int from_idc_ip(struct __sk_buff *skb, const int family)
 }
 
 SEC("classifier")
+int ask_idc(struct __sk_buff *skb)
+{
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return from_idc_ip(skb, 4, 1);
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return from_idc_ip(skb, 6, 1);
+	return CONTINUE;
+}
+
+SEC("classifier")
 int from_idc(struct __sk_buff *skb)
 {
 	/* What is for another port or for all of them is not to be routed (RFC 1812 5.3.4). */
 	if (skb->vlan_present || skb->pkt_type != PACKET_HOST)
 		return CONTINUE;
 	if (skb->protocol == bpf_htons(ETH_P_IP))
-		return from_idc_ip(skb, 4);
+		return from_idc_ip(skb, 4, 0);
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		return from_idc_ip(skb, 6);
+		return from_idc_ip(skb, 6, 0);
 	return CONTINUE;
 }
 
 /* To the next hop that the kernel's routes name. */
 static __always_inline int forward(struct __sk_buff *skb, const struct globals *g, const struct packet *p,
-				   const struct whose *w, const int family)
+				   const struct whose *w, const int family, const int asked)
 {
 	__be16 ports[2] = {};
 	if (!p->fragment && (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP))
@@ -275,7 +302,7 @@ static __always_inline int forward(struct __sk_buff *skb, const struct globals *
 	if (found == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
 		if (p->dont_fragment && p->ttl > 1)
 			return refuse(skb, p, w, REASON_TOO_BIG, fib.mtu_result);
-		if (p->ttl > 1) {
+		if (p->ttl > 1 && !asked) {
 			/* The stack has the same routes, and cuts it up. */
 			count_from_vpc(w, p->octets);
 			return CONTINUE;
@@ -285,6 +312,10 @@ static __always_inline int forward(struct __sk_buff *skb, const struct globals *
 	}
 	if (p->ttl <= 1)
 		return refuse(skb, p, w, REASON_TTL_EXCEEDED, 0);
+	if (asked) {
+		__u64 to = fib.family == FAMILY4 ? fib.ipv4_dst : (__u64)fib.ipv6_dst[3] << 32 | fib.ipv6_dst[2];
+		return answer(skb, w, ANSWER_FORWARD, fib.ifindex, to);
+	}
 	if (trim(skb, p->octets) || lower_ttl(skb, family))
 		return drop(skb, p, w, REASON_INTERNAL);
 	struct bpf_redir_neigh hop = { .nh_family = fib.family };
@@ -299,7 +330,8 @@ static __always_inline int forward(struct __sk_buff *skb, const struct globals *
 
 /* To another VM of the same scope. */
 static __always_inline int switch_over(struct __sk_buff *skb, const struct globals *g, const struct packet *p,
-				       struct whose *w, const struct subnet *to, const int family)
+				       struct whose *w, const struct subnet *to, const int family,
+				       const int asked)
 {
 	struct tunnel t = {
 		.slot = find_endpoint(skb, to, p, &p->dst, family),
@@ -314,6 +346,8 @@ static __always_inline int switch_over(struct __sk_buff *skb, const struct globa
 	t.whole = wire_octets(skb, p) <= g->mtu;
 	if (!t.whole && p->dont_fragment)
 		return refuse(skb, p, w, REASON_TOO_BIG, g->mtu);
+	if (asked)
+		return answer(skb, w, ANSWER_ENCAPSULATE, t.vni, t.slot);
 	forwarded(skb, g, p, w);
 	if (trim(skb, p->octets) || lower_ttl(skb, family))
 		return drop(skb, p, w, REASON_INTERNAL);
@@ -332,16 +366,17 @@ static __always_inline int is_own(const struct vpc *vpc, __be32 addr)
 	return (addr & vpc->own[0].mask) == vpc->own[0].net || (addr & vpc->own[1].mask) == vpc->own[1].net;
 }
 
-static __always_inline int from_vpc_ip(struct __sk_buff *skb, __u32 vni, const int family)
+static __always_inline int from_vpc_ip(struct __sk_buff *skb, __u32 vni, const int family, const int asked)
 {
 	struct packet p = {};
-	struct whose w = { .vni = vni, .link = NO_COUNTER, .vpc = NO_COUNTER };
+	struct whose w = { .vni = vni, .link = NO_COUNTER, .vpc = NO_COUNTER, .asked = asked };
 	struct globals *g = global();
 	struct vpc *vpc = bpf_map_lookup_elem(&vpcs, &vni);
 	if (!g)
 		return TC_ACT_SHOT;
 	int malformed = parse(skb, &p, family);
-	count_total(TOTAL_DECAPSULATED, p.octets);
+	if (!asked)
+		count_total(TOTAL_DECAPSULATED, p.octets);
 	if (!vpc)
 		return drop(skb, &p, &w, REASON_UNKNOWN_VNI);
 	w.vpc = vpc->counter;
@@ -355,15 +390,25 @@ static __always_inline int from_vpc_ip(struct __sk_buff *skb, __u32 vni, const i
 	}
 	struct subnet *to = find_subnet(vpc->scope, &p.dst, lengths, family);
 	if (to)
-		return switch_over(skb, g, &p, &w, to, family);
+		return switch_over(skb, g, &p, &w, to, family, asked);
 	struct permit *permit =
 		find_permit(vni, &p.dst, family == 4 ? &vpc->classic4 : &vpc->classic6, family);
 	if (!permit)
 		return drop(skb, &p, &w, REASON_NO_LINK);
 	w.link = permit->link;
-	if (permit->flags & PERMIT_TRACKED && !is_reply(skb, &p, vni))
+	if (permit->flags & PERMIT_TRACKED && !is_reply(skb, &p, vni, asked))
 		return drop(skb, &p, &w, REASON_NOT_A_REPLY);
-	return forward(skb, g, &p, &w, family);
+	return forward(skb, g, &p, &w, family, asked);
+}
+
+SEC("classifier")
+int ask_vpc(struct __sk_buff *skb)
+{
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return from_vpc_ip(skb, skb->cb[0], 4, 1);
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return from_vpc_ip(skb, skb->cb[0], 6, 1);
+	return CONTINUE;
 }
 
 SEC("classifier")
@@ -374,9 +419,9 @@ int from_vpc(struct __sk_buff *skb)
 	    bpf_skb_get_tunnel_key(skb, &key, sizeof(key), BPF_F_TUNINFO_IPV6))
 		return TC_ACT_SHOT;
 	if (skb->protocol == bpf_htons(ETH_P_IP))
-		return from_vpc_ip(skb, key.tunnel_id, 4);
+		return from_vpc_ip(skb, key.tunnel_id, 4, 0);
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		return from_vpc_ip(skb, key.tunnel_id, 6);
+		return from_vpc_ip(skb, key.tunnel_id, 6, 0);
 	struct packet p = { .octets = skb->len };
 	struct whose w = { .vni = key.tunnel_id, .link = NO_COUNTER, .vpc = NO_COUNTER };
 	count_total(TOTAL_DECAPSULATED, p.octets);

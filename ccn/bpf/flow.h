@@ -59,7 +59,7 @@ __noinline int note_flow(struct __sk_buff *skb, const struct packet *p, __u32 vn
 }
 
 /* Whether a packet of a VPC answers one of a classic host. */
-__noinline int is_reply(struct __sk_buff *skb, const struct packet *p, __u32 vni)
+__noinline int is_reply(struct __sk_buff *skb, const struct packet *p, __u32 vni, __u32 asked)
 {
 	struct about a;
 	struct flow key;
@@ -74,7 +74,7 @@ __noinline int is_reply(struct __sk_buff *skb, const struct packet *p, __u32 vni
 	__u64 now = bpf_ktime_get_ns();
 	if (now - known->seen > silence(&key, known->flags))
 		return 0;
-	if (a.error)
+	if (a.error || asked)
 		return 1;
 	if (!(known->flags & FLOW_REPLIED) || a.ends)
 		known->flags |= FLOW_REPLIED | (a.ends ? FLOW_CLOSING : 0);
