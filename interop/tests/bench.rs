@@ -77,3 +77,38 @@ fn link_latency_is_told_for_every_subject() {
         }
     }
 }
+
+#[test]
+fn forward_brings_every_packet_through_every_subject() {
+    let lines = bench(&["forward", "--quick"]);
+    let plain = ["encapsulate", "decapsulate", "vpc-to-vpc"];
+    let ways = |suffix: &str, ways: &[&str]| -> Vec<String> {
+        ways.iter().map(|way| format!("{way}{suffix}")).collect()
+    };
+    let of_a_plane = [
+        ways("/ccsis=1", &plain),
+        ways("/ccsis=8", &plain),
+        ways("/links=1", &plain[..2]),
+        ways("/links=8", &plain[..2]),
+        ways("/untracked", &plain[..2]),
+        ways("", &["tcp/to-vpc", "tcp/from-vpc"]),
+    ]
+    .concat();
+    for (subject, cases) in [
+        ("generator", ways("", &plain)),
+        ("plain-ip", ways("", &plain[..2])),
+        (
+            "plain-vxlan",
+            [ways("", &plain), of_a_plane.clone()].concat(),
+        ),
+        ("routes", [ways("", &plain), of_a_plane].concat()),
+    ] {
+        for case in &cases {
+            let line = measured(&lines, case, subject);
+            assert!(
+                line.is_some(),
+                "{subject} {case}: not measured in {lines:#?}"
+            );
+        }
+    }
+}

@@ -15,6 +15,7 @@ use crate::enter::{Chain, Entry, Lab, Side, is_outside};
 use report::Report;
 
 pub mod bgp;
+pub mod forward;
 pub mod line;
 pub mod link_latency;
 pub mod ours;
@@ -41,6 +42,8 @@ enum Bench {
     Bgp(bgp::Options),
     /// One route: from the command to the UPDATE at the peer
     LinkLatency(link_latency::Options),
+    /// Packets: what forwarding one costs, each way, with few VMs and many
+    Forward(forward::Options),
 }
 
 impl Bench {
@@ -48,6 +51,15 @@ impl Bench {
         match self {
             Bench::Bgp(_) => "bgp",
             Bench::LinkLatency(_) => "link-latency",
+            Bench::Forward(_) => "forward",
+        }
+    }
+
+    /// The subject that others are compared with.
+    fn yardstick(&self) -> &'static str {
+        match self {
+            Bench::Bgp(_) | Bench::LinkLatency(_) => "bird",
+            Bench::Forward(_) => "plain-vxlan",
         }
     }
 
@@ -55,13 +67,14 @@ impl Bench {
         match self {
             Bench::Bgp(options) => options.json.as_deref(),
             Bench::LinkLatency(options) => options.json.as_deref(),
+            Bench::Forward(options) => options.json.as_deref(),
         }
     }
 
     fn prepare(&self) -> Result<(), Failure> {
         match self {
             Bench::Bgp(options) => options.prepare(),
-            Bench::LinkLatency(_) => Ok(()),
+            Bench::LinkLatency(_) | Bench::Forward(_) => Ok(()),
         }
     }
 
@@ -69,6 +82,7 @@ impl Bench {
         match self {
             Bench::Bgp(options) => bgp::run(options, lab, report),
             Bench::LinkLatency(options) => link_latency::run(options, lab, report),
+            Bench::Forward(options) => forward::run(options, lab, report),
         }
     }
 }
@@ -93,7 +107,7 @@ fn enter(bench: &Bench) -> Result<ExitCode, Failure> {
     match Entry::again(&format!("bench {}", bench.name())).enter()? {
         Side::Inside(lab) => {
             end_on_goodbye(|| 130)?;
-            let mut report = Report::new(bench.name());
+            let mut report = Report::new(bench.name(), bench.yardstick());
             let outcome = bench.run(&lab, &mut report);
             report.progress("");
             report.print(&mut io::stdout().lock())?;

@@ -8,9 +8,6 @@ use std::path::Path;
 
 use serde::Serialize;
 
-/// The subject that others are compared with.
-pub const YARDSTICK: &str = "bird";
-
 /// One line of a bench: a subject in one case.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Line {
@@ -40,16 +37,19 @@ pub struct Case<'a> {
 #[derive(Debug)]
 pub struct Report {
     bench: &'static str,
+    /// The subject that others are compared with.
+    yardstick: &'static str,
     lines: Vec<Line>,
     progress: bool,
 }
 
 impl Report {
-    /// An empty one. What is measured is told on stderr at once; what is being done, too, if that is a
+    /// An empty one, whose table compares all subjects with one of them. What is measured is told on stderr at once; what is being done, too, if that is a
     /// terminal.
-    pub fn new(bench: &'static str) -> Report {
+    pub fn new(bench: &'static str, yardstick: &'static str) -> Report {
         Report {
             bench,
+            yardstick,
             lines: Vec::new(),
             progress: io::stderr().is_terminal(),
         }
@@ -91,6 +91,13 @@ impl Report {
             }
             line.note.push_str(note);
         }
+    }
+
+    /// The median of a subject in a case, if it was measured.
+    pub fn median(&self, case: Case<'_>, subject: &str) -> Option<f64> {
+        let same =
+            |line: &&Line| line.case == case.name && line.n == case.n && line.subject == subject;
+        self.lines.iter().find(same)?.median
     }
 
     /// The lines so far.
@@ -171,11 +178,13 @@ impl Report {
         for (at, (name, n, unit)) in rows.iter().enumerate() {
             write!(out, "{name:<case$}  {n:>9}  {unit:<7}")?;
             let median = |subject| cells.get(&(at, subject)).and_then(|line| line.median);
-            let yardstick = median(YARDSTICK);
+            let yardstick = median(self.yardstick);
             for subject in &subjects {
                 let text = match (median(subject), yardstick) {
                     (None, _) => "-".to_owned(),
-                    (Some(value), Some(yardstick)) if *subject != YARDSTICK && yardstick > 0.0 => {
+                    (Some(value), Some(yardstick))
+                        if *subject != self.yardstick && yardstick > 0.0 =>
+                    {
                         format!("{} x{:<5.2}", figure(value), value / yardstick)
                     }
                     (Some(value), _) => format!("{}       ", figure(value)),
@@ -244,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_line_has_the_agreed_shape() {
-        let mut report = Report::new("bgp");
+        let mut report = Report::new("bgp", "bird");
         let case = Case {
             name: "pass-on-8",
             n: 100_000,
