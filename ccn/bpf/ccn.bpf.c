@@ -183,8 +183,9 @@ __noinline int unlinked(struct __sk_buff *skb, const struct packet *p, const str
 		__builtin_memcpy(fib.ipv6_src, &p->src, 16);
 		__builtin_memcpy(fib.ipv6_dst, &p->dst, 16);
 	}
-	/* A rule of the plane makes everything that is not local unreachable. A host that does not forward
-	 * has nothing to keep apart. */
+	/* By a rule of the plane everything that is not local is in a table with a blackhole. (An answer of a
+	 * rule itself would not be told from a local address.) A host that does not forward has nothing to
+	 * keep apart. */
 	long found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
 	if (w->asked && found == BPF_FIB_LKUP_RET_NOT_FWDED)
 		return answer(skb, w, ANSWER_STACK, 0, 0);
@@ -415,17 +416,24 @@ SEC("classifier")
 int from_vpc(struct __sk_buff *skb)
 {
 	struct bpf_tunnel_key key = {};
+	__u32 reason = REASON_NOT_IP;
 	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) &&
 	    bpf_skb_get_tunnel_key(skb, &key, sizeof(key), BPF_F_TUNINFO_IPV6))
 		return TC_ACT_SHOT;
+	/* What a hypervisor floods is not to be routed, least of all by each gateway of a group. */
+	if (skb->pkt_type != PACKET_HOST) {
+		reason = REASON_OTHER_MAC;
+		goto dropped;
+	}
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		return from_vpc_ip(skb, key.tunnel_id, 4, 0);
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
 		return from_vpc_ip(skb, key.tunnel_id, 6, 0);
+dropped:;
 	struct packet p = { .octets = skb->len };
 	struct whose w = { .vni = key.tunnel_id, .link = NO_COUNTER, .vpc = NO_COUNTER };
 	count_total(TOTAL_DECAPSULATED, p.octets);
-	return drop(skb, &p, &w, REASON_NOT_IP);
+	return drop(skb, &p, &w, reason);
 }
 
 /* bpf_fib_lookup and bpf_redirect_neigh are for programs under a license the kernel knows. */

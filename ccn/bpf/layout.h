@@ -137,6 +137,7 @@ enum reason {
 	REASON_NO_IDC_ROUTE,
 	REASON_NOT_A_REPLY,
 	REASON_NOT_IP,	     /* VXLAN that carries neither IPv4 nor IPv6 */
+	REASON_OTHER_MAC,    /* VXLAN for another inner MAC than the gateway's */
 	REASON_MALFORMED,    /* shorter than its headers say, or headers that make no sense */
 	REASON_TTL_EXCEEDED, /* also answered, as RFC 1812 allows */
 	REASON_TOO_BIG,	     /* also answered */
