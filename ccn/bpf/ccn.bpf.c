@@ -402,6 +402,17 @@ static __always_inline int from_vpc_ip(struct __sk_buff *skb, __u32 vni, const i
 	return forward(skb, g, &p, &w, family, asked);
 }
 
+/* What is not looked at as an IP packet. */
+__noinline int drop_frame(struct __sk_buff *skb, __u32 vni, __u32 reason)
+{
+	if (!skb)
+		return TC_ACT_SHOT;
+	struct packet p = { .octets = skb->len };
+	struct whose w = { .vni = vni, .link = NO_COUNTER, .vpc = NO_COUNTER };
+	count_total(TOTAL_DECAPSULATED, p.octets);
+	return drop(skb, &p, &w, reason);
+}
+
 SEC("classifier")
 int ask_vpc(struct __sk_buff *skb)
 {
@@ -416,24 +427,17 @@ SEC("classifier")
 int from_vpc(struct __sk_buff *skb)
 {
 	struct bpf_tunnel_key key = {};
-	__u32 reason = REASON_NOT_IP;
 	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) &&
 	    bpf_skb_get_tunnel_key(skb, &key, sizeof(key), BPF_F_TUNINFO_IPV6))
 		return TC_ACT_SHOT;
 	/* What a hypervisor floods is not to be routed, least of all by each gateway of a group. */
-	if (skb->pkt_type != PACKET_HOST) {
-		reason = REASON_OTHER_MAC;
-		goto dropped;
-	}
+	if (skb->pkt_type != PACKET_HOST)
+		return drop_frame(skb, key.tunnel_id, REASON_OTHER_MAC);
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		return from_vpc_ip(skb, key.tunnel_id, 4, 0);
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
 		return from_vpc_ip(skb, key.tunnel_id, 6, 0);
-dropped:;
-	struct packet p = { .octets = skb->len };
-	struct whose w = { .vni = key.tunnel_id, .link = NO_COUNTER, .vpc = NO_COUNTER };
-	count_total(TOTAL_DECAPSULATED, p.octets);
-	return drop(skb, &p, &w, reason);
+	return drop_frame(skb, key.tunnel_id, REASON_NOT_IP);
 }
 
 /* bpf_fib_lookup and bpf_redirect_neigh are for programs under a license the kernel knows. */
