@@ -91,7 +91,7 @@ pub fn explain(
         Some(vni) => Ingress::Vxlan { vni },
         None => deduce(model, src)?,
     };
-    let packet = Packet { ingress, src, dst };
+    let packet = Packet::new(ingress, src, dst);
     let trace = model.trace(packet);
     let steps = steps(model, &packet, &trace);
     let summary = summary(&packet, &trace);
@@ -191,6 +191,7 @@ fn steps(model: &Model<'_>, packet: &Packet, trace: &Trace) -> Vec<Step> {
         }
         Verdict::Drop {
             reason: DropReason::NotLinked,
+            ..
         } => {
             // The usual cause, and the one that is hard to see: the link is another gateway's.
             if let Some((subnet, vpc)) = model.inventory.linked_vpc(packet.dst) {
@@ -240,7 +241,7 @@ fn summary(packet: &Packet, trace: &Trace) -> String {
             let next_hops: Vec<String> = next_hops.iter().map(ToString::to_string).collect();
             return format!("decapsulate and forward to {}", next_hops.join(" or "));
         }
-        Verdict::Drop { reason } => reason,
+        Verdict::Drop { reason, .. } => reason,
     };
     let why = match reason {
         DropReason::NotLinked => format!("{dst} is in no linked subnet"),
@@ -265,6 +266,11 @@ fn summary(packet: &Packet, trace: &Trace) -> String {
             "over this link only classic hosts open connections; replies pass by flow state"
                 .to_owned()
         }
+        DropReason::NotIp => "VXLAN that carries neither IPv4 nor IPv6".to_owned(),
+        DropReason::Malformed => "its headers make no sense".to_owned(),
+        DropReason::TtlExceeded => "its time to live is used up".to_owned(),
+        DropReason::TooBig => "it is too big for its way and must not be fragmented".to_owned(),
+        DropReason::Internal => "the kernel refused it".to_owned(),
     };
     format!("drop: {reason} ({why})")
 }

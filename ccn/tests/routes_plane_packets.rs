@@ -1,10 +1,11 @@
 //! Packets through the `routes` plane: who reaches whom, and under which reason the rest is dropped.
 //!
-//! The whole contract is the business of the lab's tests; here it is as small as it can be.
+//! Packet by packet, all planes are held against the contract in `contract`; here is what changes
+//! while packets pass, and what is this plane's own.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::time::{Duration, Instant};
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Instant;
 
 use bgp::Prefix;
 use ccn::config::{PlaneConfig, PlaneKind};
@@ -13,16 +14,14 @@ use ccn::plane::routes::RoutesPlane;
 use ccn::plane::{Batch, Desired, Plane};
 use ccn::record::{Mac, Mode, Vni};
 use netlink::{
-    Address, Family, ForwardingEntry, InputFilter, LinkChange, Namespace, Neighbour, Netfilter,
-    NewLink, NextHop, Request, Route, Rule, Socket,
+    Family, ForwardingEntry, InputFilter, LinkChange, Neighbour, Netfilter, NewLink, NextHop,
+    Request, Route, Rule,
 };
+use netns::{Node, PATIENCE, ip};
+
+mod netns;
 
 const PORT: u16 = 4789;
-const PATIENCE: Duration = Duration::from_secs(5);
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().expect("an address")
-}
 
 fn prefix(text: &str) -> Prefix {
     text.parse().expect("a prefix")
@@ -32,47 +31,14 @@ fn vni(number: u32) -> Vni {
     Vni::new(number).expect("a VNI")
 }
 
-/// A namespace with a socket into it.
-struct Node {
-    namespace: Namespace,
-    netlink: Socket,
+/// What only these tests ask of a namespace.
+trait Hosts {
+    fn route(&mut self, net: &str, via: &str, name: &str);
+    fn vm(&mut self, number: u32, local: &str, mac: [u8; 6], addrs: &[&str]);
+    fn udp(&self, addr: &str) -> UdpSocket;
 }
 
-impl Node {
-    fn new() -> Node {
-        let namespace = Namespace::anonymous().expect("these tests need CAP_SYS_ADMIN");
-        // An address that is still probed for duplicates answers no neighbour: packets would be lost.
-        let usable_at_once = || {
-            for scope in ["all", "default"] {
-                let path = format!("/proc/sys/net/ipv6/conf/{scope}/accept_dad");
-                std::fs::write(path, "0").expect("a sysctl");
-            }
-        };
-        namespace.enter(usable_at_once).expect("enter");
-        let netlink = Socket::open_in(&namespace).expect("a socket");
-        let mut node = Node { namespace, netlink };
-        node.up("lo");
-        node
-    }
-
-    fn index(&mut self, name: &str) -> u32 {
-        self.netlink.link(name).expect("ask").expect("a link").index
-    }
-
-    fn up(&mut self, name: &str) {
-        let index = self.index(name);
-        self.netlink
-            .request(Request::change_link(LinkChange::of(index).up(true)))
-            .expect("up");
-    }
-
-    fn address(&mut self, name: &str, net: &str) {
-        let address = Address::new(self.index(name), net.parse().expect("a net"));
-        self.netlink
-            .request(Request::add_address(address))
-            .expect("an address");
-    }
-
+impl Hosts for Node {
     fn route(&mut self, net: &str, via: &str, name: &str) {
         let hop = NextHop {
             onlink: true,
@@ -82,28 +48,6 @@ impl Node {
         self.netlink
             .request(Request::add_route(route))
             .expect("a route");
-    }
-
-    fn join(&mut self, name: &str, other: &mut Node, peer: &str) {
-        let link = NewLink::veth_to(name, peer, &other.namespace);
-        self.netlink.create_link(link).expect("a pair");
-        self.up(name);
-        other.up(peer);
-        self.await_operational(name);
-        other.await_operational(peer);
-    }
-
-    /// Until then the kernel drops what is sent, though the carrier is there.
-    fn await_operational(&mut self, name: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let link = self.netlink.link(name).expect("ask").expect("a link");
-            if link.operational {
-                return;
-            }
-            assert!(Instant::now() < deadline, "still {link:?}");
-            std::thread::yield_now();
-        }
     }
 
     /// A VM: a VXLAN device with the VM's MAC and addresses, whose every packet goes to the gateway.
@@ -217,7 +161,6 @@ fn permit(number: u32, subnet: &str, classic: &str, scope: u32) -> (EntryKey, En
 
 const VM: [u8; 6] = [2, 1, 0, 0, 0, 5];
 const TWIN: [u8; 6] = [2, 2, 0, 0, 0, 5];
-const OTHER: [u8; 6] = [2, 3, 0, 0, 0, 5];
 
 fn config() -> PlaneConfig {
     PlaneConfig {
@@ -233,30 +176,27 @@ fn config() -> PlaneConfig {
     }
 }
 
-/// A gateway between an IDC router with hosts and three hypervisors. VNI 100 is linked; 101 is in the
-/// same CCSI; 200 is in another, with the same subnets and addresses as 100; 999 is nobody's.
+/// A gateway between an IDC router with hosts and two hypervisors. VNI 100 is linked; 200 is in
+/// another CCSI, with the same subnets and addresses as 100.
 struct World {
     gateway: Node,
     idc: Node,
     one: Node,
     two: Node,
-    three: Node,
     plane: RoutesPlane,
 }
 
 impl World {
     fn new() -> World {
         let (mut gateway, mut idc) = (Node::new(), Node::new());
-        let (mut one, mut two, mut three) = (Node::new(), Node::new(), Node::new());
+        let (mut one, mut two) = (Node::new(), Node::new());
         gateway.join("idc0", &mut idc, "gw0");
         gateway.join("under1", &mut one, "under0");
         gateway.join("under2", &mut two, "under0");
-        gateway.join("under3", &mut three, "under0");
         for (name, net) in [
             ("lo", "172.16.0.1/32"),
             ("under1", "172.16.1.1/30"),
             ("under2", "172.16.2.1/30"),
-            ("under3", "172.16.3.1/30"),
             ("idc0", "10.255.0.1/24"),
             ("idc0", "2001:db8:ff::1/64"),
         ] {
@@ -266,28 +206,19 @@ impl World {
             ("gw0", "10.255.0.2/24"),
             ("gw0", "2001:db8:ff::2/64"),
             ("lo", "10.0.1.7/32"),
-            ("lo", "10.66.0.1/32"),
             ("lo", "2001:db8:1::7/128"),
         ] {
             idc.address(name, net);
         }
-        for net in ["192.168.0.0/16", "10.101.0.0/16", "10.102.0.0/16"] {
-            idc.route(net, "10.255.0.1", "gw0");
-        }
+        idc.route("192.168.0.0/16", "10.255.0.1", "gw0");
         idc.route("fd00:1::/64", "2001:db8:ff::1", "gw0");
-        for (node, own) in [
-            (&mut one, "172.16.1"),
-            (&mut two, "172.16.2"),
-            (&mut three, "172.16.3"),
-        ] {
+        for (node, own) in [(&mut one, "172.16.1"), (&mut two, "172.16.2")] {
             node.address("under0", &format!("{own}.2/30"));
             node.route("172.16.0.1/32", &format!("{own}.1"), "under0");
         }
         let both = ["192.168.0.5/32", "fd00:1::5/128"];
         one.vm(100, "172.16.1.2", VM, &both);
-        one.vm(999, "172.16.1.2", OTHER, &[]);
         two.vm(200, "172.16.2.2", TWIN, &both);
-        three.vm(101, "172.16.3.2", OTHER, &["10.101.0.5/32"]);
         let mut plane = RoutesPlane::new(&config());
         gateway
             .namespace
@@ -298,7 +229,6 @@ impl World {
             idc,
             one,
             two,
-            three,
             plane,
         }
     }
@@ -359,20 +289,17 @@ fn region() -> Desired {
         entries: BTreeMap::from([
             source(100, "192.168.0.0/16", 100),
             source(100, "fd00:1::/64", 100),
-            source(101, "10.101.0.0/16", 100),
             source(200, "192.168.0.0/16", 200),
             source(200, "fd00:1::/64", 200),
             permit(100, "192.168.0.0/16", "10.0.0.0/16", 100),
             permit(100, "fd00:1::/64", "2001:db8:1::/48", 100),
             endpoint(100, "192.168.0.5", 100, "172.16.1.2", VM),
             endpoint(100, "fd00:1::5", 100, "172.16.1.2", VM),
-            endpoint(100, "10.101.0.5", 101, "172.16.3.2", OTHER),
             endpoint(200, "192.168.0.5", 200, "172.16.2.2", TWIN),
             endpoint(200, "fd00:1::5", 200, "172.16.2.2", TWIN),
         ]),
         learned: BTreeMap::from([
             (prefix("10.0.1.0/24"), hops("10.255.0.2")),
-            (prefix("10.66.0.0/16"), hops("10.255.0.2")),
             (prefix("2001:db8:1::/48"), hops("2001:db8:ff::2")),
         ]),
         keep_unknown_learned: false,
@@ -399,55 +326,19 @@ fn talk(from: &UdpSocket, to: &UdpSocket) {
 }
 
 #[test]
-fn each_packet_goes_where_the_contract_says() {
+fn a_link_that_is_taken_away_closes_both_directions_and_put_back_opens_them() {
     let mut world = World::new();
     world.resync(&region());
     let (vm, vm6) = (world.one.udp("192.168.0.5"), world.one.udp("fd00:1::5"));
-    let other = world.three.udp("10.101.0.5");
-    let (twin, twin6) = (world.two.udp("192.168.0.5"), world.two.udp("fd00:1::5"));
     let (host, host6) = (world.idc.udp("10.0.1.7"), world.idc.udp("2001:db8:1::7"));
-    let stranger = world.idc.udp("10.66.0.1");
-    twin.set_nonblocking(true).expect("non-blocking");
-    twin6.set_nonblocking(true).expect("non-blocking");
-
     talk(&host, &vm);
     talk(&vm, &host);
     talk(&host6, &vm6);
-    talk(&vm6, &host6);
-    talk(&vm, &other);
-
     let send = |socket: &UdpSocket, to: &str| {
         socket
             .send_to(b"lost", SocketAddr::new(ip(to), 7000))
             .expect("sent");
     };
-    world.dropped("no-link", |_| send(&vm, "10.66.0.1"));
-    world.dropped("no-such-endpoint", |_| send(&vm, "192.168.9.9"));
-    world.dropped("no-such-endpoint", |_| send(&host, "192.168.9.9"));
-    world.dropped("no-such-endpoint", |_| send(&vm6, "fd00:1::9"));
-    world.dropped("no-idc-route", |_| send(&vm, "10.0.99.1"));
-    world.dropped("not-linked-source", |_| send(&stranger, "192.168.0.5"));
-    world.dropped("not-linked", |_| send(&host, "10.101.0.5"));
-    world.dropped("not-linked", |_| send(&host, "10.102.0.5"));
-    // Not this VPC's source, then a VNI that nobody has.
-    world.one.address("vm100", "172.30.0.1/32");
-    let liar = world.one.udp("172.30.0.1");
-    world.dropped("bad-source", |_| send(&liar, "192.168.9.9"));
-    world.dropped("no-link", |_| send(&twin, "10.0.1.7"));
-    world.one.route("10.44.0.1/32", "169.254.0.1", "vm999");
-    world.dropped("unknown-vni", |_| send(&liar, "10.44.0.1"));
-
-    // Nothing ever reached the VM with the same address in the other CCSI.
-    let mut buffer = [0; 64];
-    for twin in [&twin, &twin6] {
-        let got = twin.recv_from(&mut buffer);
-        assert_eq!(
-            got.expect_err("nothing").kind(),
-            std::io::ErrorKind::WouldBlock
-        );
-    }
-
-    // Unlinked: both directions stop; linked again: both work.
     let links: BTreeMap<_, _> = region()
         .entries
         .into_iter()
@@ -554,29 +445,6 @@ fn no_vm_reaches_the_gateway_itself_and_others_do() {
     let host = world.idc.udp("10.0.1.7");
     talk(&host, &vm);
     talk(&vm, &host);
-}
-
-#[test]
-fn errors_of_the_gateway_still_reach_vms() {
-    let mut world = World::new();
-    let mut desired = region();
-    // Only one CCSI may have the addresses that an error goes to.
-    desired.entries.retain(|key, _| match key {
-        EntryKey::Source { vni: of, .. } => *of != vni(200),
-        EntryKey::Endpoint { scope, .. } => *scope != ScopeId(vni(200)),
-        EntryKey::Permit { .. } => true,
-    });
-    world.resync(&desired);
-    let index = world.gateway.index("idc0");
-    let smaller = Request::change_link(LinkChange::of(index).mtu(1300));
-    world.gateway.netlink.request(smaller).expect("an MTU");
-    for (own, host) in [("192.168.0.5", "10.0.1.7"), ("fd00:1::5", "2001:db8:1::7")] {
-        let vm = world.one.udp(own);
-        vm.connect(SocketAddr::new(ip(host), 7000)).expect("a way");
-        vm.send(&[0; 1380]).expect("sent");
-        let error = vm.recv(&mut [0; 64]).expect_err("too big");
-        assert_eq!(error.raw_os_error(), Some(netlink::Errno::EMSGSIZE as i32));
-    }
 }
 
 #[test]

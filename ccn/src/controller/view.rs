@@ -15,7 +15,8 @@ use crate::explain::{self, Explanation};
 use crate::inventory::Inventory;
 use crate::order::{LinkPhase, Order};
 use crate::plane::entry::{EntryKey, EntryValue};
-use crate::plane::model::Model;
+use crate::plane::model::flow::Flows;
+use crate::plane::model::{Model, Mtus};
 use crate::plane::{Counters, LearnedNextHops};
 use crate::record::{ClassicRef, Dscp, Link, LinkId, Record, RecordKey, Vni, VpcId};
 
@@ -273,6 +274,8 @@ impl View<'_> {
             inventory: self.inventory,
             group: &self.facts.group,
             learned: self.learned,
+            flows: &Flows::NONE,
+            mtus: Mtus::default(),
         };
         explain::explain(&model, src, dst, vni)
             .map_err(|error| ApiError::new(ErrorCode::BadRequest, error.to_string()))

@@ -7,6 +7,8 @@ use super::*;
 use crate::inventory::Inventory;
 use crate::inventory::history::{MapStore, put};
 use crate::plane::LearnedNextHops;
+use crate::plane::model::Mtus;
+use crate::plane::model::flow::Flows;
 use crate::record::GroupName;
 use crate::region;
 
@@ -63,6 +65,8 @@ impl World {
             inventory: &self.inventory,
             group: &self.group,
             learned: &self.learned,
+            flows: &Flows::NONE,
+            mtus: Mtus::default(),
         };
         let vni = vni.map(|vni| Vni::new(vni).unwrap());
         explain(&model, src.parse().unwrap(), dst.parse().unwrap(), vni)

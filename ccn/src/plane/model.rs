@@ -15,32 +15,13 @@ use super::entry::Hop;
 use crate::inventory::{EndpointId, Inventory, LinkState, VpcState};
 use crate::record::{CcsiId, Dscp, GroupName, LinkId, Mode, Vni, VpcId};
 
+pub mod flow;
+pub mod packet;
 #[cfg(test)]
 mod tests;
 
-/// Where a packet comes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(tag = "from", rename_all = "kebab-case")]
-pub enum Ingress {
-    /// Plain IP from the IDC.
-    Idc,
-    /// VXLAN from a hypervisor.
-    Vxlan {
-        /// The VNI it carries.
-        vni: Vni,
-    },
-}
-
-/// A packet, as far as the contract looks at it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Packet {
-    /// Where it comes in.
-    pub ingress: Ingress,
-    /// Inner source address.
-    pub src: IpAddr,
-    /// Inner destination address, of the same family.
-    pub dst: IpAddr,
-}
+use flow::Flows;
+pub use packet::{Ingress, Packet};
 
 /// Why a packet is dropped. Planes count under the same names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -62,11 +43,21 @@ pub enum DropReason {
     NoIdcRoute,
     /// VXLAN, over a link of mode `classic-to-vpc`, and not a reply.
     NotAReply,
+    /// VXLAN that carries neither IPv4 nor IPv6.
+    NotIp,
+    /// Shorter than its headers say, or with headers that make no sense.
+    Malformed,
+    /// It would pass, and its TTL or hop limit is used up.
+    TtlExceeded,
+    /// It would pass, is larger than what its way out takes, and must not be fragmented.
+    TooBig,
+    /// The kernel refused what it never should; no record leads to it.
+    Internal,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [DropReason; 8] = [
+    pub const ALL: [DropReason; 13] = [
         DropReason::NotLinked,
         DropReason::NotLinkedSource,
         DropReason::UnknownVni,
@@ -75,6 +66,11 @@ impl DropReason {
         DropReason::NoSuchEndpoint,
         DropReason::NoIdcRoute,
         DropReason::NotAReply,
+        DropReason::NotIp,
+        DropReason::Malformed,
+        DropReason::TtlExceeded,
+        DropReason::TooBig,
+        DropReason::Internal,
     ];
 
     /// The stable name, in kebab case.
@@ -88,6 +84,11 @@ impl DropReason {
             DropReason::NoSuchEndpoint => "no-such-endpoint",
             DropReason::NoIdcRoute => "no-idc-route",
             DropReason::NotAReply => "not-a-reply",
+            DropReason::NotIp => "not-ip",
+            DropReason::Malformed => "malformed",
+            DropReason::TtlExceeded => "ttl-exceeded",
+            DropReason::TooBig => "too-big",
+            DropReason::Internal => "internal",
         }
     }
 }
@@ -120,7 +121,44 @@ pub enum Verdict {
     Drop {
         /// Why.
         reason: DropReason,
+        /// What its sender is told, if anything.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        answer: Option<Answer>,
     },
+}
+
+impl Verdict {
+    /// Dropped in silence.
+    #[must_use]
+    pub fn drop(reason: DropReason) -> Verdict {
+        Verdict::Drop {
+            reason,
+            answer: None,
+        }
+    }
+}
+
+/// An ICMP error, sent from the gateway's address on the IDC's side to the packet's source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "error", rename_all = "kebab-case")]
+pub enum Answer {
+    /// Time exceeded in transit (RFC 792, RFC 4443 section 3.3).
+    TimeExceeded,
+    /// Fragmentation needed (RFC 1191), packet too big (RFC 4443 section 3.2).
+    TooBig {
+        /// The largest packet that passes, in octets.
+        mtu: usize,
+    },
+}
+
+/// The largest IP packets that the gateway sends on, in octets; where it is not given, packets of
+/// every size pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mtus {
+    /// To a VPC, without what VXLAN puts around it.
+    pub vpc: Option<usize>,
+    /// To the IDC.
+    pub idc: Option<usize>,
 }
 
 /// A place of an address in a VPC.
@@ -173,24 +211,49 @@ pub struct Model<'a> {
     pub group: &'a GroupName,
     /// Routes learned from the IDC.
     pub learned: &'a BTreeMap<Prefix, LearnedNextHops>,
+    /// What classic hosts opened where only they may.
+    pub flows: &'a Flows,
+    /// How large packets may be.
+    pub mtus: Mtus,
 }
 
 impl<'a> Model<'a> {
-    /// What becomes of a packet (DESIGN section 5).
+    /// What becomes of a packet (DESIGN section 5). What may not pass at all is dropped for that,
+    /// whatever else is wrong with it: an unlinked sender learns nothing.
     pub fn trace(&self, packet: Packet) -> Trace {
         let mut trace = Trace {
             source: None,
             link: None,
             destination: None,
-            verdict: Verdict::Drop {
-                reason: DropReason::NotLinked,
-            },
+            verdict: Verdict::drop(DropReason::NotLinked),
         };
-        trace.verdict = match packet.ingress {
+        let passed = match packet.ingress {
             Ingress::Idc => self.idc_verdict(packet, &mut trace),
             Ingress::Vxlan { vni } => self.vxlan_verdict(vni, packet, &mut trace),
         };
+        trace.verdict = self.router_verdict(packet, passed);
         trace
+    }
+
+    /// What a router does to a packet that may pass.
+    fn router_verdict(&self, packet: Packet, passed: Verdict) -> Verdict {
+        let mtu = match passed {
+            Verdict::Encapsulate { .. } => self.mtus.vpc,
+            Verdict::Forward { .. } => self.mtus.idc,
+            Verdict::Drop { .. } => return passed,
+        };
+        let shape = packet.shape;
+        let told = |reason, answer| Verdict::Drop {
+            reason,
+            answer: (!shape.unanswered).then_some(answer),
+        };
+        match mtu {
+            _ if shape.hop_limit <= 1 => told(DropReason::TtlExceeded, Answer::TimeExceeded),
+            Some(mtu) if shape.length > mtu && !shape.may_fragment => {
+                told(DropReason::TooBig, Answer::TooBig { mtu })
+            }
+            _ => passed,
+        }
     }
 
     fn idc_verdict(&self, packet: Packet, trace: &mut Trace) -> Verdict {
@@ -201,21 +264,15 @@ impl<'a> Model<'a> {
         };
         let linked = self.inventory.linked_vpc(packet.dst);
         let Some((subnet, vpc)) = linked.filter(|(subnet, vpc)| joins(subnet, vpc)) else {
-            return Verdict::Drop {
-                reason: DropReason::NotLinked,
-            };
+            return Verdict::drop(DropReason::NotLinked);
         };
         let Some(state) = self.inventory.vpc(vpc) else {
-            return Verdict::Drop {
-                reason: DropReason::NotLinked,
-            };
+            return Verdict::drop(DropReason::NotLinked);
         };
         trace.destination = Some(self.place(vpc, &state, Some(subnet), packet.dst));
         trace.link = self.pass(vpc, packet.src);
         if trace.link.is_none() {
-            return Verdict::Drop {
-                reason: DropReason::NotLinkedSource,
-            };
+            return Verdict::drop(DropReason::NotLinkedSource);
         }
         self.endpoint_verdict(vpc, &state, packet.dst)
     }
@@ -223,9 +280,7 @@ impl<'a> Model<'a> {
     fn vxlan_verdict(&self, vni: Vni, packet: Packet, trace: &mut Trace) -> Verdict {
         let source = self.inventory.vpc_with_vni(vni);
         let Some((vpc, state)) = source.and_then(|id| Some((id, self.inventory.vpc(id)?))) else {
-            return Verdict::Drop {
-                reason: DropReason::UnknownVni,
-            };
+            return Verdict::drop(DropReason::UnknownVni);
         };
         let subnet = state
             .subnets
@@ -234,40 +289,28 @@ impl<'a> Model<'a> {
             .copied();
         trace.source = Some(self.place(vpc, &state, subnet, packet.src));
         if subnet.is_none() {
-            return Verdict::Drop {
-                reason: DropReason::BadSource,
-            };
+            return Verdict::drop(DropReason::BadSource);
         }
         if let Some((subnet, other)) = self.inventory.neighbour(vpc, packet.dst) {
             let Some(other_state) = self.inventory.vpc(&other) else {
-                return Verdict::Drop {
-                    reason: DropReason::NoLink,
-                };
+                return Verdict::drop(DropReason::NoLink);
             };
             trace.destination = Some(self.place(&other, &other_state, Some(subnet), packet.dst));
             return self.endpoint_verdict(&other, &other_state, packet.dst);
         }
         trace.link = self.pass(vpc, packet.dst);
         match &trace.link {
-            None => Verdict::Drop {
-                reason: DropReason::NoLink,
-            },
+            None => Verdict::drop(DropReason::NoLink),
             Some(Pass {
                 mode: Mode::ClassicToVpc,
                 ..
-            }) => Verdict::Drop {
-                reason: DropReason::NotAReply,
-            },
-            Some(Pass {
-                mode: Mode::Both, ..
-            }) => match longest(self.learned, packet.dst) {
+            }) if !self.flows.knows(vni, &packet) => Verdict::drop(DropReason::NotAReply),
+            Some(_) => match longest(self.learned, packet.dst) {
                 Some((route, next_hops)) => Verdict::Forward {
                     route,
                     next_hops: next_hops.clone(),
                 },
-                None => Verdict::Drop {
-                    reason: DropReason::NoIdcRoute,
-                },
+                None => Verdict::drop(DropReason::NoIdcRoute),
             },
         }
     }
@@ -278,9 +321,7 @@ impl<'a> Model<'a> {
                 vni: state.vni,
                 hops,
             },
-            None => Verdict::Drop {
-                reason: DropReason::NoSuchEndpoint,
-            },
+            None => Verdict::drop(DropReason::NoSuchEndpoint),
         }
     }
 

@@ -12,7 +12,7 @@ fn by_entries(
     learned: &BTreeMap<Prefix, LearnedNextHops>,
     packet: Packet,
 ) -> Verdict {
-    let drop = |reason| Verdict::Drop { reason };
+    let drop = Verdict::drop;
     let permits = || {
         entries
             .iter()
@@ -147,20 +147,58 @@ proptest! {
         }
         let (group, learned) = (GroupName::default(), learned());
         let entries = Planner::new(group.clone()).entries(&inventory);
-        let model = Model { inventory: &inventory, group: &group, learned: &learned };
+        let model = Model {
+                inventory: &inventory,
+                group: &group,
+                learned: &learned,
+                flows: &Flows::NONE,
+                mtus: Mtus::default(),
+            };
         for (src, dst, vni) in packets {
             if src.is_ipv4() != dst.is_ipv4() {
                 continue;
             }
             let ingress = Vni::new(vni).map_or(Ingress::Idc, |vni| Ingress::Vxlan { vni });
-            let packet = Packet { ingress, src, dst };
+            let packet = Packet::new(ingress, src, dst);
             let verdict = model.trace(packet).verdict;
             let mut planned = by_entries(&entries, &learned, packet);
             let known = Vni::new(vni).is_ok_and(|vni| inventory.vpc_with_vni(vni).is_some());
-            if known && planned == (Verdict::Drop { reason: DropReason::UnknownVni }) {
-                planned = Verdict::Drop { reason: DropReason::BadSource };
+            if known && planned == Verdict::drop(DropReason::UnknownVni) {
+                planned = Verdict::drop(DropReason::BadSource);
             }
             prop_assert_eq!(verdict, planned, "{:?}", packet);
+        }
+    }
+}
+
+proptest! {
+    /// Whatever octets there are, reading them ends with a packet or a reason, and a packet is never
+    /// longer than what there was.
+    #[test]
+    fn reading_never_fails_otherwise(
+        first in select([0x45u8, 0x46, 0x4f, 0x60, 0x00].as_slice()),
+        protocol in select([0u8, 1, 6, 17, 43, 44, 58, 60].as_slice()),
+        mut octets in proptest::collection::vec(any::<u8>(), 0..120),
+        v4 in any::<bool>(),
+        right in any::<bool>(),
+    ) {
+        let ethertype = if v4 { packet::IPV4 } else { packet::IPV6 };
+        if right && octets.len() >= 40 {
+            octets[0] = first;
+            octets[if v4 { 9 } else { 6 }] = protocol;
+            let length = if v4 { octets.len() } else { octets.len() - 40 } as u16;
+            let at = if v4 { 2 } else { 4 };
+            octets[at..at + 2].copy_from_slice(&length.to_be_bytes());
+            let header = usize::from(octets[0] & 15) * 4;
+            if v4 && (20..=octets.len()).contains(&header) {
+                octets[10..12].fill(0);
+                let sum = packet::checksum(&octets[..header]);
+                octets[10..12].copy_from_slice(&sum.to_be_bytes());
+            }
+        }
+        match Packet::read(Ingress::Idc, ethertype, &octets) {
+            Ok(packet) => prop_assert!(packet.shape.length <= octets.len()),
+            Err(reason) => prop_assert_eq!(reason, DropReason::Malformed),
         }
     }
 }
@@ -180,6 +218,11 @@ fn names_of_drops_are_stable() {
         "no-such-endpoint",
         "no-idc-route",
         "not-a-reply",
+        "not-ip",
+        "malformed",
+        "ttl-exceeded",
+        "too-big",
+        "internal",
     ];
     assert_eq!(names, expected);
     for reason in DropReason::ALL {

@@ -1,0 +1,153 @@
+//! The forwarding contract (DESIGN section 5) as a table of packets, held against the model and every
+//! plane: where a packet comes in, its octets, the records, and what must come out where, octet by octet,
+//! under which reason it is dropped, or which ICMP error its sender gets. Where somebody is documented
+//! to do something else, the row says what and why.
+
+mod judge;
+#[path = "../netns/mod.rs"]
+mod netns;
+mod packet;
+mod random;
+mod region;
+mod row;
+mod rows;
+mod seen;
+mod wire;
+mod world;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ccn::plane::routes::RoutesPlane;
+use judge::Mind;
+use row::{By, Row};
+use rows::Theme;
+use world::{Subject, World};
+
+/// The least that the table has.
+const LEAST_ROWS: usize = 120;
+/// Random regions that are the same in each run.
+const FIXED_SEEDS: u64 = 8;
+
+/// Every plane there is.
+fn planes() -> Vec<Subject> {
+    vec![Subject {
+        by: By::Routes,
+        make: |config| Box::new(RoutesPlane::new(config)),
+    }]
+}
+
+/// Prints what failed, and fails if anything did.
+#[track_caller]
+fn report(by: By, asked: usize, failures: &[String]) {
+    let count = failures.len();
+    assert!(
+        failures.is_empty(),
+        "{by:?}: {count} of {asked} rows:\n{}",
+        failures.join("\n")
+    );
+}
+
+fn asked(theme: &Theme, by: By) -> impl Iterator<Item = (&Row, &row::Expect)> {
+    let rows = theme.rows.iter();
+    rows.filter_map(move |row| Some((row, row.expected(by)?)))
+}
+
+fn named(theme: &Theme, row: &Row, error: &str) -> String {
+    format!("- [{}] {}: {error}", theme.region.name, row.name)
+}
+
+/// Asks a plane all its rows, each theme in a gateway of its own.
+fn ask(subject: &Subject) {
+    let (mut count, mut failures) = (0, Vec::new());
+    for theme in rows::all() {
+        if asked(&theme, subject.by).next().is_none() {
+            continue;
+        }
+        let mut world = World::new(subject, theme.region.clone());
+        for (row, expect) in asked(&theme, subject.by) {
+            count += 1;
+            if let Err(error) = judge::check(&mut world, subject.by, row, expect) {
+                failures.push(named(&theme, row, &error));
+            }
+        }
+    }
+    report(subject.by, count, &failures);
+}
+
+#[test]
+fn the_model_keeps_the_contract() {
+    let (mut count, mut failures) = (0, Vec::new());
+    for theme in rows::all() {
+        for (row, expect) in asked(&theme, By::Model) {
+            count += 1;
+            // Rows do not see one another's flows, but what they send before.
+            if let Err(error) = Mind::new(&theme.region).check(row, expect) {
+                failures.push(named(&theme, row, &error));
+            }
+        }
+    }
+    report(By::Model, count, &failures);
+}
+
+#[test]
+fn the_routes_plane_keeps_the_contract() {
+    for subject in planes().iter().filter(|subject| subject.by == By::Routes) {
+        ask(subject);
+    }
+}
+
+/// What `CONTRACT_SEED` says; else some that are always the same, and one that never is.
+fn seeds() -> Vec<u64> {
+    match std::env::var("CONTRACT_SEED") {
+        Ok(seed) => vec![seed.parse().expect("CONTRACT_SEED is a number")],
+        Err(_) => {
+            let since = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .expect("after 1970");
+            (1..=FIXED_SEEDS)
+                .chain([u64::from(since.subsec_nanos())])
+                .collect()
+        }
+    }
+}
+
+/// Compares a plane with the model in random regions.
+fn compare(subject: &Subject, marked: bool) {
+    for seed in seeds() {
+        if let Err(error) = random::compare(subject, seed, marked) {
+            panic!(
+                "{:?} and the model differ, CONTRACT_SEED={seed}: {error}",
+                subject.by
+            );
+        }
+    }
+}
+
+#[test]
+fn the_routes_plane_does_what_the_model_says() {
+    for subject in planes().iter().filter(|subject| subject.by == By::Routes) {
+        compare(subject, false);
+    }
+}
+
+#[test]
+fn the_table_is_whole() {
+    let themes = rows::all();
+    let names: Vec<&str> = themes
+        .iter()
+        .flat_map(|t| &t.rows)
+        .map(|row| row.name.as_str())
+        .collect();
+    let mut unique = names.clone();
+    unique.sort_unstable();
+    unique.dedup();
+    assert_eq!(unique.len(), names.len(), "two rows have one name");
+    assert!(names.len() >= LEAST_ROWS, "{} rows", names.len());
+    for exception in themes
+        .iter()
+        .flat_map(|t| &t.rows)
+        .flat_map(|row| &row.exceptions)
+    {
+        assert!(exception.why.len() > 20, "{exception:?} says too little");
+    }
+}
