@@ -65,7 +65,10 @@ __noinline int is_reply(struct __sk_buff *skb, const struct packet *p, __u32 vni
 	struct flow key;
 	if (!skb || !p)
 		return 0;
-	if (find_about(skb, p, &a))
+	if (find_about(skb, p, &a) || !a.answers)
+		return 0;
+	/* An error about a flow is for the host that began it, and nobody else. */
+	if (a.error && (p->dst.d[0] != a.dst.d[0] || p->dst.d[1] != a.dst.d[1]))
 		return 0;
 	key_of(vni, &a, 1, &key);
 	struct flow_state *known = bpf_map_lookup_elem(&flows, &key);

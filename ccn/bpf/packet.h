@@ -54,9 +54,10 @@ struct about {
 	__u8 proto;
 	__u8 error;
 	__u8 opens; /* may begin a flow */
+	__u8 answers; /* may be the reply to another packet */
 	__u8 begins; /* TCP: SYN alone */
 	__u8 ends;   /* TCP: FIN or RST */
-	__u8 pad[3];
+	__u8 pad[2];
 };
 
 enum parsed { PARSED, PARSED_MALFORMED };
@@ -175,7 +176,7 @@ static __always_inline int parse6(struct __sk_buff *skb, struct packet *p)
 			break;
 	}
 	p->l4 = at;
-	return PARSED;
+	return at > ETH_LEN + octets ? PARSED_MALFORMED : PARSED;
 }
 
 static __always_inline int parse(struct __sk_buff *skb, struct packet *p, const int family)
@@ -229,7 +230,7 @@ __noinline int find_about(struct __sk_buff *skb, const struct packet *p, struct 
 	a->sport = a->dport = 0;
 	a->proto = p->proto;
 	a->error = a->begins = a->ends = 0;
-	a->opens = 1;
+	a->opens = a->answers = 1;
 	if (p->later)
 		return -1;
 	__u8 head[14] = {};
@@ -254,6 +255,7 @@ __noinline int find_about(struct __sk_buff *skb, const struct packet *p, struct 
 			return quoted(skb, p->l4 + ICMP_LEN, a, 4);
 		}
 		a->opens = head[0] == ICMP4_ECHO;
+		a->answers = head[0] == ICMP4_ECHO_REPLY;
 		__builtin_memcpy(&a->sport, head + 4, 2);
 		a->dport = a->sport;
 		return 0;
@@ -266,6 +268,7 @@ __noinline int find_about(struct __sk_buff *skb, const struct packet *p, struct 
 			return quoted(skb, p->l4 + ICMP_LEN, a, 6);
 		}
 		a->opens = head[0] == ICMP6_ECHO;
+		a->answers = head[0] == ICMP6_ECHO_REPLY;
 		__builtin_memcpy(&a->sport, head + 4, 2);
 		a->dport = a->sport;
 		return 0;
