@@ -267,6 +267,7 @@ fn summary(packet: &Packet, trace: &Trace) -> String {
                 .to_owned()
         }
         DropReason::NotIp => "VXLAN that carries neither IPv4 nor IPv6".to_owned(),
+        DropReason::OtherMac => "its inner MAC is not the gateway's".to_owned(),
         DropReason::Malformed => "its headers make no sense".to_owned(),
         DropReason::TtlExceeded => "its time to live is used up".to_owned(),
         DropReason::TooBig => "it is too big for its way and must not be fragmented".to_owned(),

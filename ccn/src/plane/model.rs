@@ -45,6 +45,8 @@ pub enum DropReason {
     NotAReply,
     /// VXLAN that carries neither IPv4 nor IPv6.
     NotIp,
+    /// VXLAN for another inner MAC than the gateway's: flooded by a hypervisor.
+    OtherMac,
     /// Shorter than its headers say, or with headers that make no sense.
     Malformed,
     /// It would pass, and its TTL or hop limit is used up.
@@ -57,7 +59,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [DropReason; 13] = [
+    pub const ALL: [DropReason; 14] = [
         DropReason::NotLinked,
         DropReason::NotLinkedSource,
         DropReason::UnknownVni,
@@ -67,6 +69,7 @@ impl DropReason {
         DropReason::NoIdcRoute,
         DropReason::NotAReply,
         DropReason::NotIp,
+        DropReason::OtherMac,
         DropReason::Malformed,
         DropReason::TtlExceeded,
         DropReason::TooBig,
@@ -85,6 +88,7 @@ impl DropReason {
             DropReason::NoIdcRoute => "no-idc-route",
             DropReason::NotAReply => "not-a-reply",
             DropReason::NotIp => "not-ip",
+            DropReason::OtherMac => "other-mac",
             DropReason::Malformed => "malformed",
             DropReason::TtlExceeded => "ttl-exceeded",
             DropReason::TooBig => "too-big",

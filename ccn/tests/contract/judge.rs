@@ -17,7 +17,7 @@ use crate::seen::{Datagram, Tunnelled, whole};
 use crate::world::{Drops, IDC_ADDRS, Output, World, is_own};
 
 /// How long counters may lag behind packets.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 type Verdicts = Result<(), String>;
 

@@ -4,12 +4,13 @@
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use bgp::Prefix;
 use ccn::plane::model::{DropReason, Ingress, Trace, Verdict};
 use ccn::record::GroupName;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::judge::{self, Mind};
-use crate::packet::{ACK, Ip, SYN, Upper, other, ping, pong, tcp, udp, unreachable};
+use crate::packet::{ACK, Ip, SYN, Upper, ip, other, ping, pong, tcp, udp, unreachable};
 use crate::region::{Region, Router};
 use crate::row::{Arrival, By, Expect, Place, Sent, idc, row, vxlan};
 use crate::world::{Subject, World};
@@ -108,27 +109,34 @@ impl Dice {
 pub(crate) fn region(dice: &mut Dice, marked: bool) -> Region {
     let name = format!("random {:#x}", dice.0);
     let mut region = Region::new(&name).idc_mtu(dice.one(&[1500, 1500, 1400]));
-    let vpcs = 2 + dice.below(4);
+    let vpcs = 3 + dice.below(3);
     for (number, vni) in VNIS.iter().take(vpcs).enumerate() {
         let id = format!("v{number}");
-        region = region.vpc(&id, *vni, &dice.some(&SUBNETS, 3));
-        for vm in 0..dice.below(5) {
-            let mut addrs = dice.some(&ADDRS[..18], 9);
-            addrs.push(dice.one(&ADDRS[..18]));
-            addrs.dedup();
-            region = region.vm(&format!("{id}-{vm}"), &id, &addrs, 2 + dice.below(60) as u8);
+        let mut subnets = dice.some(&SUBNETS, 3);
+        subnets.push(dice.one(&SUBNETS));
+        subnets.sort_unstable();
+        subnets.dedup();
+        let mut free: Vec<&str> = ADDRS
+            .into_iter()
+            .filter(|addr| is_in(addr, &subnets))
+            .collect();
+        region = region.vpc(&id, *vni, &subnets);
+        for vm in 0..1 + dice.below(4) {
+            let Some(addr) = free.pop() else { break };
+            let addrs = [Some(addr), free.pop_if(|_| dice.once_in(3))];
+            let addrs: Vec<&str> = addrs.into_iter().flatten().collect();
+            region = region.vm(&format!("{id}-{vm}"), &id, &addrs, 2 + dice.below(28) as u8);
         }
-        if dice.once_in(2) {
+        if let Some(vip) = free.pop() {
             let nodes = dice.some(&[(31, 1), (32, 2), (33, 1)], 2);
-            region = region.slb(
-                &format!("s{number}"),
-                &id,
-                &[dice.one(&ADDRS[..18])],
-                &nodes,
-            );
+            region = region.slb(&format!("s{number}"), &id, &[vip], &nodes);
         }
-        for link in 0..dice.below(3) {
-            let mut value = json!({"vpc": id, "classic": dice.some(&CLASSIC, 3)});
+        for link in 0..dice.below(4) {
+            let mut classic = dice.some(&CLASSIC, 4);
+            classic.push(dice.one(&CLASSIC));
+            classic.sort_unstable();
+            classic.dedup();
+            let mut value = json!({"vpc": id, "classic": classic});
             if marked {
                 if dice.once_in(2) {
                     value["mode"] = json!("classic-to-vpc");
@@ -143,20 +151,33 @@ pub(crate) fn region(dice: &mut Dice, marked: bool) -> Region {
             region = region.link(&format!("l{number}-{link}"), value);
         }
     }
-    for ccsi in ["a", "b"] {
-        let members: Vec<String> = (0..vpcs)
-            .filter(|_| dice.once_in(3))
-            .map(|n| format!("v{n}"))
-            .collect();
+    let split = dice.below(vpcs + 1);
+    let ids: Vec<String> = (0..vpcs).map(|number| format!("v{number}")).collect();
+    for (ccsi, members) in [("a", &ids[..split]), ("b", &ids[split..])] {
+        if dice.once_in(4) {
+            continue;
+        }
         region = region.record(&format!("ccsis/{ccsi}"), json!({ "vpcs": members }));
     }
-    for route in dice.some(&ROUTES, 2) {
-        let mut routers = dice.some(&[Router(2), Router(3)], 2);
-        routers.push(Router(4));
-        routers.truncate(2);
+    for route in ROUTES {
+        if dice.once_in(4) {
+            continue;
+        }
+        let routers = match dice.below(3) {
+            0 => vec![Router(2), Router(3)],
+            number => vec![Router(1 + number as u8)],
+        };
         region = region.learned(route, &routers);
     }
     sound(region)
+}
+
+fn is_in<P: AsRef<str>>(addr: &str, prefixes: &[P]) -> bool {
+    let addr = ip(addr);
+    let mut prefixes = prefixes
+        .iter()
+        .map(|prefix| prefix.as_ref().parse::<Prefix>());
+    prefixes.any(|prefix| prefix.is_ok_and(|prefix| prefix.contains_addr(addr)))
 }
 
 /// Without the records that cannot stand beside the others.
@@ -177,33 +198,70 @@ fn sound(mut region: Region) -> Region {
     }
 }
 
-/// A packet, mostly one that means something in the region.
-pub(crate) fn packet(dice: &mut Dice, region: &Region) -> Sent {
-    let classic = &ADDRS[8..14];
-    let classic6 = &ADDRS[18..21];
-    let vms: Vec<(u32, IpAddr)> = region
-        .vms
+/// A VNI and two addresses of one family, of which the first is the sender's: those of a link, of VMs,
+/// or any.
+fn ends(dice: &mut Dice, region: &Region, inward: bool) -> (u32, IpAddr, IpAddr) {
+    let inside = &region.ends;
+    let links: Vec<&Value> = region
+        .records
         .iter()
-        .flat_map(|vm| vm.addrs.iter().map(|addr| (vm.vni, *addr)))
+        .filter(|(key, _)| key.starts_with("links/l"))
+        .map(|(_, link)| link)
         .collect();
-    let (vni, vm) = match dice.once_in(6) {
-        true => (dice.one(&VNIS), crate::packet::ip(dice.one(&ADDRS))),
-        false => dice.one(&vms),
+    let (vni, mut near) = inside[dice.below(inside.len())];
+    let mut far = match dice.below(8) {
+        0..6 if !links.is_empty() => {
+            let link = links[dice.below(links.len())];
+            let of = format!(
+                "v{}",
+                VNIS.iter().position(|known| *known == vni).unwrap_or(9)
+            );
+            let mine = links
+                .iter()
+                .find(|link| link["vpc"] == of.as_str())
+                .copied();
+            let classic = mine.unwrap_or(link)["classic"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            let classic: Vec<&str> = classic.iter().filter_map(Value::as_str).collect();
+            let known: Vec<&str> = ADDRS
+                .into_iter()
+                .filter(|addr| is_in(addr, &classic))
+                .collect();
+            known
+                .get(dice.below(known.len().max(1)))
+                .map_or(near, |addr| ip(addr))
+        }
+        6 | 7 if !inward => inside[dice.below(inside.len())].1,
+        _ => ip(dice.one(&ADDRS)),
     };
-    let mut far = match dice.once_in(3) {
-        true => crate::packet::ip(dice.one(&ADDRS)),
-        false if vm.is_ipv4() => crate::packet::ip(dice.one(classic)),
-        false => crate::packet::ip(dice.one(classic6)),
-    };
-    if far.is_ipv4() != vm.is_ipv4() {
-        far = crate::packet::ip(if vm.is_ipv4() {
-            classic[1]
+    if dice.once_in(10) {
+        near = ip(dice.one(&ADDRS));
+    }
+    if near.is_ipv4() != far.is_ipv4() {
+        far = ip(if near.is_ipv4() {
+            "10.80.1.9"
         } else {
-            classic6[0]
+            "fd80:1::9"
         });
     }
+    let vni = if dice.once_in(20) {
+        dice.one(&VNIS)
+    } else {
+        vni
+    };
+    if inward {
+        (vni, far, near)
+    } else {
+        (vni, near, far)
+    }
+}
+
+/// A packet, mostly one that means something in the region.
+pub(crate) fn packet(dice: &mut Dice, region: &Region) -> Sent {
     let inward = dice.once_in(2);
-    let (src, dst) = if inward { (far, vm) } else { (vm, far) };
+    let (vni, src, dst) = ends(dice, region, inward);
     let (src, dst) = (src.to_string(), dst.to_string());
     let ports = dice.one(&[1001, 1002, 1003]);
     let ports = if inward { (ports, 7000) } else { (7000, ports) };
@@ -371,6 +429,32 @@ pub(crate) fn compare(subject: &Subject, seed: u64, marked: bool) -> Result<usiz
     Ok(packets.len())
 }
 
+/// What the model says of the packets of one seed, by name.
+pub(crate) fn verdicts(seed: u64, marked: bool) -> Vec<String> {
+    let mut dice = Dice(seed);
+    let region = region(&mut dice, marked);
+    let mut mind = Mind::new(&region);
+    let mut name = |_| match mind.trace(&packet(&mut dice, &region)) {
+        Err(reason) => format!("drop {reason}"),
+        Ok(trace) => match trace.verdict {
+            Verdict::Encapsulate { hops, .. } if hops.len() > 1 => {
+                "encapsulate to one of several".to_owned()
+            }
+            Verdict::Encapsulate { .. } => "encapsulate".to_owned(),
+            Verdict::Forward { next_hops, .. } if next_hops.len() > 1 => {
+                "forward by ECMP".to_owned()
+            }
+            Verdict::Forward { .. } => "forward".to_owned(),
+            Verdict::Drop {
+                reason,
+                answer: Some(_),
+            } => format!("answer {reason}"),
+            Verdict::Drop { reason, .. } => format!("drop {reason}"),
+        },
+    };
+    (0..PACKETS).map(&mut name).collect()
+}
+
 /// The least that still shows a difference, in words.
 fn minimal(subject: &Subject, region: &Region, packets: &[Sent], error: &str) -> String {
     let (mut region, mut packets) = (region.clone(), packets.to_vec());
@@ -404,7 +488,7 @@ fn minimal(subject: &Subject, region: &Region, packets: &[Sent], error: &str) ->
         let kept = fewer
             .learned
             .keys()
-            .any(|p| p.contains_addr(crate::packet::ip("10.251.0.1")));
+            .any(|p| p.contains_addr(ip("10.251.0.1")));
         if kept && difference(subject, &fewer, &packets).is_some() {
             region = fewer;
         }

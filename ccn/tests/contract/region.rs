@@ -57,6 +57,8 @@ pub(crate) struct Region {
     /// Of the interface to the IDC.
     pub(crate) idc_mtu: usize,
     pub(crate) vms: Vec<Vm>,
+    /// Every address of a VM or SLB, with the VNI.
+    pub(crate) ends: Vec<(u32, IpAddr)>,
     pub(crate) records: BTreeMap<String, Value>,
     pub(crate) learned: BTreeMap<Prefix, LearnedNextHops>,
 }
@@ -68,6 +70,7 @@ impl Region {
             underlay6: false,
             idc_mtu: 1500,
             vms: Vec::new(),
+            ends: Vec::new(),
             records: BTreeMap::new(),
             learned: BTreeMap::new(),
         };
@@ -127,6 +130,7 @@ impl Region {
             host,
         };
         self.put_vm(vpc, &vm);
+        self.ends.extend(vm.addrs.iter().map(|addr| (vni, *addr)));
         self.vms.push(vm);
         self
     }
@@ -139,7 +143,15 @@ impl Region {
     }
 
     /// An SLB with nodes on hosts, each with its weight.
-    pub(crate) fn slb(self, name: &str, vpc: &str, vips: &[&str], nodes: &[(u8, u16)]) -> Region {
+    pub(crate) fn slb(
+        mut self,
+        name: &str,
+        vpc: &str,
+        vips: &[&str],
+        nodes: &[(u8, u16)],
+    ) -> Region {
+        let vni = self.vni(vpc);
+        self.ends.extend(vips.iter().map(|vip| (vni, ip(vip))));
         let node = |(host, weight): &(u8, u16)| json!({"vtep": self.vtep(*host), "weight": weight});
         let nodes: Vec<Value> = nodes.iter().map(node).collect();
         let key = format!("slbs/{vpc}/{name}");

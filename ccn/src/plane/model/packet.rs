@@ -24,7 +24,7 @@ const FRAGMENT: u8 = 44;
 /// Hop-by-hop options, routing, destination options: next header and length in one place.
 const SKIPPED: [u8; 3] = [0, 43, 60];
 /// The most IPv6 extension headers that are looked behind.
-const MOST_EXTENSIONS: usize = 8;
+const MOST_EXTENSIONS: usize = 6;
 
 /// Where a packet comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -84,13 +84,13 @@ impl Default for Shape {
 /// What is above IP, as far as flows are told apart by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upper {
-    /// TCP or UDP.
+    /// TCP, UDP, or another protocol, of which nothing but the number is known.
     Ports {
         /// Its protocol number.
         protocol: u8,
-        /// Source port.
+        /// Source port; 0 where there is none.
         src: u16,
-        /// Destination port.
+        /// Destination port; 0 where there is none.
         dst: u16,
     },
     /// ICMP echo, of either version.
@@ -100,12 +100,12 @@ pub enum Upper {
         /// The identifier.
         id: u16,
     },
-    /// An ICMP error about a packet of TCP or UDP, or about an echo request.
+    /// An ICMP error about a packet of a flow.
     Error {
         /// The packet it quotes.
         about: Quoted,
     },
-    /// Anything else: a later fragment, too, has nothing that tells its flow.
+    /// Nothing that tells its flow: a later fragment, ICMP of another type.
     Other,
 }
 
@@ -156,7 +156,8 @@ impl Packet {
             protocol,
             payload,
         } = header.ok_or(DropReason::Malformed)?;
-        let later = payload.is_none();
+        // RFC 4443 has no such exception for IPv6.
+        let later = src.is_ipv4() && payload.is_none();
         let upper = payload.map_or(Upper::Other, |payload| upper(protocol, payload));
         let is_error = match protocol {
             ICMP => payload.is_some_and(|p| matches!(p.first(), Some(3 | 4 | 5 | 11 | 12))),
@@ -240,7 +241,7 @@ fn v6(octets: &[u8]) -> Option<Header<'_>> {
         return None;
     }
     let packet = octets.get(..length)?;
-    let (protocol, payload) = behind_extensions(fixed[6], &packet[40..]);
+    let (protocol, payload) = behind_extensions(fixed[6], &packet[40..])?;
     Some(Header {
         src: address(&fixed[8..24])?,
         dst: address(&fixed[24..40])?,
@@ -257,27 +258,25 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
     Some(Ipv6Addr::from(octets).into())
 }
 
-/// The protocol behind IPv6 extension headers and what it says; nothing in a later fragment, or
-/// where the headers do not end.
-fn behind_extensions(first: u8, payload: &[u8]) -> (u8, Option<&[u8]>) {
+/// The protocol behind IPv6 extension headers and what it says, which is nothing in a later fragment;
+/// `None` where they go beyond the packet.
+fn behind_extensions(first: u8, payload: &[u8]) -> Option<(u8, Option<&[u8]>)> {
     let (mut protocol, mut rest) = (first, payload);
     for _ in 0..MOST_EXTENSIONS {
-        let length = match (protocol, rest) {
-            (FRAGMENT, [_, _, high, low, ..]) => {
-                if u16::from_be_bytes([*high, *low]) & 0xfff8 != 0 {
-                    return (rest[0], None);
-                }
-                8
+        if protocol != FRAGMENT && !SKIPPED.contains(&protocol) {
+            break;
+        }
+        let header: &[u8; 8] = rest.first_chunk()?;
+        let length = match protocol {
+            FRAGMENT if u16::from_be_bytes([header[2], header[3]]) & 0xfff8 != 0 => {
+                return Some((header[0], None));
             }
-            (known, [_, units, ..]) if SKIPPED.contains(&known) => 8 + usize::from(*units) * 8,
-            _ => return (protocol, Some(rest)),
+            FRAGMENT => 8,
+            _ => 8 + usize::from(header[1]) * 8,
         };
-        let Some(behind) = rest.get(length..) else {
-            return (protocol, Some(&[]));
-        };
-        (protocol, rest) = (rest[0], behind);
+        (protocol, rest) = (header[0], rest.get(length..)?);
     }
-    (protocol, Some(&[]))
+    Some((protocol, Some(rest)))
 }
 
 fn upper(protocol: u8, payload: &[u8]) -> Upper {
@@ -306,7 +305,11 @@ fn upper(protocol: u8, payload: &[u8]) -> Upper {
             }
             _ => None,
         },
-        _ => None,
+        _ => Some(Upper::Ports {
+            protocol,
+            src: 0,
+            dst: 0,
+        }),
     };
     read().unwrap_or(Upper::Other)
 }
@@ -338,7 +341,7 @@ fn quoted(protocol: u8, octets: &[u8]) -> Option<Quoted> {
         if fixed[0] >> 4 != 6 {
             return None;
         }
-        let behind = behind_extensions(fixed[6], &octets[40..]);
+        let behind = behind_extensions(fixed[6], &octets[40..])?;
         (address(&fixed[8..24])?, address(&fixed[24..40])?, behind)
     };
     let (src_port, dst_port) = match upper(inner, payload?) {

@@ -219,6 +219,7 @@ fn names_of_drops_are_stable() {
         "no-idc-route",
         "not-a-reply",
         "not-ip",
+        "other-mac",
         "malformed",
         "ttl-exceeded",
         "too-big",

@@ -138,6 +138,11 @@ pub(crate) fn rows() -> Vec<Row> {
         )
         .but(By::Routes, Expect::Lost, SILENT),
         row(
+            "hop limit 1 of a later IPv6 fragment is answered",
+            idc(aged(udp(OFFICE6, SOLO1_6).fragment(64, false))),
+            AGED,
+        ),
+        row(
             "TTL 1 of a first fragment is answered",
             idc(aged(udp(OFFICE, SOLO1).length(516).fragment(0, true))),
             AGED,

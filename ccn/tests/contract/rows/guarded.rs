@@ -3,7 +3,7 @@
 use ccn::plane::model::{Answer, DropReason};
 
 use super::*;
-use crate::packet::{ACK, Ip, SYN, SYN_ACK, Upper, ping, pong, tcp, udp, unreachable};
+use crate::packet::{ACK, Ip, SYN, SYN_ACK, Upper, other, ping, pong, tcp, udp, unreachable};
 use crate::row::{By, Expect, Sent, idc, row, to_router, to_vm, vxlan};
 
 const GUARDED: u32 = 4001;
@@ -161,6 +161,26 @@ pub(crate) fn theme() -> Theme {
             "a reply by another protocol",
             udp_at(1025),
             tcp(VM1, OFFICE, ACK).ports(7000, 1025),
+            refused.clone(),
+        ),
+        reply(
+            "a timestamp reply with the identifier of an echo",
+            at(1026, ping(OFFICE, VM1)),
+            Ip {
+                upper: Upper::Icmp(14, 0, [0x04, 0x02, 0, 1]),
+                ..pong(VM1, OFFICE)
+            },
+            refused.clone(),
+        ),
+        reply(
+            "a reply by a protocol without ports passes",
+            other(OFFICE, VM1, 47),
+            other(VM1, OFFICE, 47),
+            back.clone(),
+        ),
+        row(
+            "a protocol without ports that nobody opened",
+            from_vm(other(VM1, OFFICE, 132)),
             refused.clone(),
         ),
         reply(

@@ -3,7 +3,7 @@
 use ccn::plane::model::DropReason;
 
 use super::*;
-use crate::packet::{ping, udp};
+use crate::packet::{Ip, ping, udp};
 use crate::row::{By, Expect, idc, row, vxlan};
 
 const GATEWAY: &str = "10.255.0.1";
@@ -11,10 +11,18 @@ const GATEWAY6: &str = "2001:db8:ff::1";
 const VTEP: &str = "172.16.0.1";
 /// Why the model is not asked.
 const NO_HOST: &str = "the model knows records and learned routes, not the gateway's own addresses";
+const NO_MAC: &str = "the model knows of IP packets, not of what goes around them";
+const MULTICAST: &str = "the kernel keeps multicast that nobody joined to itself";
+const NOT_OURS: &str = "the kernel drops what is for another MAC before any rule";
 const MARTIAN: &str = "the kernel drops such sources before any rule, and counts them itself";
 
-fn own(name: &str, ip: crate::packet::Ip) -> Row {
+fn own(name: &str, ip: Ip) -> Row {
     row(name, idc(ip), Expect::Stack).not(By::Model, NO_HOST)
+}
+
+fn other_mac(name: &str, ip: Ip, mac: [u8; 6]) -> Row {
+    let sent = vxlan(WEB, ip).at_mac(mac);
+    row(name, sent, Expect::Drop(DropReason::OtherMac)).not(By::Model, NO_MAC)
 }
 
 pub(crate) fn rows() -> Vec<Row> {
@@ -79,31 +87,52 @@ pub(crate) fn rows() -> Vec<Row> {
             drop(DropReason::NoLink),
         )
         .but(By::Routes, Expect::Lost, MARTIAN),
-        row(
-            "a VM's broadcast",
-            vxlan(WEB, udp(WEB1, "255.255.255.255")).at_mac(everybody),
+        other_mac("a VM's broadcast", udp(WEB1, "255.255.255.255"), everybody).but(
+            By::Routes,
             drop(DropReason::NoLink),
+            "it counts what is for the gateway itself so",
         ),
-        row(
+        other_mac(
             "a VM's multicast",
-            vxlan(WEB, udp(WEB1, "224.0.0.5")).at_mac([1, 0, 0x5e, 0, 0, 5]),
-            drop(DropReason::NoLink),
+            udp(WEB1, "224.0.0.5"),
+            [1, 0, 0x5e, 0, 0, 5],
         )
-        .but(
-            By::Routes,
-            Expect::Lost,
-            "the kernel keeps multicast that nobody joined to itself",
+        .but(By::Routes, Expect::Lost, MULTICAST),
+        other_mac(
+            "a VM's IPv6 multicast",
+            udp(WEB1_6, "ff02::1:2"),
+            [0x33, 0x33, 0, 1, 0, 2],
+        )
+        .but(By::Routes, Expect::Lost, MULTICAST),
+        other_mac(
+            "a packet for a host, to everybody's MAC",
+            udp(WEB1, OFFICE),
+            everybody,
+        )
+        .but(By::Routes, Expect::Lost, NOT_OURS),
+        other_mac(
+            "a packet for a host, to another MAC",
+            udp(WEB1, OFFICE),
+            [2, 1, 0, 0, 0, 77],
+        )
+        .but(By::Routes, Expect::Lost, NOT_OURS),
+        row(
+            "a limited broadcast to the gateway's MAC",
+            vxlan(WEB, udp(WEB1, "255.255.255.255")),
+            drop(DropReason::NoLink),
         ),
         row(
-            "a VM's IPv6 multicast",
-            vxlan(WEB, udp(WEB1_6, "ff02::1:2")).at_mac([0x33, 0x33, 0, 1, 0, 2]),
-            drop(DropReason::NoLink),
-        )
-        .but(
-            By::Routes,
+            "from the IDC to another MAC",
+            idc(udp(OFFICE, WEB1)).at_mac([2, 1, 0, 0, 0, 77]),
             Expect::Lost,
-            "the kernel keeps multicast that nobody joined to itself",
-        ),
+        )
+        .not(By::Model, NO_MAC),
+        row(
+            "from the IDC to everybody's MAC",
+            idc(udp(OFFICE, WEB1)).at_mac(everybody),
+            Expect::Lost,
+        )
+        .not(By::Model, NO_MAC),
         row(
             "a source of zero from a VM",
             vxlan(WEB, udp("0.0.0.0", OFFICE)),

@@ -3,7 +3,7 @@
 use ccn::plane::model::DropReason;
 
 use super::*;
-use crate::packet::{Damage, Ip, udp};
+use crate::packet::{Damage, Ip, other, udp};
 use crate::row::{By, Expect, Sent, idc, row, to_router, to_vm, vxlan};
 
 /// What the `routes` plane says of what is no packet.
@@ -168,6 +168,17 @@ pub(crate) fn rows() -> Vec<Row> {
             vxlan(WEB, broken6(Damage::Length(1000))),
         ),
         malformed("IPv6 of version 4", vxlan(WEB, broken6(Damage::Version(4)))),
+        row(
+            "extension headers that go beyond the packet",
+            // What the harness puts behind the first is one more, of 80 octets.
+            vxlan(WEB, other(WEB1_6, OFFICE6, 60)),
+            Expect::Drop(DropReason::Malformed),
+        )
+        .but(
+            By::Routes,
+            to_router(2),
+            "the kernel does not look behind the IPv6 header",
+        ),
         malformed(
             "half an IPv4 header from the IDC",
             from_idc(Damage::Cut(12)),
