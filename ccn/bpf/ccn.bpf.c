@@ -124,14 +124,18 @@ __noinline __u64 find_sender(struct __sk_buff *skb, const struct packet *p, __u3
 	return s ? find_endpoint(skb, s, p, &p->src, 4) : 0;
 }
 
-static __always_inline int answer(struct __sk_buff *skb, const struct whose *w, __u32 what, __u32 where, __u64 to)
+static __always_inline int answer(struct __sk_buff *skb, const struct whose *w, __u32 what)
 {
-	skb->cb[0] = what;
-	skb->cb[1] = w->link;
-	skb->cb[2] = where;
-	skb->cb[3] = to;
-	skb->cb[4] = to >> 32;
+	skb->cb[0] = what | w->link << 8;
 	return TC_ACT_OK;
+}
+
+static __always_inline int answer_tunnel(struct __sk_buff *skb, const struct whose *w, const struct tunnel *t)
+{
+	skb->cb[1] = t->vni;
+	skb->cb[2] = t->slot;
+	skb->cb[3] = t->slot >> 32;
+	return answer(skb, w, ANSWER_ENCAPSULATE);
 }
 
 /* Answers with an ICMP error, back where the packet came from. */
@@ -188,7 +192,7 @@ __noinline int unlinked(struct __sk_buff *skb, const struct packet *p, const str
 	 * keep apart. */
 	long found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
 	if (w->asked && found == BPF_FIB_LKUP_RET_NOT_FWDED)
-		return answer(skb, w, ANSWER_STACK, 0, 0);
+		return answer(skb, w, ANSWER_STACK);
 	if (found == BPF_FIB_LKUP_RET_NOT_FWDED || found == BPF_FIB_LKUP_RET_FWD_DISABLED)
 		return CONTINUE;
 	return drop(skb, p, w, REASON_NOT_LINKED);
@@ -213,12 +217,12 @@ static __always_inline int from_idc_ip(struct __sk_buff *skb, const int family, 
 	if (parse(skb, &p, family))
 		return drop(skb, &p, &w, REASON_MALFORMED);
 	if (is_for_many(&p, family))
-		return asked ? answer(skb, &w, ANSWER_STACK, 0, 0) : CONTINUE;
+		return asked ? answer(skb, &w, ANSWER_STACK) : CONTINUE;
 	struct subnet *s = find_linked(0, &p.dst, family == 4 ? &g->linked4 : &g->linked6, family);
 	if (!s)
 		return unlinked(skb, &p, &w);
 	if (!s->vni)
-		return asked ? answer(skb, &w, ANSWER_STACK, 0, 0) : CONTINUE;
+		return asked ? answer(skb, &w, ANSWER_STACK) : CONTINUE;
 	w.vpc = s->counter;
 	struct permit *permit = find_permit(s->vni, &p.src, &s->classic, family);
 	if (!permit)
@@ -237,7 +241,7 @@ static __always_inline int from_idc_ip(struct __sk_buff *skb, const int family, 
 	if (!t.whole && p.dont_fragment)
 		return refuse(skb, &p, &w, REASON_TOO_BIG, g->mtu);
 	if (asked)
-		return answer(skb, &w, ANSWER_ENCAPSULATE, t.vni, t.slot);
+		return answer_tunnel(skb, &w, &t);
 	if (permit->flags & PERMIT_TRACKED)
 		note_flow(skb, &p, s->vni);
 	forwarded(skb, g, &p, &w);
@@ -314,8 +318,12 @@ static __always_inline int forward(struct __sk_buff *skb, const struct globals *
 	if (p->ttl <= 1)
 		return refuse(skb, p, w, REASON_TTL_EXCEEDED, 0);
 	if (asked) {
-		__u64 to = fib.family == FAMILY4 ? fib.ipv4_dst : (__u64)fib.ipv6_dst[3] << 32 | fib.ipv6_dst[2];
-		return answer(skb, w, ANSWER_FORWARD, fib.ifindex, to);
+		skb->priority = fib.ifindex;
+		skb->cb[1] = fib.ipv6_dst[0]; /* or IPv4's */
+		skb->cb[2] = fib.ipv6_dst[1];
+		skb->cb[3] = fib.ipv6_dst[2];
+		skb->cb[4] = fib.ipv6_dst[3];
+		return answer(skb, w, fib.family == FAMILY4 ? ANSWER_FORWARD : ANSWER_FORWARD6);
 	}
 	if (trim(skb, p->octets) || lower_ttl(skb, family))
 		return drop(skb, p, w, REASON_INTERNAL);
@@ -348,7 +356,7 @@ static __always_inline int switch_over(struct __sk_buff *skb, const struct globa
 	if (!t.whole && p->dont_fragment)
 		return refuse(skb, p, w, REASON_TOO_BIG, g->mtu);
 	if (asked)
-		return answer(skb, w, ANSWER_ENCAPSULATE, t.vni, t.slot);
+		return answer_tunnel(skb, w, &t);
 	forwarded(skb, g, p, w);
 	if (trim(skb, p->octets) || lower_ttl(skb, family))
 		return drop(skb, p, w, REASON_INTERNAL);

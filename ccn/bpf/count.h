@@ -122,8 +122,7 @@ __noinline int drop(struct __sk_buff *skb, const struct packet *p, const struct 
 	if (!skb || !p || !w)
 		return TC_ACT_SHOT;
 	if (w->asked) {
-		skb->cb[0] = ANSWER_DROP + reason;
-		skb->cb[1] = w->link;
+		skb->cb[0] = (ANSWER_DROP + reason) | w->link << 8;
 		return TC_ACT_SHOT;
 	}
 	struct count *d = bpf_map_lookup_elem(&drops, &reason);

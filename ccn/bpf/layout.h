@@ -195,17 +195,19 @@ struct globals {
 	struct lengths linked4;
 	struct lengths linked6;
 };
-/* What `ask_idc` and `ask_vpc` answer in the skb's control words when they are run for a test: they do
- * what the programs on the interfaces do, but count nothing and begin no flow. `ask_vpc` takes the VNI in
- * word 0.
- *   word 0: one of these, or ANSWER_DROP + enum reason
- *   word 1: the link (as in struct whose), or ~0
- *   word 2: ANSWER_ENCAPSULATE: the VNI; ANSWER_FORWARD: the interface index
- *   words 3 and 4: ANSWER_ENCAPSULATE: the slot; ANSWER_FORWARD: the next hop, IPv4 in word 3, of IPv6 the
- *   last 8 octets */
+/* What `ask_idc` and `ask_vpc` answer when they are run for a test: they do what the programs on the
+ * interfaces do, but count nothing and begin no flow. `ask_vpc` takes the VNI in word 0 of the skb's control
+ * words. The answer is in the same words:
+ *   word 0: one of these, or ANSWER_DROP + enum reason; from bit 8 on the link (as in struct permit),
+ *           or ANSWER_NO_LINK
+ *   ANSWER_ENCAPSULATE: the VNI in word 1, the slot in words 2 and 3
+ *   ANSWER_FORWARD: the next hop as it is in packets, in words 1 (IPv4) to 4 (IPv6); its family is
+ *           ANSWER_FORWARD6 for IPv6; the interface index in skb->priority */
 #define ANSWER_STACK 1
 #define ANSWER_ENCAPSULATE 2
 #define ANSWER_FORWARD 3
+#define ANSWER_FORWARD6 4
+#define ANSWER_NO_LINK 0xffffff
 #define ANSWER_DROP 16
 
 #define TRACE_DROPS 1
