@@ -1,7 +1,7 @@
 //! `ccn explain`: what would become of a packet, told as a chain from link to host.
 //!
 //! It finds out where the packet would come in, asks the model, and puts the answer into words.
-//! It never asks the kernel.
+//! It never asks the kernel; whoever has done so holds the two against each other.
 
 use std::net::IpAddr;
 
@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::inventory::EndpointId;
 use crate::plane::model::{DropReason, Ingress, Model, Packet, Pass, Place, Trace, Verdict};
+use crate::plane::witness::Testimony;
 use crate::record::{Vni, VpcId};
 
 #[cfg(test)]
@@ -29,6 +30,8 @@ pub struct Explanation {
     pub steps: Vec<Step>,
     /// The verdict for people, in one line.
     pub summary: String,
+    /// What the kernel says of it.
+    pub kernel: Testimony,
 }
 
 /// One link of the chain.
@@ -101,6 +104,7 @@ pub fn explain(
         trace,
         steps,
         summary,
+        kernel: Testimony::none("was not asked"),
     })
 }
 

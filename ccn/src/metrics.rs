@@ -63,6 +63,9 @@ struct Reading {
 
 type Encoded = Result<(), fmt::Error>;
 
+/// A name, a help text, and how to read the value from what the metric is of.
+type Column<T, V> = (&'static str, &'static str, fn(&T) -> V);
+
 /// Labels of one metric, in order.
 type Labels<'a> = &'a [(&'static str, &'a str)];
 
@@ -183,7 +186,7 @@ impl Reading {
     }
 
     fn encode_peers(&self, to: &mut DescriptorEncoder<'_>) -> Encoded {
-        let gauges: [(&str, &str, fn(&PeerStatus) -> u64); 2] = [
+        let gauges: [Column<PeerStatus, u64>; 2] = [
             ("peer_established", "1 while the session is up", |peer| {
                 u64::from(peer.state == bgp::SessionState::Established)
             }),
@@ -200,7 +203,7 @@ impl Reading {
                     .try_for_each(|peer| gauge(each, &[("peer", peer.name.as_str())], value(peer)))
             })?;
         }
-        let counts: [(&str, &str, fn(&PeerStatus) -> u64); 3] = [
+        let counts: [Column<PeerStatus, u64>; 3] = [
             ("peer_sessions", "Sessions that were established", |peer| {
                 peer.sessions
             }),
@@ -247,7 +250,7 @@ impl Reading {
     }
 
     fn encode_limits(&self, to: &mut DescriptorEncoder<'_>) -> Encoded {
-        let columns: [(&str, &str, fn(&LimitView) -> Option<u64>); 3] = [
+        let columns: [Column<LimitView, Option<u64>>; 3] = [
             (
                 "limit_used",
                 "How much of what is limited there is",

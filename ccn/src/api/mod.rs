@@ -188,9 +188,7 @@ async fn explain(
     packet: Result<Query<ExplainQuery>, QueryRejection>,
 ) -> Answer<crate::explain::Explanation> {
     let ExplainQuery { src, dst, vni } = query(packet)?;
-    Ok(Json(
-        agent.ask(move |view| view.explain(src, dst, vni)).await??,
-    ))
+    Ok(Json(agent.explain(src, dst, vni).await?))
 }
 
 #[derive(Deserialize)]

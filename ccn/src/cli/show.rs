@@ -288,5 +288,17 @@ pub(super) async fn explain(client: &Client, out: Output, args: &ExplainArgs) ->
         "verdict",
         text(&explanation, "/summary")
     ))?;
+    out.line(format!(
+        "{:<10}  {}",
+        "kernel",
+        text(&explanation, "/kernel/detail")
+    ))?;
+    if explanation.pointer("/kernel/agrees") == Some(&Value::Bool(false)) {
+        return Err(CliError::Failed(
+            "the kernel would do something else than the records say: `ccn plane show` has what it \
+             holds, `ccn status` whether a change is on its way"
+                .to_owned(),
+        ));
+    }
     Ok(())
 }

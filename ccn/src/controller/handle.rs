@@ -1,6 +1,7 @@
 //! What the admin socket holds of the controller: orders and questions, answered when done.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +16,10 @@ use super::{Command, Goal, View};
 use crate::announce;
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::{LimitView, LinkView, PeersView, RouteView, Status};
+use crate::explain::Explanation;
 use crate::plane::thread::PlaneHandle;
-use crate::record::{ClassicRef, Dscp, Link, LinkId, Mode, Record, RecordKey, VpcId};
+use crate::plane::witness::Testimony;
+use crate::record::{ClassicRef, Dscp, Link, LinkId, Mode, Record, RecordKey, Vni, VpcId};
 use crate::reload::Reloader;
 use crate::store::{Change, Store, Stored};
 
@@ -395,6 +398,28 @@ impl AgentHandle {
         let groups = self.speaker.dynamic_groups().await;
         limits.extend(groups.iter().map(LimitView::of_group));
         Ok(limits)
+    }
+
+    /// What would happen to a packet, by the records and by the kernel.
+    ///
+    /// # Errors
+    /// When it cannot be said which VPC the packet would come from, or the agent is stopping.
+    pub async fn explain(
+        &self,
+        src: IpAddr,
+        dst: IpAddr,
+        vni: Option<Vni>,
+    ) -> Result<Explanation, ApiError> {
+        let mut explained = self.ask(move |view| view.explain(src, dst, vni)).await??;
+        explained.kernel = match self.plane.ask(explained.packet).await {
+            Ok(Some(says)) => Testimony::of(says, &explained.trace.verdict),
+            Ok(None) => Testimony::none(format!(
+                "cannot be asked by way of the plane `{}`",
+                self.plane.name()
+            )),
+            Err(error) => Testimony::none(error.to_string()),
+        };
+        Ok(explained)
     }
 
     /// Writes every accepted route to a file of the gateway, as MRT TABLE_DUMP_V2.

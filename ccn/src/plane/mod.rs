@@ -15,9 +15,12 @@ pub mod model;
 pub mod routes;
 pub mod thread;
 pub mod traffic;
+pub mod witness;
 
 use entry::{EntryKey, EntryValue};
+use model::Packet;
 use traffic::Traffic;
+use witness::Witness;
 
 /// Next hops in the IDC for one learned prefix; more than one is ECMP.
 pub type LearnedNextHops = BTreeSet<IpAddr>;
@@ -199,6 +202,16 @@ pub trait Plane: Send {
     /// # Errors
     /// When the kernel could not be asked.
     fn traffic(&mut self) -> Result<Option<Traffic>, PlaneError> {
+        Ok(None)
+    }
+
+    /// Asks the kernel what it would do with a packet. Nothing is sent and nothing is counted. `None`:
+    /// this plane cannot ask.
+    ///
+    /// # Errors
+    /// When the kernel could not be asked.
+    fn ask(&mut self, packet: &Packet) -> Result<Option<Witness>, PlaneError> {
+        let _ = packet;
         Ok(None)
     }
 

@@ -7,7 +7,9 @@ use std::thread;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use super::model::Packet;
 use super::traffic::Traffic;
+use super::witness::Witness;
 use super::{Abilities, Applied, Batch, Counters, Desired, Limit, Plane, PlaneError};
 
 type Job = Box<dyn FnOnce(&mut dyn Plane) + Send>;
@@ -117,6 +119,14 @@ impl PlaneHandle {
     /// As there, or the thread is gone.
     pub async fn traffic(&self) -> Result<Option<Traffic>, OrderError> {
         Ok(self.call(|plane| plane.traffic()).await??)
+    }
+
+    /// See [`Plane::ask`].
+    ///
+    /// # Errors
+    /// As there, or the thread is gone.
+    pub async fn ask(&self, packet: Packet) -> Result<Option<Witness>, OrderError> {
+        Ok(self.call(move |plane| plane.ask(&packet)).await??)
     }
 
     /// See [`Plane::limits`].
