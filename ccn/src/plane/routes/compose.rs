@@ -9,6 +9,7 @@ use netlink::{Encap, Family, IpNet, Mac, NextHop, Route, Rule};
 
 use super::layout::{DROP_MAC, IDC_TABLE, METRIC, Reason, endpoint_metric, priority, scope_table};
 use super::objects::Object;
+use crate::plane::LearnedNextHops;
 use crate::plane::entry::{EntryKey, EntryValue, Hop, ScopeId};
 use crate::record::Vni;
 
@@ -238,8 +239,35 @@ impl Host {
         list
     }
 
+    /// The route of a learned prefix, and why next hops of it are not used, if any are not. None is
+    /// left without a usable next hop.
+    pub(crate) fn learned_route(
+        &self,
+        prefix: Prefix,
+        hops: &LearnedNextHops,
+    ) -> (Option<Object>, Option<String>) {
+        let mut unusable = Vec::new();
+        let mut next_hops = Vec::new();
+        for hop in hops {
+            match self.idc_link_to(*hop) {
+                Some(index) => next_hops.push(NextHop::via(*hop, index)),
+                None => unusable.push(hop.to_string()),
+            }
+        }
+        let route = (!next_hops.is_empty()).then(|| self.learned(prefix, next_hops));
+        let names: Vec<&str> = self.idc.iter().map(|link| link.name.as_str()).collect();
+        let reason = (!unusable.is_empty()).then(|| {
+            format!(
+                "next hop {} is in no subnet of an IDC interface ({})",
+                unusable.join(", "),
+                names.join(", ")
+            )
+        });
+        (route, reason)
+    }
+
     /// A route learned from the IDC.
-    pub(crate) fn learned(&self, prefix: Prefix, next_hops: Vec<NextHop>) -> Object {
+    fn learned(&self, prefix: Prefix, next_hops: Vec<NextHop>) -> Object {
         Object::route(Route {
             next_hops,
             ..self.route(IDC_TABLE, prefix.into(), METRIC)

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use netlink::{
-    Encap, Errno, Error, Family, Link, LinkChange, Mac, Netfilter, NewLink, NextHop, Request,
-    Route, Rule, Socket,
+    Address, Encap, Errno, Error, Family, Link, LinkChange, Mac, Netfilter, NewLink, NextHop,
+    Request, Route, Rule, Socket,
 };
 
 use super::compose::{Host, IdcLink};
@@ -44,6 +44,39 @@ pub(crate) fn ensure(
     {
         adoptable_drop(link)?;
     }
+    let (idc, _) = look(socket, &links, config)?;
+
+    let mut changes = input::ensure(netfilter, &config.device)?;
+    changes += sysctl::host()?;
+    for name in &config.idc_interfaces {
+        changes += sysctl::idc(name)?;
+    }
+    let mut drop_index = BTreeMap::new();
+    for reason in Reason::ALL {
+        let (link, changed) = drop_device(socket, named(reason.device()), reason)?;
+        changes += changed;
+        drop_index.insert(reason, link);
+    }
+    let (vxlan_index, changed) = vxlan_device(socket, named(&config.device), config)?;
+    changes += changed;
+    let host = Host {
+        protocol: config.protocol,
+        vtep: config.vtep,
+        vxlan: config.device.clone(),
+        vxlan_index,
+        drop_index,
+        idc,
+    };
+    Ok((host, changes))
+}
+
+/// The interfaces on the IDC's side with their subnets, and all addresses of this host.
+pub(crate) fn look(
+    socket: &mut Socket,
+    links: &[Link],
+    config: &PlaneConfig,
+) -> Result<(Vec<IdcLink>, Vec<Address>), PlaneError> {
+    let named = |name: &str| links.iter().find(|link| link.name == name);
     let mut idc = Vec::new();
     let addresses = socket
         .addresses()
@@ -73,33 +106,11 @@ pub(crate) fn ensure(
             detail: format!("{} is no address of this host", config.vtep),
         });
     }
-
-    let mut changes = input::ensure(netfilter, &config.device)?;
-    changes += sysctl::host()?;
-    for name in &config.idc_interfaces {
-        changes += sysctl::idc(name)?;
-    }
-    let mut drop_index = BTreeMap::new();
-    for reason in Reason::ALL {
-        let (link, changed) = drop_device(socket, named(reason.device()), reason)?;
-        changes += changed;
-        drop_index.insert(reason, link);
-    }
-    let (vxlan_index, changed) = vxlan_device(socket, named(&config.device), config)?;
-    changes += changed;
-    let host = Host {
-        protocol: config.protocol,
-        vtep: config.vtep,
-        vxlan: config.device.clone(),
-        vxlan_index,
-        drop_index,
-        idc,
-    };
-    Ok((host, changes))
+    Ok((idc, addresses))
 }
 
 /// Whether a device with the name of ours is the one that we made.
-fn adoptable_vxlan(link: &Link, config: &PlaneConfig) -> Result<(), PlaneError> {
+pub(crate) fn adoptable_vxlan(link: &Link, config: &PlaneConfig) -> Result<(), PlaneError> {
     if !link.vxlan.is_some_and(|vxlan| vxlan.external) {
         return Err(foreign(link, "no external VXLAN device"));
     }
@@ -123,7 +134,8 @@ fn adoptable_drop(link: &Link) -> Result<(), PlaneError> {
     Err(foreign(link, "a bridge of another owner"))
 }
 
-fn vxlan_device(
+/// Makes or corrects the VXLAN device. Answers its index, and how many things had to be changed.
+pub(crate) fn vxlan_device(
     socket: &mut Socket,
     existing: Option<&Link>,
     config: &PlaneConfig,

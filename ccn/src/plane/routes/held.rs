@@ -8,32 +8,22 @@ use bgp::Prefix;
 use super::Sockets;
 use super::compose::Host;
 use super::devices;
+use super::keeper::{Keeper, Wrong, reports};
 use super::kernel;
-use super::known::Known;
 use super::layout::{IDC_TABLE, METRIC};
 use super::objects::{Key, Object, State};
-use super::reconcile::{keys_of_either, reconcile, reconcile_keys};
+use super::reconcile::reconcile;
 use super::translate::Translator;
 use crate::config::PlaneConfig;
 use crate::plane::entry::EntryKey;
 use crate::plane::{Applied, Batch, Desired, PlaneError};
 
-/// How often what a foreign hand changes meanwhile is mended before it is told as a failure.
-const TRIES: usize = 2;
-
 /// What is known between two calls.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) translator: Translator,
-    known: Known,
-    /// Learned routes that stay though no router has announced them to this run yet.
-    kept: BTreeSet<Key>,
-    /// Objects that did not become as desired: tried again with the next change.
-    open: BTreeSet<Key>,
+    keeper: Keeper,
 }
-
-/// What is wrong with an object.
-type Wrong = BTreeMap<Key, String>;
 
 impl Held {
     /// Reads everything, and makes it as desired.
@@ -59,22 +49,20 @@ impl Held {
                 shall.insert(key.clone(), object.clone());
             }
         }
-        let steps = reconcile(&actual, &shall);
+        let mut steps = reconcile(&actual, &shall);
         applied.operations = steps.len() + changed;
+        let leaving = steps.take_deletions();
         let host = translator.host();
         let leads_to = host.idc.iter().map(|link| link.index);
-        let mut known = Known::new(host.protocol, host.devices(), leads_to, actual);
-        let mut wrong = kernel::run(&mut sockets.routes, steps, &mut known)?;
-        let mut held = Held {
-            translator,
-            known,
-            kept,
-            open: BTreeSet::new(),
-        };
+        let mut keeper = Keeper::new(host.protocol, host.devices(), leads_to, actual, kept);
+        let mut wrong = keeper.run(&mut sockets.routes, steps)?;
+        wrong.extend(keeper.run(&mut sockets.routes, leaving)?);
         if applied.operations > 0 {
-            let different = held.read_anew(sockets)?;
-            held.note_differences(&different, &mut wrong);
+            let desired = translator.desired();
+            let different = keeper.read_anew(&mut sockets.routes, &mut sockets.journal, desired)?;
+            keeper.note_differences(&different, desired, &mut wrong);
         }
+        let mut held = Held { translator, keeper };
         held.report(wrong, &BTreeMap::new(), &mut applied)?;
         Ok((held, applied))
     }
@@ -107,84 +95,19 @@ impl Held {
                 applied.learned_failures.insert(*prefix, reason);
             }
             // What a router now says about a kept route is worth more than that it was there.
-            let key = learned_key(prefix);
-            if self.kept.remove(&key) {
-                self.open.insert(key);
-            }
+            self.keeper.forget_kept(&learned_key(prefix));
         }
-        let mut touched = self.translator.settle();
-        touched.append(&mut self.open);
-        touched.extend(self.follow(sockets)?);
-
-        let mut wrong = Wrong::new();
-        for attempt in 1..=TRIES {
-            let steps = reconcile_keys(
-                touched.iter(),
-                self.known.state(),
-                self.translator.desired(),
-            );
-            applied.operations += steps.len();
-            wrong.extend(kernel::run(&mut sockets.routes, steps, &mut self.known)?);
-            if !batch.verify {
-                break;
-            }
-            touched.extend(self.follow(sockets)?);
-            if !self.known.is_sure() {
-                touched = self.read_anew(sockets)?;
-            }
-            touched.retain(|key| !wrong.contains_key(key) && self.is_different(key));
-            if touched.is_empty() {
-                break;
-            }
-            if attempt == TRIES {
-                self.note_differences(&touched, &mut wrong);
-            }
-        }
+        let touched = self.translator.settle();
+        let (operations, wrong) = self.keeper.bring(
+            &mut sockets.routes,
+            &mut sockets.journal,
+            self.translator.desired(),
+            touched,
+            batch.verify,
+        )?;
+        applied.operations += operations;
         self.report(wrong, &removed, &mut applied)?;
         Ok(applied)
-    }
-
-    /// Takes in what the kernel has reported; the objects that may be different from it now.
-    fn follow(&mut self, sockets: &mut Sockets) -> Result<BTreeSet<Key>, PlaneError> {
-        let mut told = self.known.follow(sockets.reports()?);
-        told.retain(|key| self.is_different(key));
-        Ok(told)
-    }
-
-    /// Reads everything again; the objects that are not as they shall be.
-    fn read_anew(&mut self, sockets: &mut Sockets) -> Result<BTreeSet<Key>, PlaneError> {
-        self.known
-            .replace(read_anew(sockets, self.translator.host())?);
-        let keys = keys_of_either(self.known.state(), self.translator.desired());
-        Ok(keys.filter(|key| self.is_different(key)).cloned().collect())
-    }
-
-    /// An object as it is and as it shall be.
-    fn is_and_shall(&self, key: &Key) -> (Option<&Object>, Option<&Object>) {
-        let (actual, desired) = (self.known.state(), self.translator.desired());
-        (actual.get(key), desired.get(key))
-    }
-
-    /// Whether an object is not as it shall be.
-    fn is_different(&self, key: &Key) -> bool {
-        let (is, shall) = self.is_and_shall(key);
-        is != shall && !self.kept.contains(key)
-    }
-
-    /// Says of objects that are different what is.
-    fn note_differences(&self, different: &BTreeSet<Key>, wrong: &mut Wrong) {
-        for key in different {
-            let reason = match self.is_and_shall(key) {
-                (Some(is), Some(shall)) => {
-                    format!("the kernel shows `{is}` instead of `{shall}`")
-                }
-                (None, Some(shall)) => format!("the kernel does not show `{shall}`"),
-                (Some(is), None) => format!("the kernel still shows `{is}`"),
-                (None, None) => continue,
-            };
-            // What the kernel said when it refused explains more.
-            wrong.entry(key.clone()).or_insert(reason);
-        }
     }
 
     /// Puts what is wrong down to the entries it belongs to.
@@ -197,8 +120,8 @@ impl Held {
         if wrong.is_empty() {
             return Ok(());
         }
-        self.open = wrong.keys().cloned().collect();
-        let owners = self.translator.owners(&self.open);
+        self.keeper.leave_open(&wrong);
+        let owners = self.translator.owners(&wrong.keys().cloned().collect());
         for (key, reason) in wrong {
             let mut claimed = false;
             let gone = removed
@@ -237,7 +160,7 @@ impl Held {
 
 /// Reads all that the kernel holds of ours; what it has reported before is part of that.
 fn read_anew(sockets: &mut Sockets, host: &Host) -> Result<State, PlaneError> {
-    sockets.reports()?;
+    reports(&mut sockets.journal)?;
     kernel::read(&mut sockets.routes, host.protocol, &host.devices())
 }
 

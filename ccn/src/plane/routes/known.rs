@@ -52,11 +52,16 @@ impl Known {
         !self.doubtful && self.unproven.is_empty()
     }
 
-    /// Starts anew from what was just read.
-    pub(crate) fn replace(&mut self, state: State) {
-        self.state = state;
+    /// Starts anew from what is read now, given protocol number and devices.
+    pub(crate) fn read_anew<E>(
+        &mut self,
+        read: impl FnOnce(u8, &[u32]) -> Result<State, E>,
+    ) -> Result<(), E> {
+        let devices: Vec<u32> = self.devices.iter().copied().collect();
+        self.state = read(self.protocol, &devices)?;
         self.unproven.clear();
         self.doubtful = false;
+        Ok(())
     }
 
     /// The kernel has acknowledged this.

@@ -8,23 +8,24 @@
 //! send ICMP errors to VMs whose addresses are also in another CCSI or whose VPC is not linked. What
 //! they cannot either, keep VMs from the gateway's own addresses, one nftables filter does.
 
-mod compose;
-mod devices;
+pub(crate) mod compose;
+pub(crate) mod devices;
 mod held;
-mod input;
-mod kernel;
-mod known;
-mod layout;
-mod objects;
+pub(crate) mod input;
+pub(crate) mod keeper;
+pub(crate) mod kernel;
+pub(crate) mod known;
+pub(crate) mod layout;
+pub(crate) mod objects;
 mod own_rules;
-mod reconcile;
-mod sysctl;
+pub(crate) mod reconcile;
+pub(crate) mod sysctl;
 mod translate;
 
 #[cfg(test)]
 mod tests;
 
-use netlink::{Event, Group, Journal, LinkStats, Netfilter, Request, Socket};
+use netlink::{Group, Journal, LinkStats, Netfilter, Request, Socket};
 
 use self::devices::failed;
 use self::held::Held;
@@ -62,15 +63,6 @@ struct Sockets {
     routes: Socket,
     journal: Journal,
     netfilter: Netfilter,
-}
-
-impl Sockets {
-    /// What the kernel has reported since the last call.
-    fn reports(&mut self) -> Result<Vec<Event>, PlaneError> {
-        self.journal
-            .take()
-            .map_err(|error| failed("read what the kernel reports", error))
-    }
 }
 
 impl RoutesPlane {

@@ -17,6 +17,21 @@ pub(crate) struct Steps {
 pub(crate) const ADD_RULES: usize = 2;
 
 impl Steps {
+    /// Takes the second half out: what deletes.
+    pub(crate) fn take_deletions(&mut self) -> Steps {
+        let mut deletions = Steps::default();
+        let first = self.phases.len() / 2;
+        for (phase, its) in self
+            .phases
+            .iter_mut()
+            .zip(&mut deletions.phases)
+            .skip(first)
+        {
+            std::mem::swap(phase, its);
+        }
+        deletions
+    }
+
     /// How many operations.
     pub(crate) fn len(&self) -> usize {
         self.phases.iter().map(Vec::len).sum()

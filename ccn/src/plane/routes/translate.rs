@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bgp::Prefix;
-use netlink::NextHop;
 
 use super::compose::{Host, PREFERRED};
 use super::objects::{Key, Object, State};
@@ -167,15 +166,7 @@ impl Translator {
     /// Sets the next hops of a learned prefix; none takes it out. The answer says which next hops
     /// are unusable; the others are used all the same.
     pub(crate) fn learn(&mut self, prefix: Prefix, hops: &LearnedNextHops) -> Result<(), String> {
-        let mut unusable = Vec::new();
-        let mut next_hops = Vec::new();
-        for hop in hops {
-            match self.host.idc_link_to(*hop) {
-                Some(index) => next_hops.push(NextHop::via(*hop, index)),
-                None => unusable.push(hop.to_string()),
-            }
-        }
-        let new = (!next_hops.is_empty()).then(|| self.host.learned(prefix, next_hops));
+        let (new, unusable) = self.host.learned_route(prefix, hops);
         let old = match &new {
             Some(object) => self.learned.insert(prefix, object.clone()),
             None => self.learned.remove(&prefix),
@@ -186,19 +177,7 @@ impl Translator {
         if let Some(object) = old {
             self.release(PREFERRED, &object);
         }
-        if unusable.is_empty() {
-            return Ok(());
-        }
-        Err(format!(
-            "next hop {} is in no subnet of an IDC interface ({})",
-            unusable.join(", "),
-            self.host
-                .idc
-                .iter()
-                .map(|link| link.name.as_str())
-                .collect::<Vec<_>>()
-                .join(", ")
-        ))
+        unusable.map_or(Ok(()), Err)
     }
 
     /// The entries that these objects are there for. One pass over all entries: for telling of
