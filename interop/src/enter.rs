@@ -106,6 +106,14 @@ impl Lab {
             .map_err(io::Error::from)
             .map_err(failed("mount a private /run and /var/tmp"))?;
         }
+        // What agents pin goes with the lab. Where BPF is not to be had, none pins anything.
+        let _ = mount(
+            Some("bpf"),
+            "/sys/fs/bpf",
+            Some("bpf"),
+            flags,
+            Some("mode=0700"),
+        );
         for directory in ["/run/netns", "/run/lab"] {
             fs::create_dir_all(directory).map_err(failed("make directories in /run"))?;
         }
