@@ -23,6 +23,8 @@ use crate::api::socket::SocketError;
 use crate::config::{Config, PlaneConfig, PlaneKind};
 use crate::controller::{AgentHandle, Controller, Facts, Parts, sleep_until};
 use crate::metrics;
+use crate::plane::Plane;
+use crate::plane::ebpf::EbpfPlane;
 use crate::plane::routes::RoutesPlane;
 use crate::plane::thread::{OrderError, PlaneHandle};
 use crate::reach::{self, Interests, Reach};
@@ -72,7 +74,13 @@ pub enum AgentError {
 /// See [`AgentError`]. Nothing was announced when it could not start.
 pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     let monitor = Monitor::open(
-        &[Group::Link, Group::Address, Group::Route, Group::Rule],
+        &[
+            Group::Link,
+            Group::Address,
+            Group::Route,
+            Group::Rule,
+            Group::Traffic,
+        ],
         None,
     )?;
     let socket = api::socket::bind(&config.admin_socket)?;
@@ -182,7 +190,9 @@ pub fn remove_plane(config: &Config) -> Result<(), AgentError> {
     // Held until we are done: no agent starts meanwhile.
     let _socket = api::socket::bind(&config.admin_socket)?;
     let _unbind = Unbind(&config.admin_socket);
-    let removed = choose_plane(&config.plane).remove();
+    // Whichever plane it was, and whatever it was switched from.
+    let removed = EbpfPlane::new(&config.plane).remove();
+    let removed = removed.and_then(|()| RoutesPlane::new(&config.plane).remove());
     Ok(removed.map_err(OrderError::Plane)?)
 }
 
@@ -199,12 +209,12 @@ fn open_store(path: &Path) -> Result<EmbeddedStore, StoreError> {
 }
 
 fn choose_plane(config: &PlaneConfig) -> Box<dyn crate::plane::Plane> {
-    let plane = RoutesPlane::new(config);
     match config.kind {
-        PlaneKind::Auto => info!("plane auto: routes, the only one there is so far"),
+        PlaneKind::Ebpf => return Box::new(EbpfPlane::new(config)),
+        PlaneKind::Auto => info!("plane auto: routes"),
         PlaneKind::Routes => {}
     }
-    Box::new(plane)
+    Box::new(RoutesPlane::new(config))
 }
 
 fn relearning(config: &Config, adopted: bool, started: Instant) -> Relearning {

@@ -113,6 +113,8 @@ pub enum PlaneKind {
     /// The best one that kernel and privileges allow.
     #[default]
     Auto,
+    /// Programs at the ingress of the interfaces: the plane for production. Needs root.
+    Ebpf,
     /// Kernel routes with encapsulation: up to 256 VNIs and 50,000 VMs.
     Routes,
 }
@@ -146,6 +148,9 @@ pub struct PlaneConfig {
     /// Seconds between two comparisons of the whole kernel state with what it should be; 0: never.
     #[serde(default = "default_audit", rename = "audit_interval_s")]
     pub audit_interval: u64,
+    /// Where the `ebpf` plane pins its maps: a directory in a BPF file system.
+    #[serde(default = "default_bpffs")]
+    pub bpffs: PathBuf,
 }
 
 fn default_device() -> String {
@@ -166,6 +171,10 @@ fn default_mtu() -> u32 {
 
 fn default_protocol() -> u8 {
     77
+}
+
+fn default_bpffs() -> PathBuf {
+    PathBuf::from("/sys/fs/bpf/ccn")
 }
 
 fn default_audit() -> u64 {

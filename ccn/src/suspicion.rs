@@ -74,6 +74,10 @@ impl Suspicion {
             Event::Rule(Change::Gone(rule)) if rule.protocol == self.protocol => {
                 self.look(now, "a rule of ours went");
             }
+            // Programs of ours may have gone with it; which interface it was is for the plane to see.
+            Event::Filter(Change::Gone(_)) | Event::Qdisc(Change::Gone(_)) => {
+                self.look(now, "a filter or qdisc went");
+            }
             // Which next hops are on which IDC interface hangs on them.
             Event::Address(_) => self.compare(now, "an address changed"),
             Event::Resync(_) => self.compare(now, "the kernel could not report everything"),

@@ -38,6 +38,7 @@ fn config() -> PlaneConfig {
         mtu: 1450,
         protocol: PROTOCOL,
         audit_interval: 0,
+        bpffs: "/sys/fs/bpf/ccn-test".into(),
     }
 }
 

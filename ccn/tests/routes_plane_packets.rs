@@ -173,6 +173,7 @@ fn config() -> PlaneConfig {
         mtu: 1450,
         protocol: 77,
         audit_interval: 0,
+        bpffs: "/sys/fs/bpf/ccn-test".into(),
     }
 }
 

@@ -10,6 +10,7 @@ use bgp::Prefix;
 use serde::Serialize;
 use thiserror::Error;
 
+pub mod ebpf;
 pub mod entry;
 pub mod model;
 pub mod routes;

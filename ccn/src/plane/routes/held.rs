@@ -16,7 +16,7 @@ use super::reconcile::reconcile;
 use super::translate::Translator;
 use crate::config::PlaneConfig;
 use crate::plane::entry::EntryKey;
-use crate::plane::{Applied, Batch, Desired, PlaneError};
+use crate::plane::{Applied, Batch, Desired, PlaneError, ebpf};
 
 /// What is known between two calls.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ impl Held {
         let leads_to = host.idc.iter().map(|link| link.index);
         let mut keeper = Keeper::new(host.protocol, host.devices(), leads_to, actual, kept);
         let mut wrong = keeper.run(&mut sockets.routes, steps)?;
+        // What the `ebpf` plane has left acts on packets before any rule.
+        applied.operations += ebpf::withdraw(&mut sockets.routes, config)?;
         wrong.extend(keeper.run(&mut sockets.routes, leaving)?);
         if applied.operations > 0 {
             let desired = translator.desired();

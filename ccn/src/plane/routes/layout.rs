@@ -58,10 +58,17 @@ pub(crate) mod priority {
     pub(crate) const VPC_TO_VPC: u32 = 10_010;
     /// From this VNI, any other source: dropped.
     pub(crate) const BAD_SOURCE: u32 = 10_020;
+    /// Of the `ebpf` plane. From the VXLAN device: the IDC's table. Its programs ask without a VNI, so
+    /// the rules above are not for them, and those below are not reached: a gateway is switched from one
+    /// plane to the other while both have their rules.
+    pub(crate) const EBPF_FROM_VPC: u32 = 10_025;
     /// From the VXLAN device, any other VNI: dropped.
     pub(crate) const UNKNOWN_VNI: u32 = 10_030;
     /// From the IDC, of a classic prefix to a linked subnet: the scope's table.
     pub(crate) const IDC_TO_VPC: u32 = 10_100;
+    /// Of the `ebpf` plane. From the IDC: the IDC's table, so that all but the host's own addresses is
+    /// unreachable or behind a router.
+    pub(crate) const EBPF_FROM_IDC: u32 = 29_000;
     /// From the IDC to a linked subnet, any other source: dropped.
     pub(crate) const NOT_LINKED_SOURCE: u32 = 30_000;
     /// From the IDC to anywhere else: dropped.
@@ -179,7 +186,8 @@ mod tests {
         let net = |text: &str| text.parse::<IpNet>().expect("a prefix");
         let (all, host) = (net("::/0"), net("::1/128"));
         assert_eq!(priority::idc_to_vpc(host, host), priority::IDC_TO_VPC);
-        assert!(priority::idc_to_vpc(all, all) < priority::NOT_LINKED_SOURCE);
+        assert!(priority::idc_to_vpc(all, all) < priority::EBPF_FROM_IDC);
+        assert!(priority::exact(priority::BAD_SOURCE, &[]) < priority::EBPF_FROM_VPC);
         assert!(priority::idc_to_vpc(host, all) < priority::idc_to_vpc(net("::/127"), host));
         let class = 10_000;
         let seen: BTreeSet<_> = [[all, all], [all, host], [host, all], [host, host]]

@@ -1,0 +1,176 @@
+//! The two programs: loaded with the maps that are pinned, and the maps that are not there yet made
+//! and pinned with them.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use aya::programs::{ProgramError, SchedClassifier};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+
+use super::pins::{self, Pins};
+use super::sys;
+use crate::plane::PlaneError;
+
+/// What `ccn/bpf/build` makes of the programs' source.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/ccn.bpf.o");
+
+/// Every map of the object.
+pub(crate) const MAPS: [&str; 19] = [
+    "globals",
+    "slots",
+    "hosts",
+    "vpcs",
+    "subnets4",
+    "subnets6",
+    "linked4",
+    "linked6",
+    "classics4",
+    "classics6",
+    "sparse",
+    "link_counters",
+    "vpc_counters",
+    "drops",
+    "last_drops",
+    "totals",
+    "flows",
+    "events",
+    "buckets",
+];
+
+/// A program in the kernel.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    fd: OwnedFd,
+    /// Its number in the kernel.
+    pub(crate) id: u32,
+    /// A hash of its instructions.
+    pub(crate) tag: [u8; 8],
+    /// Numbers of the maps it reads, sorted.
+    pub(crate) maps: Vec<u32>,
+}
+
+impl AsFd for Program {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Both of them.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    /// For the ingress of IDC interfaces.
+    pub(crate) from_idc: Program,
+    /// For the ingress of the VXLAN device.
+    pub(crate) from_vpc: Program,
+}
+
+impl Programs {
+    /// Loads them with the maps that are pinned; `slots` is how many there are if that map is not.
+    pub(crate) fn load(pins: &Pins, slots: u32) -> Result<Programs, PlaneError> {
+        let paths: Vec<PathBuf> = MAPS.iter().map(|name| pins.map(name)).collect();
+        let mut loader = EbpfLoader::new();
+        for (name, path) in MAPS.iter().zip(&paths) {
+            loader.map_pin_path(name, path.as_path());
+        }
+        loader.map_max_entries("slots", slots);
+        Programs::from(loader)
+    }
+
+    /// Loads them with maps that go with them, to see whether this kernel can.
+    pub(crate) fn probe() -> Result<(), PlaneError> {
+        let mut loader = EbpfLoader::new();
+        for name in ["slots", "flows"] {
+            loader.map_max_entries(name, 1024);
+        }
+        Programs::from(loader).map(|_| ())
+    }
+
+    /// The one for the VXLAN device, or the one for the IDC's side.
+    pub(crate) fn of(&self, is_vxlan: bool) -> &Program {
+        if is_vxlan {
+            &self.from_vpc
+        } else {
+            &self.from_idc
+        }
+    }
+
+    /// Whether the maps that both read are those that are pinned.
+    pub(crate) fn read_pinned(&self, pins: &Pins) -> bool {
+        let pinned = |name: &str| sys::Map::open(&pins.map(name)).map(|map| map.id());
+        ["globals", "slots", "hosts", "vpcs"].iter().all(|name| {
+            let both = [&self.from_idc, &self.from_vpc];
+            pinned(name).is_ok_and(|id| both.iter().all(|program| program.maps.contains(&id)))
+        })
+    }
+
+    fn from(mut loader: EbpfLoader<'_>) -> Result<Programs, PlaneError> {
+        // What the programs read of the kernel are its stable helpers only: no BTF is needed.
+        loader
+            .verifier_log_level(VerifierLogLevel::DISABLE)
+            .btf(None);
+        let mut object = loader.load(OBJECT).map_err(|error| lacks(&error))?;
+        Ok(Programs {
+            from_idc: program(&mut object, "from_idc")?,
+            from_vpc: program(&mut object, "from_vpc")?,
+        })
+    }
+}
+
+fn program(object: &mut Ebpf, name: &'static str) -> Result<Program, PlaneError> {
+    let missing = || PlaneError::Kernel {
+        action: format!("load the program {name}"),
+        detail: "the object has none".to_owned(),
+    };
+    let found = object.program_mut(name).ok_or_else(missing)?;
+    let found: &mut SchedClassifier = found
+        .try_into()
+        .map_err(|error: ProgramError| lacks(&error))?;
+    found.load().map_err(|error| lacks(&error))?;
+    let fd = found.fd().map_err(|error| lacks(&error))?;
+    let action = format!("read the program {name}");
+    let fd = fd.as_fd().try_clone_to_owned();
+    let fd = fd.map_err(|error| pins::failed(&action, &error))?;
+    let sys::ProgramInfo { id, tag, maps } =
+        sys::program_info(fd.as_fd()).map_err(|error| pins::failed(&action, &error))?;
+    Ok(Program {
+        name,
+        fd,
+        id,
+        tag,
+        maps,
+    })
+}
+
+/// Why nothing could be loaded: missing privileges are told apart from missing features.
+fn lacks(error: &(dyn std::error::Error + 'static)) -> PlaneError {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>()
+            && io.raw_os_error() == Some(nix::libc::EPERM)
+        {
+            return pins::failed("load BPF maps and programs", io);
+        }
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    PlaneError::Feature {
+        feature: "what the programs of the ebpf plane need",
+        detail: text,
+    }
+}
+
+/// Makes a pinned map another one, in one step.
+pub(crate) fn repin(map: &sys::Map, path: &Path) -> io::Result<()> {
+    // A BPF file system takes no names with dots.
+    let mut beside = path.as_os_str().to_owned();
+    beside.push("-next");
+    let beside = PathBuf::from(beside);
+    if beside.exists() {
+        std::fs::remove_file(&beside)?;
+    }
+    map.pin(&beside)?;
+    std::fs::rename(&beside, path)
+}

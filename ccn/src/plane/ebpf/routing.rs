@@ -1,0 +1,191 @@
+//! The kernel's routing as the programs ask for it: routes learned from the IDC in a table of their
+//! own, and rules that lead there whoever comes in by the VXLAN device or from the IDC.
+//!
+//! Nothing but an IDC router is ever found: what no router announced is unreachable.
+
+use std::collections::BTreeSet;
+
+use bgp::Prefix;
+use netlink::{Family, Journal, Route, RouteKind, Rule, Socket};
+
+use crate::plane::routes::compose::Host;
+use crate::plane::routes::keeper::{Keeper, Wrong};
+use crate::plane::routes::kernel;
+use crate::plane::routes::layout::{IDC_TABLE, METRIC, priority};
+use crate::plane::routes::objects::{Key, Object, State};
+use crate::plane::routes::reconcile::{Steps, reconcile};
+use crate::plane::{Applied, Batch, Desired, LearnedNextHops, PlaneError};
+
+/// Metric of what is only asked when no router has announced anything.
+const LAST: u32 = u32::MAX;
+
+/// What is known of the kernel's routing between two calls.
+#[derive(Debug)]
+pub(crate) struct Routing {
+    host: Host,
+    desired: State,
+    keeper: Keeper,
+    /// What has to go, once nothing uses it any more.
+    leaving: Steps,
+}
+
+impl Routing {
+    /// Reads everything and adds what is missing. What has to go stays until [`Routing::finish`].
+    pub(crate) fn begin(
+        socket: &mut Socket,
+        host: Host,
+        desired: &Desired,
+        applied: &mut Applied,
+    ) -> Result<(Routing, Wrong), PlaneError> {
+        let actual = kernel::read(socket, host.protocol, &host.devices())?;
+        let mut shall = always(&host);
+        for (prefix, hops) in &desired.learned {
+            learn(&host, &mut shall, *prefix, hops, applied);
+        }
+        let mut kept = BTreeSet::new();
+        let mut with_kept = shall.clone();
+        if desired.keep_unknown_learned {
+            for (key, object) in &actual {
+                if is_learned(&host, key, object) && !shall.contains_key(key) {
+                    kept.insert(key.clone());
+                    with_kept.insert(key.clone(), object.clone());
+                }
+            }
+        }
+        let mut steps = reconcile(&actual, &with_kept);
+        applied.operations += steps.len();
+        let leaving = steps.take_deletions();
+        let leads_to = host.idc.iter().map(|link| link.index);
+        let mut keeper = Keeper::new(host.protocol, host.devices(), leads_to, actual, kept);
+        let wrong = keeper.run(socket, steps)?;
+        let routing = Routing {
+            host,
+            desired: shall,
+            keeper,
+            leaving,
+        };
+        Ok((routing, wrong))
+    }
+
+    /// Takes away what has to go, and reads back if anything was changed.
+    pub(crate) fn finish(
+        &mut self,
+        socket: &mut Socket,
+        journal: &mut Journal,
+        mut wrong: Wrong,
+        applied: &mut Applied,
+    ) -> Result<(), PlaneError> {
+        let leaving = std::mem::take(&mut self.leaving);
+        wrong.extend(self.keeper.run(socket, leaving)?);
+        if applied.operations > 0 {
+            let different = self.keeper.read_anew(socket, journal, &self.desired)?;
+            self.keeper
+                .note_differences(&different, &self.desired, &mut wrong);
+        }
+        self.report(wrong, applied)
+    }
+
+    /// Applies changes of learned routes, and mends what has changed otherwise.
+    pub(crate) fn apply(
+        &mut self,
+        socket: &mut Socket,
+        journal: &mut Journal,
+        batch: &Batch,
+        applied: &mut Applied,
+    ) -> Result<(), PlaneError> {
+        let mut touched = BTreeSet::new();
+        for (prefix, hops) in &batch.learned {
+            let key = learn(&self.host, &mut self.desired, *prefix, hops, applied);
+            // What a router now says about a kept route is worth more than that it was there.
+            self.keeper.forget_kept(&key);
+            touched.insert(key);
+        }
+        let (operations, wrong) =
+            self.keeper
+                .bring(socket, journal, &self.desired, touched, batch.verify)?;
+        applied.operations += operations;
+        self.report(wrong, applied)
+    }
+
+    fn report(&mut self, wrong: Wrong, applied: &mut Applied) -> Result<(), PlaneError> {
+        self.keeper.leave_open(&wrong);
+        for (key, reason) in wrong {
+            let Some(prefix) = learned_prefix(&key) else {
+                // Without the rules and the last resort nothing is sure.
+                return Err(PlaneError::Kernel {
+                    action: "verify the kernel's routing".to_owned(),
+                    detail: reason,
+                });
+            };
+            applied.learned_failures.entry(prefix).or_insert(reason);
+        }
+        Ok(())
+    }
+}
+
+/// Sets the next hops of a learned prefix in the desired state; none takes it out.
+fn learn(
+    host: &Host,
+    desired: &mut State,
+    prefix: Prefix,
+    hops: &LearnedNextHops,
+    applied: &mut Applied,
+) -> Key {
+    let (route, unusable) = host.learned_route(prefix, hops);
+    let key = Key::Route(IDC_TABLE, prefix.into(), METRIC);
+    match route {
+        Some(route) => drop(desired.insert(key.clone(), route)),
+        None => drop(desired.remove(&key)),
+    }
+    if let Some(reason) = unusable {
+        applied.learned_failures.insert(prefix, reason);
+    }
+    key
+}
+
+fn is_learned(host: &Host, key: &Key, object: &Object) -> bool {
+    let Object::Route(route) = object else {
+        return false;
+    };
+    // The other plane's last resort leads to no router.
+    let is_idc = |index: u32| host.idc.iter().any(|link| link.index == index);
+    let leads = route.next_hops.iter().all(|hop| is_idc(hop.ifindex));
+    learned_prefix(key).is_some() && route.kind == RouteKind::Unicast && leads
+}
+
+fn learned_prefix(key: &Key) -> Option<Prefix> {
+    match key {
+        Key::Route(IDC_TABLE, net, METRIC) => Prefix::try_from(*net).ok(),
+        _ => None,
+    }
+}
+
+/// What is there whatever is learned.
+fn always(host: &Host) -> State {
+    let mut list = Vec::new();
+    for family in Family::BOTH {
+        let nothing = Route::new(family.everything(), netlink::NextHop::dev(0));
+        list.push(Object::route(Route {
+            table: IDC_TABLE,
+            metric: LAST,
+            protocol: host.protocol,
+            kind: RouteKind::Unreachable,
+            next_hops: Vec::new(),
+            ..nothing
+        }));
+        let names = host.idc.iter().map(|link| &link.name);
+        for (name, at) in names
+            .map(|name| (name, priority::EBPF_FROM_IDC))
+            .chain([(&host.vxlan, priority::EBPF_FROM_VPC)])
+        {
+            list.push(Object::rule(Rule {
+                iif: Some(name.clone()),
+                protocol: host.protocol,
+                ..Rule::lookup(family, at, IDC_TABLE)
+            }));
+        }
+    }
+    list.into_iter()
+        .map(|object| (object.key(), object))
+        .collect()
+}

@@ -1,0 +1,262 @@
+//! The plane between two calls: maps, programs and routing, and how a call changes them.
+//!
+//! New first, old last: what maps lead to is written before them, routes before the programs that ask
+//! for them, and what has to go goes when nothing leads to it any more.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use netlink::Socket;
+
+use super::attach;
+use super::cells::{Cell, Changes, Content};
+use super::layout::{LAYOUT_VERSION, Slot, unmapped};
+use super::memory::Memory;
+use super::pins::{self, Pins};
+use super::programs::{self, Programs};
+use super::routing::Routing;
+use super::shared::KernelMemory;
+use super::tables::{Refused, Tables};
+use super::translate::{Failures, Found, Translator};
+use super::{Sockets, remove_leftovers, traffic, uplink};
+use crate::config::PlaneConfig;
+use crate::plane::traffic::Traffic;
+use crate::plane::{Applied, Batch, Desired, Limit, PlaneError};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Running {
+    translator: Translator<KernelMemory>,
+    tables: Tables,
+    programs: Programs,
+    routing: Routing,
+    /// Links and which program is on each: true for the VXLAN device.
+    links: Vec<(u32, bool)>,
+    /// Cells that did not become as they shall be: tried again with the next change.
+    open: BTreeSet<Cell>,
+}
+
+impl Running {
+    /// Reads everything, and makes it as desired, with these programs if they read what is pinned.
+    pub(crate) fn resync(
+        sockets: &mut Sockets,
+        config: &PlaneConfig,
+        pins: &Pins,
+        (programs, slots): (Option<Programs>, u32),
+        desired: &Desired,
+    ) -> Result<(Running, Applied), PlaneError> {
+        let (host, changed) = uplink::ensure(&mut sockets.routes, config)?;
+        let facts = uplink::facts(&mut sockets.routes, config, &host)?;
+        pins.ensure()?;
+        pins.carry_over()?;
+        let mut applied = Applied {
+            generation: desired.generation,
+            operations: changed,
+            ..Applied::default()
+        };
+        let programs = match programs {
+            Some(programs) if programs.read_pinned(pins) => programs,
+            _ => Programs::load(pins, slots)?,
+        };
+        let (tables, memory) = Tables::open(pins)?;
+        let fresh = tables.globals().version != LAYOUT_VERSION;
+        let found = if fresh { Found::new() } else { tables.found()? };
+        let mut translator = Translator::new(facts, memory, fresh);
+        applied.failures = translator.adopt(&found, desired);
+        let changes = translator.difference(&found);
+
+        let links: Vec<(u32, bool)> = host
+            .idc
+            .iter()
+            .map(|link| (link.index, false))
+            .chain([(host.vxlan_index, true)])
+            .collect();
+        let (routing, wrong) = Routing::begin(&mut sockets.routes, host, desired, &mut applied)?;
+        let mut running = Running {
+            translator,
+            tables,
+            programs,
+            routing,
+            links,
+            open: BTreeSet::new(),
+        };
+        running.write(&mut sockets.routes, pins, &changes, true, &mut applied)?;
+        applied.operations += running.translator.addresses().places().stores();
+        applied.operations += running.attach(&mut sockets.routes, fresh)?;
+        // From here on the programs have all packets, and what another plane left is without use.
+        running.routing.finish(
+            &mut sockets.routes,
+            &mut sockets.journal,
+            wrong,
+            &mut applied,
+        )?;
+        applied.operations += remove_leftovers(&mut sockets.routes, config)?;
+        applied.operations += pins.remove_others()?;
+        Ok((running, applied))
+    }
+
+    /// Applies a difference. If the batch asks for that, it answers when the kernel has shown that
+    /// everything is as desired.
+    pub(crate) fn apply(
+        &mut self,
+        sockets: &mut Sockets,
+        pins: &Pins,
+        batch: &Batch,
+    ) -> Result<Applied, PlaneError> {
+        let mut applied = Applied {
+            generation: batch.generation,
+            ..Applied::default()
+        };
+        let stores = self.translator.addresses().places().stores();
+        applied.failures = self.translator.apply(batch);
+        let open = std::mem::take(&mut self.open);
+        let changes = self.translator.settle(open);
+        self.write(
+            &mut sockets.routes,
+            pins,
+            &changes,
+            batch.verify,
+            &mut applied,
+        )?;
+        applied.operations += self.translator.addresses().places().stores() - stores;
+        let socket = &mut sockets.routes;
+        self.routing
+            .apply(socket, &mut sockets.journal, batch, &mut applied)?;
+        if batch.verify {
+            applied.operations += self.attach(socket, false)?;
+        }
+        Ok(applied)
+    }
+
+    /// Writes changes to the maps, with a larger `slots` before anything leads into it, and puts what
+    /// the kernel refuses down to the entries it belongs to.
+    fn write(
+        &mut self,
+        socket: &mut Socket,
+        pins: &Pins,
+        changes: &Changes,
+        verify: bool,
+        applied: &mut Applied,
+    ) -> Result<(), PlaneError> {
+        let memory = self.translator.addresses_mut().places_mut().memory_mut();
+        if let Some(grown) = memory.take_grown() {
+            programs::repin(&grown, &pins.map("slots"))
+                .map_err(|error| pins::failed("pin a larger map of slots", &error))?;
+            self.programs = Programs::load(pins, grown.shape().entries)?;
+            for (ifindex, is_vxlan) in self.links.clone() {
+                if attach::is_attached(socket, ifindex)? {
+                    attach::put(socket, ifindex, self.programs.of(is_vxlan))?;
+                    applied.operations += 1;
+                }
+            }
+        }
+        let (operations, mut refused) = self.tables.write(changes)?;
+        applied.operations += operations;
+        if verify {
+            let shown = self.tables.verify(changes)?;
+            // What the kernel said when it refused explains more.
+            let known: BTreeSet<Cell> = refused.iter().map(|(cell, _)| *cell).collect();
+            refused.extend(shown.into_iter().filter(|(cell, _)| !known.contains(cell)));
+        }
+        self.translator.written();
+        self.report(refused, &mut applied.failures);
+        Ok(())
+    }
+
+    fn report(&mut self, refused: Refused, failures: &mut Failures) {
+        for (cell, reason) in refused {
+            self.open.insert(cell);
+            for key in self.translator.owners(&cell) {
+                failures.entry(key).or_insert_with(|| reason.clone());
+            }
+        }
+    }
+
+    /// Has the programs on all links. A program that does the same with the same maps stays, unless the
+    /// maps are `fresh`.
+    fn attach(&mut self, socket: &mut Socket, fresh: bool) -> Result<usize, PlaneError> {
+        let mut changes = 0;
+        for (ifindex, is_vxlan) in &self.links {
+            let program = self.programs.of(*is_vxlan);
+            if fresh || !attach::is_equal(socket, *ifindex, program)? {
+                changes += attach::put(socket, *ifindex, program)?;
+            }
+        }
+        Ok(changes)
+    }
+
+    /// The programs, to be used again.
+    pub(crate) fn into_programs(self) -> Programs {
+        self.programs
+    }
+
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// What is counted by link and VPC.
+    pub(crate) fn traffic(&self) -> Result<Traffic, PlaneError> {
+        traffic::read(&self.tables, &self.translator)
+    }
+
+    /// How full the plane is.
+    pub(crate) fn limits(&self) -> Vec<Limit> {
+        self.translator.limits()
+    }
+}
+
+/// What the maps hold, a line a cell and a line an address in a window.
+pub(crate) fn lines(tables: &Tables, memory: &KernelMemory) -> Result<Vec<String>, PlaneError> {
+    let mut lines = Vec::new();
+    for (cell, content) in tables.found()? {
+        let line = match content {
+            Content::Slot(slot) => format!("{cell} {}", place(memory, slot)),
+            Content::Permit(permit) => format!(
+                "{cell} link counter {} flags {} dscp {}",
+                permit.link, permit.flags, permit.dscp
+            ),
+            Content::Vpc(vpc) => format!("{cell} scope {} counter {}", vpc.scope, vpc.counter),
+            Content::Subnet(subnet) => {
+                if let Cell::Subnet { prefix, .. } = cell {
+                    let at = |offset: u32| match prefix.addr() {
+                        IpAddr::V4(_) => {
+                            std::net::Ipv4Addr::from_bits(subnet.first as u32 + offset).into()
+                        }
+                        IpAddr::V6(_) => {
+                            let first = u128::from(subnet.high) << 64 | u128::from(subnet.first);
+                            unmapped((first + u128::from(offset)).to_be_bytes())
+                        }
+                    };
+                    for offset in 0..subnet.span {
+                        let slot = memory.slot(subnet.base + offset);
+                        if slot != Slot::EMPTY {
+                            let addr: IpAddr = at(offset);
+                            let place = place(memory, slot);
+                            lines.push(format!("address {addr} vni {} {place}", subnet.vni));
+                        }
+                    }
+                }
+                format!(
+                    "{cell} vni {} counter {} window {} slots from {}",
+                    subnet.vni, subnet.counter, subnet.span, subnet.base
+                )
+            }
+        };
+        lines.push(line);
+    }
+    Ok(lines)
+}
+
+fn place(memory: &KernelMemory, slot: Slot) -> String {
+    let on = |slot: Slot| {
+        let host = memory.host(slot.host()).addr();
+        let host = host.map_or_else(|| format!("host {}", slot.host()), |addr| addr.to_string());
+        format!("{host} mac {}", netlink::Mac(slot.mac()))
+    };
+    let Some((base, count)) = slot.nodes() else {
+        return format!("on {}", on(slot));
+    };
+    let nodes: BTreeSet<String> = (base..base + count).map(|at| on(memory.slot(at))).collect();
+    let nodes: Vec<String> = nodes.into_iter().collect();
+    format!("on {} of {count} slots: {}", nodes.len(), nodes.join(", "))
+}

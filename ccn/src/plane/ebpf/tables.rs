@@ -1,0 +1,298 @@
+//! The maps of the kernel, open: dumps, writes and reads of cells, and the counters.
+//!
+//! It carries out what others decide, in the order they give.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::cells::{Cell, Changes, Content, Counted, Table};
+use super::layout::{Counter, Globals, Plain, Reason, Sample, Tally};
+use super::pins::{self, Pins};
+use super::shared::{self, Area, KernelMemory};
+use super::sys::Map;
+use super::translate::Found;
+use crate::plane::{Count, PlaneError};
+
+/// Counters of `totals`, by place.
+const DECAPSULATED: u32 = 0;
+const ENCAPSULATED: u32 = 1;
+const FLOWS: u32 = 2;
+
+/// Maps but for those that are memory.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    hashes: BTreeMap<Table, Map>,
+    globals: Area,
+    link_counters: Map,
+    vpc_counters: Map,
+    drops: Map,
+    last_drops: Map,
+    totals: Map,
+    flows: Map,
+}
+
+/// A write that the kernel refused, with its words.
+pub(crate) type Refused = Vec<(Cell, String)>;
+
+fn failed(action: &str, error: &io::Error) -> PlaneError {
+    pins::failed(action, error)
+}
+
+impl Tables {
+    /// Opens what is pinned.
+    pub(crate) fn open(pins: &Pins) -> Result<(Tables, KernelMemory), PlaneError> {
+        let open = |name: &str| {
+            let path = pins.map(name);
+            Map::open(&path).map_err(|error| failed(&format!("open {}", path.display()), &error))
+        };
+        let mut hashes = BTreeMap::new();
+        for table in Table::ALL {
+            let map = open(table.name())?;
+            let shape = map.shape();
+            if (shape.key as usize, shape.value as usize) != table.sizes() {
+                return Err(PlaneError::Kernel {
+                    action: format!("adopt the map {}", table.name()),
+                    detail: format!("it is of another shape: {shape:?}"),
+                });
+            }
+            hashes.insert(table, map);
+        }
+        let map_it = |error| failed("map an array", &error);
+        let memory = KernelMemory::of(&open("slots")?, &open("hosts")?).map_err(map_it)?;
+        let globals = open("globals")?;
+        if globals.shape().value as usize != size_of::<Globals>() {
+            return Err(PlaneError::Kernel {
+                action: "adopt the map globals".to_owned(),
+                detail: format!("it is of another shape: {:?}", globals.shape()),
+            });
+        }
+        let tables = Tables {
+            hashes,
+            globals: Area::of(&globals).map_err(map_it)?,
+            link_counters: open("link_counters")?,
+            vpc_counters: open("vpc_counters")?,
+            drops: open("drops")?,
+            last_drops: open("last_drops")?,
+            totals: open("totals")?,
+            flows: open("flows")?,
+        };
+        Ok((tables, memory))
+    }
+
+    /// What concerns all packets, as it is.
+    pub(crate) fn globals(&self) -> Globals {
+        shared::globals(&self.globals)
+    }
+
+    /// What all hash maps hold. What nobody of us can have written is left out, and taken away.
+    pub(crate) fn found(&self) -> Result<Found, PlaneError> {
+        let mut found = Found::new();
+        for (table, map) in &self.hashes {
+            let mut strange = Vec::new();
+            map.each(
+                |key, value| match (Cell::read(*table, key), Content::read(*table, value)) {
+                    (Some(cell), Some(content)) => {
+                        found.insert(cell, content);
+                    }
+                    _ => strange.push(key.to_vec()),
+                },
+            )
+            .map_err(|error| failed(&format!("read the map {}", table.name()), &error))?;
+            for key in strange {
+                map.delete(&key)
+                    .map_err(|error| failed("take a strange key away", &error))?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Carries out all changes, in their order. Answers how many there were, and which were refused.
+    pub(crate) fn write(&self, changes: &Changes) -> Result<(usize, Refused), PlaneError> {
+        let mut operations = changes.puts.len() + changes.deletes.len();
+        let mut refused = Refused::new();
+        for counted in &changes.resets {
+            let (map, at) = match counted {
+                Counted::Link(at) => (&self.link_counters, at),
+                Counted::Vpc(at) => (&self.vpc_counters, at),
+            };
+            let reset = map
+                .value_len()
+                .and_then(|len| map.update(&at.to_ne_bytes(), &vec![0; len]));
+            reset.map_err(|error| failed("reset a counter", &error))?;
+        }
+        for run in changes
+            .puts
+            .chunk_by(|(a, _), (b, _)| a.table() == b.table())
+        {
+            self.put(run, &mut refused)?;
+        }
+        if self.globals() != changes.globals {
+            shared::set_globals(&self.globals, &changes.globals);
+            operations += 1;
+        }
+        for cell in &changes.deletes {
+            if let Err(error) = self.hash(cell.table())?.delete(&cell.key()) {
+                refused.push((*cell, format!("cannot take {cell} away: {error}")));
+            }
+        }
+        Ok((operations, refused))
+    }
+
+    fn put(&self, run: &[(Cell, Content)], refused: &mut Refused) -> Result<(), PlaneError> {
+        let Some((first, _)) = run.first() else {
+            return Ok(());
+        };
+        let map = self.hash(first.table())?;
+        let mut rest = run;
+        while !rest.is_empty() {
+            let keys: Vec<u8> = rest.iter().flat_map(|(cell, _)| cell.key()).collect();
+            let values: Vec<u8> = rest
+                .iter()
+                .flat_map(|(_, content)| content.octets())
+                .collect();
+            let (done, error) = map.update_many(&keys, &values).map_err(|error| {
+                failed(&format!("write the map {}", first.table().name()), &error)
+            })?;
+            let Some(error) = error else {
+                return Ok(());
+            };
+            let Some((cell, _)) = rest.get(done) else {
+                return Ok(());
+            };
+            refused.push((*cell, format!("the kernel does not take {cell}: {error}")));
+            rest = &rest[done + 1..];
+        }
+        Ok(())
+    }
+
+    /// Reads back what was written; what is different, with what is instead.
+    pub(crate) fn verify(&self, changes: &Changes) -> Result<Refused, PlaneError> {
+        let mut wrong = Refused::new();
+        let puts = changes
+            .puts
+            .iter()
+            .map(|(cell, content)| (cell, Some(*content)));
+        let deletes = changes.deletes.iter().map(|cell| (cell, None));
+        for (cell, shall) in puts.chain(deletes) {
+            let is = self
+                .hash(cell.table())?
+                .lookup(&cell.key())
+                .map_err(|error| failed("read back", &error))?;
+            let is = is.and_then(|octets| Content::read(cell.table(), &octets));
+            if is != shall {
+                wrong.push((
+                    *cell,
+                    format!("the kernel shows {is:?} at {cell} instead of {shall:?}"),
+                ));
+            }
+        }
+        Ok(wrong)
+    }
+
+    fn hash(&self, table: Table) -> Result<&Map, PlaneError> {
+        self.hashes.get(&table).ok_or_else(|| PlaneError::Kernel {
+            action: "use a map".to_owned(),
+            detail: format!("{} is not open", table.name()),
+        })
+    }
+
+    /// Adds the values of all processors up, for each element of a per-CPU array.
+    fn per_cpu<T: Plain>(map: &Map, mut take: impl FnMut(u32, T)) -> Result<(), PlaneError> {
+        let stride = size_of::<T>().next_multiple_of(8);
+        map.each(|key, values| {
+            let Ok(key) = key.try_into() else {
+                return;
+            };
+            for value in values.chunks_exact(stride) {
+                if let Some(value) = T::read(&value[..size_of::<T>()]) {
+                    take(u32::from_ne_bytes(key), value);
+                }
+            }
+        })
+        .map_err(|error| failed("read counters", &error))
+    }
+
+    fn tallies(map: &Map) -> Result<BTreeMap<u32, Count>, PlaneError> {
+        let mut counts: BTreeMap<u32, Count> = BTreeMap::new();
+        Self::per_cpu(map, |at, tally: Tally| {
+            let count = counts.entry(at).or_default();
+            count.packets += tally.packets;
+            count.bytes += tally.octets;
+        })?;
+        Ok(counts)
+    }
+
+    /// Decapsulated, encapsulated, and flows begun.
+    pub(crate) fn totals(&self) -> Result<[Count; 3], PlaneError> {
+        let counts = Self::tallies(&self.totals)?;
+        Ok([DECAPSULATED, ENCAPSULATED, FLOWS]
+            .map(|at| counts.get(&at).copied().unwrap_or_default()))
+    }
+
+    /// How many flows are known, and how many there may be.
+    pub(crate) fn flows(&self) -> Result<(u64, u64), PlaneError> {
+        let mut known = 0;
+        self.flows
+            .each(|_, _| known += 1)
+            .map_err(|error| failed("count flows", &error))?;
+        Ok((known, self.flows.shape().entries.into()))
+    }
+
+    /// Drops by reason.
+    pub(crate) fn drops(&self) -> Result<BTreeMap<Reason, Count>, PlaneError> {
+        let counts = Self::tallies(&self.drops)?;
+        let reasons = Reason::ALL.into_iter();
+        Ok(reasons
+            .map(|reason| {
+                (
+                    reason,
+                    counts.get(&(reason as u32)).copied().unwrap_or_default(),
+                )
+            })
+            .collect())
+    }
+
+    /// The last packet that was dropped for each reason.
+    pub(crate) fn last_drops(&self) -> Result<BTreeMap<Reason, Sample>, PlaneError> {
+        let mut last: BTreeMap<Reason, Sample> = BTreeMap::new();
+        Self::per_cpu(&self.last_drops, |at, sample: Sample| {
+            let Some(reason) = Reason::ALL.get(at as usize) else {
+                return;
+            };
+            if sample.time > last.get(reason).map_or(0, |it| it.time) {
+                last.insert(*reason, sample);
+            }
+        })?;
+        Ok(last)
+    }
+
+    /// The counters of these links.
+    pub(crate) fn of_link(&self, number: u32) -> Result<Counter, PlaneError> {
+        Self::counter(&self.link_counters, number)
+    }
+
+    /// The counters of a VPC.
+    pub(crate) fn of_vpc(&self, number: u32) -> Result<Counter, PlaneError> {
+        Self::counter(&self.vpc_counters, number)
+    }
+
+    fn counter(map: &Map, number: u32) -> Result<Counter, PlaneError> {
+        let octets = map
+            .lookup(&number.to_ne_bytes())
+            .map_err(|error| failed("read a counter", &error))?;
+        let mut sum = Counter::default();
+        for part in octets
+            .unwrap_or_default()
+            .chunks_exact(size_of::<Counter>())
+        {
+            let part = Counter::read(part).unwrap_or_default();
+            sum.to_vpc_packets += part.to_vpc_packets;
+            sum.to_vpc_octets += part.to_vpc_octets;
+            sum.from_vpc_packets += part.from_vpc_packets;
+            sum.from_vpc_octets += part.from_vpc_octets;
+            sum.dropped_packets += part.dropped_packets;
+            sum.dropped_octets += part.dropped_octets;
+        }
+        Ok(sum)
+    }
+}

@@ -1,0 +1,108 @@
+//! The host around the programs: the VXLAN device, the IDC's side, and what the maps say of both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use netlink::Socket;
+
+use super::attach;
+use super::layout::{Globals, LAYOUT_VERSION};
+use super::translate;
+use crate::config::PlaneConfig;
+use crate::plane::PlaneError;
+use crate::plane::routes::compose::Host;
+use crate::plane::routes::devices::{self, failed};
+use crate::plane::routes::sysctl;
+
+/// Makes or corrects device and settings. Answers what routing needs to know of the host, and how many
+/// things had to be changed.
+pub(crate) fn ensure(
+    socket: &mut Socket,
+    config: &PlaneConfig,
+) -> Result<(Host, usize), PlaneError> {
+    let links = socket
+        .links()
+        .map_err(|error| failed("read the links", error))?;
+    let existing = links.iter().find(|link| link.name == config.device);
+    sysctl::check()?;
+    if let Some(link) = existing {
+        devices::adoptable_vxlan(link, config)?;
+    }
+    let (idc, _) = devices::look(socket, &links, config)?;
+    let mut changes = sysctl::host()?;
+    for name in &config.idc_interfaces {
+        changes += sysctl::idc(name)?;
+    }
+    let (vxlan_index, changed) = devices::vxlan_device(socket, existing, config)?;
+    let host = Host {
+        protocol: config.protocol,
+        vtep: config.vtep,
+        vxlan: config.device.clone(),
+        vxlan_index,
+        drop_index: BTreeMap::new(),
+        idc,
+    };
+    Ok((host, changes + changed))
+}
+
+/// What the maps say of the host.
+pub(crate) fn facts(
+    socket: &mut Socket,
+    config: &PlaneConfig,
+    host: &Host,
+) -> Result<translate::Host, PlaneError> {
+    let addresses = socket
+        .addresses()
+        .map_err(|error| failed("read the addresses", error))?;
+    let of_idc = |v4: bool| {
+        let first = host.idc.first();
+        let mut nets = first.into_iter().flat_map(|link| &link.subnets);
+        nets.find_map(|net| match net.addr() {
+            IpAddr::V6(addr) if addr.is_unicast_link_local() => None,
+            addr if addr.is_ipv4() == v4 => Some(addr),
+            _ => None,
+        })
+    };
+    let source = |v4: bool| of_idc(v4).or(Some(config.vtep).filter(|vtep| vtep.is_ipv4() == v4));
+    let mut globals = Globals {
+        version: LAYOUT_VERSION,
+        device: host.vxlan_index,
+        mtu: config.mtu,
+        mac: config.mac.bytes(),
+        trace_link: u32::MAX,
+        ..Globals::default()
+    };
+    match config.vtep {
+        IpAddr::V4(addr) => globals.local4 = addr.to_bits(),
+        IpAddr::V6(addr) => globals.local6 = addr.octets(),
+    }
+    if let Some(IpAddr::V4(addr)) = source(true) {
+        globals.icmp4 = addr.octets();
+    }
+    if let Some(IpAddr::V6(addr)) = source(false) {
+        globals.icmp6 = addr.octets();
+    }
+    let own = addresses.iter().map(|address| address.net.addr());
+    let own: BTreeSet<IpAddr> = own.filter(|addr| !addr.is_loopback()).collect();
+    Ok(translate::Host { globals, own })
+}
+
+/// The links and the filters on them, a line each.
+pub(crate) fn lines(socket: &mut Socket, config: &PlaneConfig) -> Result<Vec<String>, PlaneError> {
+    let links = socket
+        .links()
+        .map_err(|error| failed("read the links", error))?;
+    let mut lines = Vec::new();
+    for link in links {
+        let name = &link.name;
+        if *name == config.device {
+            lines.push(format!("link {name} index {}", link.index));
+        } else if !config.idc_interfaces.contains(name) {
+            continue;
+        }
+        if attach::is_attached(socket, link.index)? {
+            lines.push(format!("filter on ingress of {name}"));
+        }
+    }
+    Ok(lines)
+}

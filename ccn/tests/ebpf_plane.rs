@@ -1,0 +1,407 @@
+//! The `ebpf` plane against the real kernel, each test in a network namespace and with pins of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bgp::Prefix;
+use ccn::config::{PlaneConfig, PlaneKind};
+use ccn::plane::ebpf::EbpfPlane;
+use ccn::plane::ebpf::sys::Map;
+use ccn::plane::entry::{EntryKey, EntryValue, Hop, ScopeId};
+use ccn::plane::routes::RoutesPlane;
+use ccn::plane::{Applied, Batch, Desired, Plane};
+use ccn::record::{Mac, Mode, Vni};
+use netlink::{Address, Hook, LinkChange, Namespace, NewLink, Request, RouteFilter, Socket};
+
+const PROTOCOL: u8 = 77;
+
+fn prefix(text: &str) -> Prefix {
+    text.parse().expect("a prefix")
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn vni(number: u32) -> Vni {
+    Vni::new(number).expect("a VNI")
+}
+
+fn config(bpffs: &Path) -> PlaneConfig {
+    PlaneConfig {
+        kind: PlaneKind::Ebpf,
+        vtep: ip("172.16.0.1"),
+        idc_interfaces: vec!["idc0".to_owned()],
+        device: "ccn0".to_owned(),
+        mac: Mac::GATEWAY,
+        port: 4789,
+        mtu: 1450,
+        protocol: PROTOCOL,
+        audit_interval: 0,
+        bpffs: bpffs.to_owned(),
+    }
+}
+
+/// A directory for pins, which goes with the test.
+struct Pins(PathBuf);
+
+impl Pins {
+    fn new() -> Pins {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        Pins(format!("/sys/fs/bpf/ccn-test-{}-{next}", std::process::id()).into())
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs a test in a namespace with an underlay and an IDC side.
+fn in_namespace(test: impl FnOnce(&mut Socket, &PlaneConfig) + Send) {
+    let namespace = Namespace::anonymous().expect("these tests need CAP_SYS_ADMIN");
+    namespace
+        .enter(|| {
+            let mut socket = Socket::open().expect("a socket");
+            for (name, nets) in [
+                ("under0", &["172.16.0.1/24"][..]),
+                ("idc0", &["10.255.0.1/24", "2001:db8:ff::1/64"]),
+            ] {
+                let peer = format!("{name}p");
+                let link = socket
+                    .create_link(NewLink::veth(name, &peer))
+                    .expect("a pair");
+                let other = socket.link(&peer).expect("ask").expect("there");
+                for index in [link.index, other.index] {
+                    let change = Request::change_link(LinkChange::of(index).up(true));
+                    socket.request(change).expect("up");
+                }
+                for net in nets {
+                    let address = Address::new(link.index, net.parse().expect("a net"));
+                    socket
+                        .request(Request::add_address(address))
+                        .expect("an address");
+                }
+            }
+            let pins = Pins::new();
+            test(&mut socket, &config(&pins.0));
+        })
+        .expect("enter");
+}
+
+fn source(number: u32, subnet: &str, scope: u32) -> (EntryKey, EntryValue) {
+    let key = EntryKey::Source {
+        vni: vni(number),
+        subnet: prefix(subnet),
+    };
+    let scope = ScopeId(vni(scope));
+    (key, EntryValue::Source { scope })
+}
+
+fn endpoint(scope: u32, addr: IpAddr, number: u32, hops: &[(u32, u16)]) -> (EntryKey, EntryValue) {
+    let hop = |&(n, weight): &(u32, u16)| Hop {
+        vtep: Ipv4Addr::from(0xac10_0100 + n % 200).into(),
+        mac: Mac::new([2, 1, 0, (n >> 16) as u8, (n >> 8) as u8, n as u8]).expect("a MAC"),
+        weight,
+    };
+    let key = EntryKey::Endpoint {
+        scope: ScopeId(vni(scope)),
+        addr,
+    };
+    let hops = hops.iter().map(hop).collect();
+    let vni = vni(number);
+    (key, EntryValue::Endpoint { vni, hops })
+}
+
+fn permit(link: &str, number: u32, subnet: &str, classic: &str) -> (EntryKey, EntryValue) {
+    let key = EntryKey::Permit {
+        link: link.parse().expect("a link id"),
+        vni: vni(number),
+        subnet: prefix(subnet),
+        classic: prefix(classic),
+    };
+    let value = EntryValue::Permit {
+        scope: ScopeId(vni(number)),
+        mode: Mode::Both,
+        dscp: None,
+    };
+    (key, value)
+}
+
+/// `endpoints` addresses in one VPC, an SLB, IPv6, another scope with the same addresses, two links,
+/// learned routes.
+fn region(endpoints: u32) -> Desired {
+    let mut entries: BTreeMap<EntryKey, EntryValue> = BTreeMap::from([
+        source(100, "192.168.0.0/16", 100),
+        source(100, "fd00:1::/64", 100),
+        source(101, "10.101.0.0/16", 100),
+        source(200, "192.168.0.0/16", 200),
+        permit("l1", 100, "192.168.0.0/16", "10.0.0.0/16"),
+        permit("l1", 100, "fd00:1::/64", "2001:db8:1::/48"),
+        permit("l2", 101, "10.101.0.0/16", "10.0.0.0/16"),
+        endpoint(100, ip("192.168.255.1"), 100, &[(1, 1), (2, 3), (3, 256)]),
+        endpoint(100, ip("fd00:1::80"), 100, &[(1, 1), (2, 3)]),
+        endpoint(100, ip("fd00:1::5"), 100, &[(4, 1)]),
+        endpoint(100, ip("fd00:1::5:0:0:1"), 100, &[(4, 1)]),
+        endpoint(100, ip("10.101.0.5"), 101, &[(5, 1)]),
+        endpoint(200, ip("192.168.0.5"), 200, &[(6, 1)]),
+    ]);
+    entries.extend((0..endpoints).map(|n| {
+        let addr = Ipv4Addr::from(0xc0a8_0000 + n).into();
+        endpoint(100, addr, 100, &[(n, 1)])
+    }));
+    let hops = |list: &[&str]| list.iter().map(|hop| ip(hop)).collect::<BTreeSet<_>>();
+    Desired {
+        generation: 1,
+        entries,
+        learned: BTreeMap::from([
+            (prefix("10.0.1.0/24"), hops(&["10.255.0.2"])),
+            (prefix("10.0.2.0/24"), hops(&["10.255.0.2", "10.255.0.3"])),
+            (
+                prefix("2001:db8:1::/48"),
+                hops(&["2001:db8:ff::2", "2001:db8:ff::3"]),
+            ),
+            (prefix("0.0.0.0/0"), hops(&["10.255.0.2"])),
+        ]),
+        keep_unknown_learned: false,
+    }
+}
+
+fn clean(applied: &Applied) -> usize {
+    assert_eq!(applied.failures, BTreeMap::new());
+    assert_eq!(applied.learned_failures, BTreeMap::new());
+    applied.operations
+}
+
+fn ready(config: &PlaneConfig) -> EbpfPlane {
+    let mut plane = EbpfPlane::new(config);
+    plane.prepare().expect("prepared");
+    plane
+}
+
+fn resync(plane: &mut dyn Plane, desired: &Desired) -> usize {
+    clean(&plane.resync(desired).expect("resynced"))
+}
+
+/// Numbers of the programs on a link.
+fn programs(socket: &mut Socket, name: &str) -> Vec<u32> {
+    let link = socket.link(name).expect("ask").expect("there");
+    let filters = socket.filters(link.index, Hook::Ingress).expect("filters");
+    let programs = filters.into_iter().filter_map(|filter| filter.program);
+    programs.map(|program| program.id).collect()
+}
+
+#[test]
+fn ten_thousand_endpoints_survive_a_restart_without_one_operation() {
+    in_namespace(|socket, config| {
+        let desired = region(10_000);
+        let mut plane = EbpfPlane::new(config);
+        assert!(!plane.prepare().expect("prepared").adopted);
+        assert!(resync(&mut plane, &desired) > 10_000);
+        let before = plane.dump().expect("a dump");
+        let running = (programs(socket, "idc0"), programs(socket, "ccn0"));
+        assert_eq!((running.0.len(), running.1.len()), (1, 1));
+        assert_eq!(resync(&mut plane, &desired), 0, "the same again");
+        drop(plane);
+
+        let mut plane = EbpfPlane::new(config);
+        assert!(plane.prepare().expect("prepared").adopted);
+        assert_eq!(resync(&mut plane, &desired), 0, "after a restart");
+        assert_eq!(plane.dump().expect("a dump"), before);
+        let after = (programs(socket, "idc0"), programs(socket, "ccn0"));
+        assert_eq!(after, running, "an equal program stays");
+    });
+}
+
+#[test]
+fn one_changed_vm_is_one_operation() {
+    in_namespace(|_, config| {
+        let mut plane = ready(config);
+        resync(&mut plane, &region(5_000));
+        let moved = endpoint(100, ip("192.168.3.4"), 100, &[(77, 1)]);
+        let batch = Batch {
+            generation: 2,
+            upserts: BTreeMap::from([moved]),
+            verify: true,
+            ..Batch::default()
+        };
+        assert_eq!(clean(&plane.apply(&batch).expect("applied")), 1);
+        assert_eq!(clean(&plane.apply(&batch).expect("applied")), 0);
+    });
+}
+
+#[test]
+fn more_addresses_than_there_are_slots_get_more_slots_and_a_restart_finds_them() {
+    in_namespace(|socket, config| {
+        let mut plane = ready(config);
+        resync(&mut plane, &region(10));
+        let before = programs(socket, "ccn0");
+        let mut desired = region(10);
+        // Many SLBs: each has a table of 4096 slots.
+        let slbs = (0..600u32).map(|n| {
+            let addr = Ipv4Addr::from(0xc0a8_1000 + n).into();
+            endpoint(100, addr, 100, &[(n, 1), (n + 1, 256)])
+        });
+        desired.entries.extend(slbs);
+        assert!(resync(&mut plane, &desired) > 600 * 4096);
+        assert_ne!(programs(socket, "ccn0"), before, "they read a larger map");
+        let dump = plane.dump().expect("a dump");
+        assert!(
+            dump.iter().any(|line| line.contains("192.168.18.87 ")),
+            "{dump:?}"
+        );
+        drop(plane);
+        let mut plane = ready(config);
+        assert_eq!(resync(&mut plane, &desired), 0);
+    });
+}
+
+/// Where the maps of the one device below these pins are.
+fn directory(config: &PlaneConfig) -> PathBuf {
+    let mut devices = std::fs::read_dir(&config.bpffs).expect("pins");
+    devices.next().expect("a device").expect("a name").path()
+}
+
+#[test]
+fn another_layout_is_filled_beside_the_old_one_and_keeps_the_flows() {
+    in_namespace(|socket, config| {
+        let desired = region(100);
+        let mut plane = ready(config);
+        resync(&mut plane, &desired);
+        let dump = plane.dump().expect("a dump");
+        drop(plane);
+        let (ours, other) = (directory(config).join("v1"), directory(config).join("v0"));
+        std::fs::rename(&ours, &other).expect("renamed");
+        let id = |name: &str| Map::open(&ours.join(name)).expect("pinned").id();
+        let flows = Map::open(&other.join("flows")).expect("pinned").id();
+        let slots = Map::open(&other.join("slots")).expect("pinned").id();
+        let before = programs(socket, "ccn0");
+
+        let mut plane = ready(config);
+        assert_eq!(
+            programs(socket, "ccn0"),
+            before,
+            "it goes on until the new maps are filled"
+        );
+        assert!(resync(&mut plane, &desired) > 100);
+        assert_ne!(programs(socket, "ccn0"), before);
+        assert_eq!(plane.dump().expect("a dump"), dump);
+        assert_eq!(id("flows"), flows);
+        assert_ne!(id("slots"), slots);
+        assert!(!other.exists());
+    });
+}
+
+#[test]
+fn what_a_foreign_hand_took_away_is_put_back() {
+    in_namespace(|socket, config| {
+        let desired = region(100);
+        let mut plane = ready(config);
+        resync(&mut plane, &desired);
+        let before = plane.dump().expect("a dump");
+        let idc = socket.link("idc0").expect("ask").expect("there");
+        socket
+            .request(Request::delete_clsact(idc.index))
+            .expect("gone");
+        let rule = socket.rules(Some(PROTOCOL)).expect("rules").remove(0);
+        socket.request(Request::delete_rule(rule)).expect("gone");
+        let look = Batch {
+            generation: 1,
+            verify: true,
+            ..Batch::default()
+        };
+        assert!(clean(&plane.apply(&look).expect("applied")) >= 3);
+        assert_eq!(plane.dump().expect("a dump"), before);
+        let ccn = socket.link("ccn0").expect("ask").expect("there");
+        socket
+            .request(Request::delete_link(ccn.index))
+            .expect("gone");
+        assert!(resync(&mut plane, &desired) > 0);
+        assert_eq!(programs(socket, "ccn0").len(), 1);
+    });
+}
+
+#[test]
+fn removal_leaves_no_trace_and_nothing_of_others() {
+    in_namespace(|socket, config| {
+        let under = socket.link("under0").expect("ask").expect("there");
+        socket
+            .request(Request::add_clsact(under.index))
+            .expect("a qdisc of another");
+        let mut plane = ready(config);
+        resync(&mut plane, &region(100));
+        drop(plane);
+        let mut plane = EbpfPlane::new(config);
+        plane.remove().expect("removed");
+        assert!(socket.link("ccn0").expect("ask").is_none());
+        let idc = socket.link("idc0").expect("ask").expect("there");
+        assert!(!socket.has_clsact(idc.index).expect("asked"));
+        assert!(socket.has_clsact(under.index).expect("asked"));
+        let ours = RouteFilter {
+            protocol: Some(PROTOCOL),
+            ..RouteFilter::default()
+        };
+        assert_eq!(socket.routes(&ours).expect("routes"), []);
+        assert_eq!(socket.rules(Some(PROTOCOL)).expect("rules"), []);
+        assert!(!config.bpffs.exists());
+        plane.remove().expect("removed again");
+    });
+}
+
+#[test]
+fn a_gateway_is_switched_from_routes_to_ebpf_and_back() {
+    in_namespace(|socket, config| {
+        let desired = region(100);
+        let mut routes = RoutesPlane::new(config);
+        routes.prepare().expect("prepared");
+        resync(&mut routes, &desired);
+        drop(routes);
+        let mut plane = EbpfPlane::new(config);
+        assert!(plane.prepare().expect("prepared").adopted);
+        resync(&mut plane, &desired);
+        assert_eq!(resync(&mut plane, &desired), 0);
+        assert_eq!(socket.rules(Some(PROTOCOL)).expect("rules").len(), 4);
+        let links = socket.links().expect("links");
+        let drops: Vec<_> = links
+            .iter()
+            .filter(|link| link.name.starts_with("ccn-d-"))
+            .collect();
+        assert!(drops.is_empty(), "{drops:?}");
+        drop(plane);
+        let mut routes = RoutesPlane::new(config);
+        assert!(routes.prepare().expect("prepared").adopted);
+        resync(&mut routes, &desired);
+        assert_eq!(resync(&mut routes, &desired), 0);
+        assert!(!config.bpffs.exists());
+        assert_eq!(
+            (programs(socket, "idc0"), programs(socket, "ccn0")),
+            (vec![], vec![])
+        );
+    });
+}
+
+#[test]
+fn counters_and_limits_have_names() {
+    in_namespace(|_, config| {
+        let mut plane = ready(config);
+        resync(&mut plane, &region(10));
+        let counters = plane.counters().expect("counters");
+        assert_eq!(counters.drops.len(), 14);
+        assert_eq!(counters.encapsulated.packets, 0);
+        let limits = plane.limits();
+        let used = |name: &str| {
+            limits
+                .iter()
+                .find(|limit| limit.name == name)
+                .map(|limit| limit.used)
+        };
+        assert_eq!(
+            (used("vpcs"), used("links"), used("subnets-ipv4")),
+            (Some(3), Some(2), Some(3))
+        );
+    });
+}
