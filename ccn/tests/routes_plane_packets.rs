@@ -10,7 +10,9 @@ use std::time::Instant;
 use bgp::Prefix;
 use ccn::config::{PlaneConfig, PlaneKind};
 use ccn::plane::entry::{EntryKey, EntryValue, Hop, ScopeId};
+use ccn::plane::model::{Ingress, Packet};
 use ccn::plane::routes::RoutesPlane;
+use ccn::plane::witness::Witness;
 use ccn::plane::{Batch, Desired, Plane};
 use ccn::record::{Mac, Mode, Vni};
 use netlink::{
@@ -493,4 +495,42 @@ fn the_filter_is_kept_comes_back_and_goes_with_the_plane() {
         .expect("enter");
     assert_eq!(netfilter.input_filter(&ours).expect("asked"), None);
     assert!(!netfilter.ensure(&foreign).expect("still there"));
+}
+
+#[test]
+fn the_kernel_says_what_it_would_do_with_packets_from_the_idc() {
+    let mut world = World::new();
+    world.resync(&region());
+    let sent = |vtep: &str, mac: [u8; 6]| Witness::Encapsulate {
+        vni: vni(100),
+        vtep: ip(vtep),
+        mac: Mac::new(mac).expect("a MAC"),
+        link: None,
+    };
+    let dropped = |reason: &str| Witness::Drop {
+        reason: reason.to_owned(),
+    };
+    for (src, dst, says) in [
+        ("10.0.1.9", "192.168.0.5", Some(sent("172.16.1.2", VM))),
+        ("2001:db8:1::9", "fd00:1::5", Some(sent("172.16.1.2", VM))),
+        ("10.0.1.9", "192.168.0.6", Some(dropped("no-such-endpoint"))),
+        (
+            "10.1.1.9",
+            "192.168.0.5",
+            Some(dropped("not-linked-source")),
+        ),
+        ("10.0.1.9", "192.169.0.5", Some(dropped("not-linked"))),
+        ("2001:db8:1::9", "fd00:2::5", Some(dropped("not-linked"))),
+        ("10.0.1.9", "10.255.0.1", Some(Witness::Host)),
+    ] {
+        let packet = Packet::new(Ingress::Idc, ip(src), ip(dst));
+        let asked = world.plane.ask(&packet).expect("asked");
+        assert_eq!(asked, says, "{src} to {dst}");
+    }
+    let packet = Packet::new(
+        Ingress::Vxlan { vni: vni(100) },
+        ip("192.168.0.5"),
+        ip("10.0.1.9"),
+    );
+    assert_eq!(world.plane.ask(&packet).expect("asked"), None);
 }

@@ -25,6 +25,16 @@ impl Mac {
         let [a, b, c, d, e, f] = self.0;
         Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d, e, f])
     }
+
+    /// The MAC that an address stands for, if it is one of [`Mac::link_local`].
+    #[must_use]
+    pub fn of_link_local(addr: Ipv6Addr) -> Option<Mac> {
+        let octets = addr.octets();
+        let mac = Mac([
+            octets[10], octets[11], octets[12], octets[13], octets[14], octets[15],
+        ]);
+        (mac.link_local() == addr).then_some(mac)
+    }
 }
 
 impl fmt::Display for Mac {

@@ -222,6 +222,24 @@ pub(crate) fn dump_message(family: Family, filter: &RouteFilter) -> RouteMessage
     message
 }
 
+/// The message that asks which route a packet that comes in by a link takes.
+pub(crate) fn lookup_message(source: IpAddr, destination: IpAddr, iif: u32) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let family = Family::of(destination);
+    let length = family.everything().max_prefix_len();
+    message.header.address_family = family.address_family();
+    message.header.source_prefix_length = length;
+    message.header.destination_prefix_length = length;
+    // The route as it is in its table, not what the kernel keeps for this destination alone.
+    message.header.flags = RouteFlags::FibMatch;
+    message.attributes = vec![
+        RouteAttribute::Source(source.into()),
+        RouteAttribute::Destination(destination.into()),
+        RouteAttribute::Iif(iif),
+    ];
+    message
+}
+
 /// Reads a route message; `None` for what is no route of a table (cached clones, other families).
 pub(crate) fn from_message(message: RouteMessage) -> Option<Route> {
     let header = &message.header;

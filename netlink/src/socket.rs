@@ -4,6 +4,7 @@
 //! never retries a request: what is not known to have succeeded is an error.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::ParseableParametrized;
@@ -269,6 +270,28 @@ impl Socket {
             }
         }
         Ok(routes)
+    }
+
+    /// The route that a packet which comes in by the link `iif` takes, as it is in its table.
+    ///
+    /// # Errors
+    /// With the kernel's errno when no route takes it, or one that drops it; the addresses are of one
+    /// family, or the kernel refuses them.
+    pub fn lookup(
+        &mut self,
+        source: IpAddr,
+        destination: IpAddr,
+        iif: u32,
+    ) -> Result<Option<Route>, Error> {
+        let what = format!("the route from {source} to {destination}");
+        let message = route_message::lookup_message(source, destination, iif);
+        let ask = RouteNetlinkMessage::GetRoute(message);
+        let take = |frame: &Frame<'_>| match parse(&what, frame)? {
+            RouteNetlinkMessage::NewRoute(message) => Ok(route_message::from_message(message)),
+            _ => Ok(None),
+        };
+        let (routes, _) = self.read(&what, &ask, NLM_F_ACK, take)?;
+        Ok(routes.into_iter().next())
     }
 
     /// Policy rules of both families, in the kernel's order. The kernel cannot filter rules, so

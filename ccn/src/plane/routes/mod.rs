@@ -8,6 +8,7 @@
 //! send ICMP errors to VMs whose addresses are also in another CCSI or whose VPC is not linked. What
 //! they cannot either, keep VMs from the gateway's own addresses, one nftables filter does.
 
+mod ask;
 pub(crate) mod compose;
 pub(crate) mod devices;
 mod held;
@@ -34,6 +35,8 @@ use self::layout::Reason;
 use self::objects::{Key, Object, State};
 use self::reconcile::reconcile;
 use self::translate::{MAX_ENDPOINTS, MAX_VNIS, Translator};
+use super::model::{Ingress, Packet};
+use super::witness::Witness;
 use super::{
     Abilities, Applied, Batch, Count, Counters, Desired, Limit, Plane, PlaneError, Prepared,
 };
@@ -170,6 +173,26 @@ impl Plane for RoutesPlane {
             },
             drops: drops.collect(),
         })
+    }
+
+    fn ask(&mut self, packet: &Packet) -> Result<Option<Witness>, PlaneError> {
+        let Ingress::Idc = packet.ingress else {
+            return Ok(None);
+        };
+        let interfaces = self.config.idc_interfaces.clone();
+        let Sockets { routes, .. } = self.sockets()?;
+        let links = routes
+            .links()
+            .map_err(|error| failed("read the links", error))?;
+        let index = |name: &str| links.iter().find(|link| link.name == name).map(|l| l.index);
+        let drops = Reason::ALL
+            .into_iter()
+            .filter_map(|reason| Some((index(reason.device())?, reason)));
+        let drops = drops.collect();
+        let Some(idc) = interfaces.iter().find_map(|name| index(name)) else {
+            return Ok(None);
+        };
+        ask::ask(routes, (packet.src, packet.dst), idc, &drops)
     }
 
     fn limits(&self) -> Vec<Limit> {
