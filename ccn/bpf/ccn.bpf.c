@@ -43,6 +43,15 @@ static __always_inline int trim(struct __sk_buff *skb, __u32 octets)
 	return bpf_skb_change_tail(skb, ETH_LEN + octets, 0);
 }
 
+/* Whether a packet that does not fit can be sent all the same: an outer IPv4 packet is fragmented, an outer
+ * IPv6 packet of somebody else's never. */
+static __always_inline int may_be_cut(const struct packet *p, const struct tunnel *t)
+{
+	__u32 number = host_of(t->slot);
+	struct host *host = p->dont_fragment ? NULL : bpf_map_lookup_elem(&hosts, &number);
+	return host && host->family == 4;
+}
+
 /* One hop further. */
 static __always_inline int lower_ttl(struct __sk_buff *skb, const int family)
 {
@@ -238,7 +247,7 @@ static __always_inline int from_idc_ip(struct __sk_buff *skb, const int family, 
 	if (p.ttl <= 1)
 		return refuse(skb, &p, &w, REASON_TTL_EXCEEDED, 0);
 	t.whole = wire_octets(skb, &p) <= g->mtu;
-	if (!t.whole && p.dont_fragment)
+	if (!t.whole && !may_be_cut(&p, &t))
 		return refuse(skb, &p, &w, REASON_TOO_BIG, g->mtu);
 	if (asked)
 		return answer_tunnel(skb, &w, &t);
@@ -353,7 +362,7 @@ static __always_inline int switch_over(struct __sk_buff *skb, const struct globa
 	if (p->ttl <= 1)
 		return refuse(skb, p, w, REASON_TTL_EXCEEDED, 0);
 	t.whole = wire_octets(skb, p) <= g->mtu;
-	if (!t.whole && p->dont_fragment)
+	if (!t.whole && !may_be_cut(p, &t))
 		return refuse(skb, p, w, REASON_TOO_BIG, g->mtu);
 	if (asked)
 		return answer_tunnel(skb, w, &t);
@@ -438,6 +447,8 @@ int from_vpc(struct __sk_buff *skb)
 	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) &&
 	    bpf_skb_get_tunnel_key(skb, &key, sizeof(key), BPF_F_TUNINFO_IPV6))
 		return TC_ACT_SHOT;
+	if (skb->vlan_present)
+		return drop_frame(skb, key.tunnel_id, REASON_NOT_IP);
 	/* What a hypervisor floods is not to be routed, least of all by each gateway of a group. */
 	if (skb->pkt_type != PACKET_HOST)
 		return drop_frame(skb, key.tunnel_id, REASON_OTHER_MAC);

@@ -1,7 +1,7 @@
 /* ICMP errors of the gateway: time exceeded and too big (RFC 792, 1191, 4443, 1812 section 4.3.2).
  *
- * The packet at fault becomes the error in place. Nothing is said about ICMP errors, later fragments,
- * or packets of no single host, nor more than ICMP_PER_SECOND times a processor and second. */
+ * The packet at fault becomes the error in place. Nothing is said about ICMP errors, later fragments of
+ * IPv4, or packets of no single host, nor more than ICMP_PER_SECOND times a processor and second. */
 #ifndef CCN_ICMP_H
 #define CCN_ICMP_H
 
@@ -118,9 +118,10 @@ __noinline int answer6(struct __sk_buff *skb, const struct packet *p, __u32 erro
 	if (!skb || !p)
 		return -1;
 	struct globals *g = bpf_map_lookup_elem(&globals, &zero);
-	if (!g || p->later || !may_be_told(p, 6))
+	/* Later fragments are answered in IPv6: RFC 4443 2.4 (e) does not except them. */
+	if (!g || !may_be_told(p, 6))
 		return -1;
-	if (p->proto == IPPROTO_ICMPV6) {
+	if (p->proto == IPPROTO_ICMPV6 && !p->later) {
 		/* Below 128 are the errors; 137 is a redirect. */
 		if (bpf_skb_load_bytes(skb, p->l4, &type, 1) || type < 128 || type == 137)
 			return -1;
