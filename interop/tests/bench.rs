@@ -101,7 +101,11 @@ fn forward_brings_every_packet_through_every_subject() {
             "plain-vxlan",
             [ways("", &plain), of_a_plane.clone()].concat(),
         ),
-        ("routes", [ways("", &plain), of_a_plane].concat()),
+        ("routes", [ways("", &plain), of_a_plane.clone()].concat()),
+        (
+            "ebpf",
+            [ways("", &plain), ways("/tracked", &plain[..2]), of_a_plane].concat(),
+        ),
     ] {
         for case in &cases {
             let line = measured(&lines, case, subject);

@@ -71,10 +71,12 @@ impl Bench {
         }
     }
 
-    fn prepare(&self) -> Result<(), Failure> {
+    /// What has to be done outside of the lab; answers with what the inner program is told.
+    fn prepare(&self) -> Result<Option<(&'static str, String)>, Failure> {
         match self {
-            Bench::Bgp(options) => options.prepare(),
-            Bench::LinkLatency(_) | Bench::Forward(_) => Ok(()),
+            Bench::Bgp(options) => options.prepare().map(|()| None),
+            Bench::LinkLatency(_) => Ok(None),
+            Bench::Forward(options) => options.prepare(),
         }
     }
 
@@ -101,10 +103,13 @@ pub fn main(options: &Options) -> ExitCode {
 }
 
 fn enter(bench: &Bench) -> Result<ExitCode, Failure> {
-    if is_outside() {
-        bench.prepare()?;
+    let mut entry = Entry::again(&format!("bench {}", bench.name()));
+    if is_outside()
+        && let Some((name, value)) = bench.prepare()?
+    {
+        entry = entry.env(name, value);
     }
-    match Entry::again(&format!("bench {}", bench.name())).enter()? {
+    match entry.enter()? {
         Side::Inside(lab) => {
             end_on_goodbye(|| 130)?;
             let mut report = Report::new(bench.name(), bench.yardstick());

@@ -1,7 +1,7 @@
 //! Results: gathered while a bench runs, told as progress, and at the end as one table and as one
 //! JSON object a line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -98,6 +98,13 @@ impl Report {
         let same =
             |line: &&Line| line.case == case.name && line.n == case.n && line.subject == subject;
         self.lines.iter().find(same)?.median
+    }
+
+    /// Sizes at which a case was measured, ascending.
+    pub fn sizes(&self, case: &str) -> Vec<usize> {
+        let of_case = self.lines.iter().filter(|line| line.case == case);
+        let sizes: BTreeSet<usize> = of_case.map(|line| line.n).collect();
+        sizes.into_iter().collect()
     }
 
     /// The lines so far.

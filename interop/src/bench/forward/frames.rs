@@ -19,6 +19,7 @@ use nix::unistd::Pid;
 
 use super::Failure;
 use super::shape::{self, Shape};
+use super::softirqs::Softirqs;
 
 /// The program, as built by interop/bpf/build.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/forward.bpf.o");
@@ -187,7 +188,7 @@ pub struct Run {
     pub arrived: u64,
     /// Packets made, whether or not the stack saw them.
     pub made: u64,
-    /// CPU time of the thread, with the softirqs that ran on it.
+    /// CPU time of the thread, with the softirqs that ran on it, and of those that were put off.
     pub cpu: Duration,
 }
 
@@ -197,6 +198,7 @@ pub struct Frames {
     works: Array<MapData, [u8; WORK]>,
     sunk: PerCpuArray<MapData, u64>,
     cpu: usize,
+    softirqs: Option<Softirqs>,
 }
 
 impl Frames {
@@ -218,6 +220,7 @@ impl Frames {
             works: Array::try_from(works)?,
             sunk: PerCpuArray::try_from(sunk)?,
             cpu,
+            softirqs: Softirqs::handed_down(),
         })
     }
 
@@ -260,9 +263,15 @@ impl Frames {
             ..TestRunOptions::new()
         };
         let generator: &mut Xdp = program(&mut self.ebpf, "generate")?;
-        let began = thread_time()?;
+        let put_off = || {
+            self.softirqs
+                .as_ref()
+                .map_or(Ok(Duration::ZERO), Softirqs::cpu)
+        };
+        let (softirqs, own) = (put_off()?, thread_time()?);
         generator.test_run(options)?;
-        let cpu = thread_time()?.saturating_sub(began);
+        let own = thread_time()?.saturating_sub(own);
+        let cpu = own + put_off()?.saturating_sub(softirqs);
 
         let sent = self.works.get(&0, 0)?[SENT..SENT + 8].try_into()?;
         Ok(Run {

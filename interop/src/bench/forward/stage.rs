@@ -96,10 +96,11 @@ impl Stage {
                 program,
                 name: "sink".to_owned(),
             };
-            let requests = [
-                Request::add_clsact(link.index),
-                Request::replace_filter(sink),
-            ];
+            let mut requests = vec![Request::replace_filter(sink)];
+            // A plane may have made it already.
+            if !self.gateway.netlink().has_clsact(link.index)? {
+                requests.insert(0, Request::add_clsact(link.index));
+            }
             self.gateway
                 .batch("put the sink on an interface", &requests)?;
         }

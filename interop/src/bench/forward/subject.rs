@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use ccn::config::PlaneConfig;
 use ccn::plane::Plane;
+use ccn::plane::ebpf::EbpfPlane;
 use ccn::plane::routes::RoutesPlane;
 use ccn::record::Mode;
 use ipnet::Ipv4Net;
@@ -37,11 +38,19 @@ pub enum Who {
     PlainVxlan,
     /// The plane of that name.
     Routes,
+    /// The plane of that name.
+    Ebpf,
 }
 
 impl Who {
     /// All of them.
-    pub const ALL: [Who; 4] = [Who::Generator, Who::PlainIp, Who::PlainVxlan, Who::Routes];
+    pub const ALL: [Who; 5] = [
+        Who::Generator,
+        Who::PlainIp,
+        Who::PlainVxlan,
+        Who::Routes,
+        Who::Ebpf,
+    ];
 
     /// Its name in reports.
     pub fn name(self) -> &'static str {
@@ -50,6 +59,7 @@ impl Who {
             Who::PlainIp => "plain-ip",
             Who::PlainVxlan => "plain-vxlan",
             Who::Routes => "routes",
+            Who::Ebpf => "ebpf",
         }
     }
 
@@ -73,6 +83,7 @@ impl Who {
     fn plane(self, config: &PlaneConfig) -> Option<Box<dyn Plane>> {
         match self {
             Who::Routes => Some(Box::new(RoutesPlane::new(config))),
+            Who::Ebpf => Some(Box::new(EbpfPlane::new(config))),
             Who::Generator | Who::PlainIp | Who::PlainVxlan => None,
         }
     }
@@ -138,7 +149,7 @@ impl Standing {
                 gateway.add_route(cloud.into(), &[HOST_ROUTER.into()])?;
             }
             Who::PlainVxlan => standing.plain_vxlan()?,
-            Who::Routes => standing.hold()?,
+            Who::Routes | Who::Ebpf => standing.hold()?,
         }
         Ok(standing)
     }
