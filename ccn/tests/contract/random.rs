@@ -71,8 +71,6 @@ const ADDRS: [&str; 22] = [
     "fd90::9",
     "2001:db8:9::1",
 ];
-const VNIS: [u32; 6] = [101, 102, 103, 104, 105, 77];
-
 /// SplitMix64.
 pub(crate) struct Dice(pub(crate) u64);
 
@@ -108,9 +106,12 @@ impl Dice {
 /// A region in which much overlaps; `marked` has links that not every plane takes.
 pub(crate) fn region(dice: &mut Dice, marked: bool) -> Region {
     let name = format!("random {:#x}", dice.0);
+    // Of its own, so that no plane remembers a flow of another seed.
+    let first = 1000 + (dice.roll() % 1_000_000) as u32 * 8;
     let mut region = Region::new(&name).idc_mtu(dice.one(&[1500, 1500, 1400]));
+    region.vnis = (first..first + 6).collect();
     let vpcs = 3 + dice.below(3);
-    for (number, vni) in VNIS.iter().take(vpcs).enumerate() {
+    for (number, vni) in region.vnis.clone().iter().take(vpcs).enumerate() {
         let id = format!("v{number}");
         let mut subnets = dice.some(&SUBNETS, 3);
         subnets.push(dice.one(&SUBNETS));
@@ -214,7 +215,11 @@ fn ends(dice: &mut Dice, region: &Region, inward: bool) -> (u32, IpAddr, IpAddr)
             let link = links[dice.below(links.len())];
             let of = format!(
                 "v{}",
-                VNIS.iter().position(|known| *known == vni).unwrap_or(9)
+                region
+                    .vnis
+                    .iter()
+                    .position(|known| *known == vni)
+                    .unwrap_or(9)
             );
             let mine = links
                 .iter()
@@ -247,7 +252,7 @@ fn ends(dice: &mut Dice, region: &Region, inward: bool) -> (u32, IpAddr, IpAddr)
         });
     }
     let vni = if dice.once_in(20) {
-        dice.one(&VNIS)
+        dice.one(&region.vnis)
     } else {
         vni
     };
@@ -414,15 +419,25 @@ fn one(world: &mut World, mind: &mut Mind<'_>, by: By, sent: &Sent) -> Option<St
 }
 
 /// Compares a plane with the model over one seed.
-pub(crate) fn compare(subject: &Subject, seed: u64, marked: bool) -> Result<usize, String> {
+pub(crate) fn compare(
+    subject: &Subject,
+    world: &mut Option<World>,
+    seed: u64,
+    marked: bool,
+) -> Result<usize, String> {
     let mut dice = Dice(seed);
     let region = region(&mut dice, marked);
     let packets: Vec<Sent> = (0..PACKETS).map(|_| packet(&mut dice, &region)).collect();
-    let mut world = World::new(subject, region.clone());
+    let world = match world {
+        Some(world) => {
+            world.hold(region.clone());
+            world
+        }
+        None => world.insert(World::new(subject, region.clone())),
+    };
     let mut mind = Mind::new(&region);
     for (number, sent) in packets.iter().enumerate() {
-        if let Some(error) = one(&mut world, &mut mind, subject.by, sent) {
-            drop(world);
+        if let Some(error) = one(world, &mut mind, subject.by, sent) {
             return Err(minimal(subject, &region, &packets[..=number], &error));
         }
     }

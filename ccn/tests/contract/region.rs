@@ -59,6 +59,8 @@ pub(crate) struct Region {
     pub(crate) vms: Vec<Vm>,
     /// Every address of a VM or SLB, with the VNI.
     pub(crate) ends: Vec<(u32, IpAddr)>,
+    /// The VNI of each VPC by its number, where they have one.
+    pub(crate) vnis: Vec<u32>,
     pub(crate) records: BTreeMap<String, Value>,
     pub(crate) learned: BTreeMap<Prefix, LearnedNextHops>,
 }
@@ -71,6 +73,7 @@ impl Region {
             idc_mtu: 1500,
             vms: Vec::new(),
             ends: Vec::new(),
+            vnis: Vec::new(),
             records: BTreeMap::new(),
             learned: BTreeMap::new(),
         };

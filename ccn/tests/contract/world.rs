@@ -9,9 +9,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use ccn::config::PlaneConfig;
-use ccn::plane::Plane;
 use ccn::plane::entry::EntryValue;
 use ccn::plane::model::Ingress;
+use ccn::plane::{Desired, Plane};
 use ccn::record::{Mac, Mode};
 use netlink::{LinkChange, Neighbour, Request};
 use nix::libc;
@@ -114,6 +114,7 @@ pub(crate) struct World {
     underlay_mac: [u8; 6],
     pub(crate) idc_mac: [u8; 6],
     sent: u64,
+    generation: u64,
 }
 
 impl World {
@@ -134,12 +135,6 @@ impl World {
         for (addr, length) in IDC_ADDRS.into_iter().zip([24, 64]) {
             gateway.address("idc0", &format!("{addr}/{length}"));
         }
-        let index = gateway.index("idc0");
-        let mtu = LinkChange::of(index).mtu(region.idc_mtu as u32);
-        gateway
-            .netlink
-            .request(Request::change_link(mtu))
-            .expect("an MTU");
         gateway.meet(&region);
         let mac = |node: &mut Node, name: &str| {
             let link = node.netlink.link(name).expect("ask").expect("a link");
@@ -151,22 +146,11 @@ impl World {
         let made = gateway.namespace.enter(|| {
             let mut plane = (subject.make)(&config);
             plane.prepare().expect("prepared");
-            let desired = region.desired();
-            let applied = plane.resync(&desired).expect("synced");
-            let abilities = plane.abilities();
-            // A plane may refuse what it says it cannot, and nothing else.
-            let refused = applied.failures.iter().filter(|(key, _)| {
-                !matches!(desired.entries.get(*key), Some(EntryValue::Permit { mode, dscp, .. })
-                    if (*mode == Mode::ClassicToVpc && !abilities.tracks_replies)
-                        || (dscp.is_some() && !abilities.marks_links))
-            });
-            assert_eq!(refused.collect::<Vec<_>>(), []);
-            assert_eq!(applied.learned_failures, BTreeMap::new());
             plane
         });
-        World {
+        let mut world = World {
             plane: made.expect("enter"),
-            region,
+            region: region.clone(),
             gateway,
             _far: far,
             underlay,
@@ -174,7 +158,40 @@ impl World {
             underlay_mac,
             idc_mac,
             sent: 0,
-        }
+            generation: 0,
+        };
+        world.hold(region);
+        world
+    }
+
+    /// Whether it is such that it can hold a region.
+    pub(crate) fn takes(&self, region: &Region) -> bool {
+        self.region.underlay6 == region.underlay6
+    }
+
+    /// Lets the plane hold another region over the same underlay.
+    pub(crate) fn hold(&mut self, region: Region) {
+        let index = self.gateway.index("idc0");
+        let mtu = Request::change_link(LinkChange::of(index).mtu(region.idc_mtu as u32));
+        self.gateway.netlink.request(mtu).expect("an MTU");
+        self.generation += 1;
+        let desired = Desired {
+            generation: self.generation,
+            ..region.desired()
+        };
+        let World { gateway, plane, .. } = self;
+        let applied = gateway.namespace.enter(|| plane.resync(&desired));
+        let applied = applied.expect("enter").expect("synced");
+        let abilities = self.plane.abilities();
+        // A plane may refuse what it says it cannot, and nothing else.
+        let refused = applied.failures.iter().filter(|(key, _)| {
+            !matches!(desired.entries.get(*key), Some(EntryValue::Permit { mode, dscp, .. })
+                if (*mode == Mode::ClassicToVpc && !abilities.tracks_replies)
+                    || (dscp.is_some() && !abilities.marks_links))
+        });
+        assert_eq!(refused.collect::<Vec<_>>(), []);
+        assert_eq!(applied.learned_failures, BTreeMap::new());
+        self.region = region;
     }
 
     /// A number that no payload has had yet.
@@ -276,6 +293,17 @@ impl World {
                     self.underlay.send(&frame);
                 }
             }
+        }
+    }
+}
+
+impl Drop for World {
+    /// Pins of a plane outlive the namespace that they are for.
+    fn drop(&mut self) {
+        let World { gateway, plane, .. } = self;
+        let removed = gateway.namespace.enter(|| plane.remove());
+        if !std::thread::panicking() {
+            removed.expect("enter").expect("removed");
         }
     }
 }

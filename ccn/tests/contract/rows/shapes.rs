@@ -8,11 +8,18 @@ use crate::row::{By, Expect, Sent, idc, row, to_router, to_vm, vxlan};
 
 /// What the `routes` plane says of what is no packet.
 const SILENT: &str = "the kernel drops it before any route, and counts it itself";
+const HEADLESS: &str =
+    "the kernel's VXLAN device drops what has no room for an IP header: an error of the device";
 /// Four IPv4 options of "no operation".
 const NOPS: [u8; 4] = [1; 4];
 
 fn malformed(name: &str, sent: Sent) -> Row {
     row(name, sent, Expect::Drop(DropReason::Malformed)).but(By::Routes, Expect::Lost, SILENT)
+}
+
+/// The same, of which not even a header is there.
+fn headless(name: &str, sent: Sent) -> Row {
+    malformed(name, sent).but(By::Ebpf, Expect::Lost, HEADLESS)
 }
 
 fn not_ip(name: &str, sent: Sent) -> Row {
@@ -123,9 +130,9 @@ pub(crate) fn rows() -> Vec<Row> {
             idc(empty(udp(OFFICE6, WEB1_6))),
             to_vm("web-1"),
         ),
-        malformed("IPv4 of no octets", vxlan(WEB, broken(Damage::Cut(0)))),
-        malformed("half an IPv4 header", vxlan(WEB, broken(Damage::Cut(12)))),
-        malformed(
+        headless("IPv4 of no octets", vxlan(WEB, broken(Damage::Cut(0)))),
+        headless("half an IPv4 header", vxlan(WEB, broken(Damage::Cut(12)))),
+        headless(
             "one octet less than an IPv4 header",
             vxlan(WEB, broken(Damage::Cut(19))),
         ),
@@ -158,7 +165,7 @@ pub(crate) fn rows() -> Vec<Row> {
             "a wrong IPv4 checksum",
             vxlan(WEB, broken(Damage::Checksum)),
         ),
-        malformed("half an IPv6 header", vxlan(WEB, broken6(Damage::Cut(20)))),
+        headless("half an IPv6 header", vxlan(WEB, broken6(Damage::Cut(20)))),
         malformed(
             "IPv6 cut behind its header",
             vxlan(WEB, broken6(Damage::Cut(40))),
@@ -220,9 +227,25 @@ pub(crate) fn rows() -> Vec<Row> {
         ),
         not_ip(
             "a VLAN tag in VXLAN",
-            vxlan(WEB, udp(WEB1, OFFICE)).raw(0x8100, &[0, 5, 0x08, 0, 0x45, 0, 0, 20]),
+            vxlan(WEB, udp(WEB1, OFFICE)).raw(0x8100, &tagged(udp(WEB1, OFFICE))),
+        ),
+        row(
+            "a VLAN tag from the IDC",
+            idc(udp(OFFICE, WEB1)).raw(0x8100, &tagged(udp(OFFICE, WEB1))),
+            Expect::Lost,
+        )
+        .not(
+            By::Model,
+            "frames with a tag are for another port, of which it knows nothing",
         ),
     ]
+}
+
+/// What follows the EtherType of a VLAN tag: VLAN 5, and a packet.
+fn tagged(ip: Ip) -> Vec<u8> {
+    let mut octets = vec![0, 5, 8, 0];
+    octets.extend(ip.octets(0));
+    octets
 }
 
 /// The header alone.

@@ -4,7 +4,10 @@ use ccn::plane::model::{Answer, DropReason};
 
 use super::*;
 use crate::packet::udp;
-use crate::row::{Expect, idc, row, to_node, to_router, to_vm, vxlan};
+use crate::row::{By, Expect, idc, row, to_node, to_router, to_vm, vxlan};
+
+/// Why such a packet is refused, though it allows to be fragmented.
+const UNCUT: &str = "the kernel fragments no IPv6 packet around one that it forwards";
 
 pub(crate) fn theme() -> Theme {
     let region = Region::new("underlay6")
@@ -46,13 +49,14 @@ pub(crate) fn theme() -> Theme {
         row(
             "over IPv6: IPv6 too big",
             idc(udp(OFFICE6, SOLO1_6).length(mtu + 1)),
-            too_big,
+            too_big.clone(),
         ),
         row(
             "over IPv6: too big, and it may be fragmented",
             idc(udp(OFFICE, SOLO1).length(1500).may_fragment()),
             to_vm("solo-1").in_fragments(),
-        ),
+        )
+        .but(By::Ebpf, too_big.clone(), UNCUT),
         row(
             "over IPv6: an SLB",
             idc(udp(OFFICE, "10.3.0.100")),
