@@ -186,7 +186,12 @@ __noinline int unlinked(struct __sk_buff *skb, const struct packet *p, const str
 {
 	if (!skb || !p || !w)
 		return TC_ACT_SHOT;
-	struct bpf_fib_lookup fib = { .ifindex = skb->ifindex, .l4_protocol = p->proto };
+	struct globals *g = global();
+	if (!g)
+		return CONTINUE;
+	/* Asked as if it came from a VPC: the rule for the VXLAN device finds local addresses, IDC routes, and
+	 * an unreachable route for all the rest, but never what is not told from a local address. */
+	struct bpf_fib_lookup fib = { .ifindex = g->device, .l4_protocol = p->proto };
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		fib.family = FAMILY4;
 		fib.ipv4_src = p->src.w[3];
@@ -196,15 +201,12 @@ __noinline int unlinked(struct __sk_buff *skb, const struct packet *p, const str
 		__builtin_memcpy(fib.ipv6_src, &p->src, 16);
 		__builtin_memcpy(fib.ipv6_dst, &p->dst, 16);
 	}
-	/* By a rule of the plane everything that is not local is in a table with a blackhole. (An answer of a
-	 * rule itself would not be told from a local address.) A host that does not forward has nothing to
-	 * keep apart. */
 	long found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
-	if (w->asked && found == BPF_FIB_LKUP_RET_NOT_FWDED)
-		return answer(skb, w, ANSWER_STACK);
-	if (found == BPF_FIB_LKUP_RET_NOT_FWDED || found == BPF_FIB_LKUP_RET_FWD_DISABLED)
-		return CONTINUE;
-	return drop(skb, p, w, REASON_NOT_LINKED);
+	/* A device that somebody forbade to forward must not cost the host its sessions: the stack, too, has a
+	 * rule for what comes from the IDC. */
+	if (found != BPF_FIB_LKUP_RET_NOT_FWDED && found != BPF_FIB_LKUP_RET_FWD_DISABLED)
+		return drop(skb, p, w, REASON_NOT_LINKED);
+	return w->asked ? answer(skb, w, ANSWER_STACK) : CONTINUE;
 }
 
 static __always_inline int is_for_many(const struct packet *p, const int family)

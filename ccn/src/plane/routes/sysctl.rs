@@ -21,6 +21,8 @@ const VXLAN: &[(&str, &str, &str)] = &[
     ("ipv6", "disable_ipv6", "0"),
     ("ipv6", "accept_ra", "0"),
     ("ipv6", "accept_redirects", "0"),
+    // What force_forwarding does for packets it does not do for programs that ask for a route.
+    ("ipv6", "forwarding", "1"),
 ];
 
 /// Settings of a device that only counts: it never says anything of its own. The order matters: a
@@ -72,6 +74,7 @@ pub(crate) fn idc(name: &str) -> Result<usize, PlaneError> {
 pub(crate) fn stop_forwarding(name: &str) -> Result<usize, PlaneError> {
     let force = device("ipv6", name, "force_forwarding");
     let ipv6 = if force.exists() { set(&force, "0")? } else { 0 };
+    let ipv6 = ipv6 + set(&device("ipv6", name, "forwarding"), "0")?;
     Ok(ipv6 + set(&device("ipv4", name, "forwarding"), "0")?)
 }
 
