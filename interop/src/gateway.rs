@@ -92,7 +92,7 @@ pub struct StoreSection {
 /// `[plane]`
 #[derive(Debug, Clone, Serialize)]
 pub struct PlaneSection {
-    /// Which plane: `auto`, `routes`.
+    /// Which plane: `auto`, `ebpf`, `routes`.
     pub kind: String,
     /// The gateway's VTEP.
     pub vtep: IpAddr,
@@ -255,7 +255,7 @@ impl Gateway {
                 path: directory.join("store.redb"),
             },
             plane: PlaneSection {
-                kind: "auto".to_owned(),
+                kind: "routes".to_owned(),
                 vtep: plan::GATEWAY_VTEP.into(),
                 idc_interfaces: vec![IDC.to_owned()],
                 mac: Some(mac.to_string()),
