@@ -208,13 +208,25 @@ fn open_store(path: &Path) -> Result<EmbeddedStore, StoreError> {
     EmbeddedStore::open(path)
 }
 
-fn choose_plane(config: &PlaneConfig) -> Box<dyn crate::plane::Plane> {
+fn choose_plane(config: &PlaneConfig) -> Box<dyn Plane> {
     match config.kind {
-        PlaneKind::Ebpf => return Box::new(EbpfPlane::new(config)),
-        PlaneKind::Auto => info!("plane auto: routes"),
-        PlaneKind::Routes => {}
+        PlaneKind::Ebpf => Box::new(EbpfPlane::new(config)),
+        PlaneKind::Routes => Box::new(RoutesPlane::new(config)),
+        PlaneKind::Auto => {
+            let mut plane = EbpfPlane::new(config);
+            // Whether it works here is known when it is ready, and that it stays.
+            match plane.prepare() {
+                Ok(_) => {
+                    info!("plane auto: ebpf, which works here");
+                    Box::new(plane)
+                }
+                Err(error) => {
+                    info!(%error, "plane auto: routes, since ebpf does not work here");
+                    Box::new(RoutesPlane::new(config))
+                }
+            }
+        }
     }
-    Box::new(RoutesPlane::new(config))
 }
 
 fn relearning(config: &Config, adopted: bool, started: Instant) -> Relearning {
