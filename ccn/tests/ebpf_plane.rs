@@ -10,7 +10,9 @@ use ccn::config::{PlaneConfig, PlaneKind};
 use ccn::plane::ebpf::EbpfPlane;
 use ccn::plane::ebpf::sys::Map;
 use ccn::plane::entry::{EntryKey, EntryValue, Hop, ScopeId};
+use ccn::plane::model::{Ingress, Packet};
 use ccn::plane::routes::RoutesPlane;
+use ccn::plane::witness::Witness;
 use ccn::plane::{Applied, Batch, Desired, Plane};
 use ccn::record::{Mac, Mode, Vni};
 use netlink::{Address, Hook, LinkChange, Namespace, NewLink, Request, RouteFilter, Socket};
@@ -237,22 +239,24 @@ fn one_changed_vm_is_one_operation() {
 #[test]
 fn more_addresses_than_there_are_slots_get_more_slots_and_a_restart_finds_them() {
     in_namespace(|socket, config| {
-        let mut plane = ready(config);
+        let mut plane = EbpfPlane::with_slots(config, 8192);
+        plane.prepare().expect("prepared");
         resync(&mut plane, &region(10));
         let before = programs(socket, "ccn0");
-        let mut desired = region(10);
-        // Many SLBs: each has a table of 4096 slots.
-        let slbs = (0..600u32).map(|n| {
-            let addr = Ipv4Addr::from(0xc0a8_1000 + n).into();
-            endpoint(100, addr, 100, &[(n, 1), (n + 1, 256)])
-        });
-        desired.entries.extend(slbs);
-        assert!(resync(&mut plane, &desired) > 600 * 4096);
+        let desired = region(6000);
+        let batch = Batch {
+            generation: 2,
+            upserts: desired.entries.clone(),
+            verify: true,
+            ..Batch::default()
+        };
+        assert!(clean(&plane.apply(&batch).expect("applied")) > 5_000);
         assert_ne!(programs(socket, "ccn0"), before, "they read a larger map");
-        let dump = plane.dump().expect("a dump");
+        let packet = Packet::new(Ingress::Idc, ip("10.0.1.9"), ip("192.168.23.111"));
+        let said = plane.ask(&packet).expect("asked");
         assert!(
-            dump.iter().any(|line| line.contains("192.168.18.87 ")),
-            "{dump:?}"
+            matches!(said, Some(Witness::Encapsulate { .. })),
+            "{said:?}"
         );
         drop(plane);
         let mut plane = ready(config);
@@ -380,6 +384,101 @@ fn a_gateway_is_switched_from_routes_to_ebpf_and_back() {
         assert_eq!(
             (programs(socket, "idc0"), programs(socket, "ccn0")),
             (vec![], vec![])
+        );
+    });
+}
+
+#[test]
+fn the_kernel_says_what_it_would_do_with_a_packet() {
+    in_namespace(|_, config| {
+        let mut plane = ready(config);
+        resync(&mut plane, &region(10));
+        let vxlan = |number| Ingress::Vxlan { vni: vni(number) };
+        let table = [
+            (
+                Ingress::Idc,
+                "10.0.1.9",
+                "192.168.0.5",
+                "encapsulate with VNI 100 to VTEP 172.16.1.5, inner MAC 02:01:00:00:00:05",
+            ),
+            (
+                Ingress::Idc,
+                "2001:db8:1::9",
+                "fd00:1::5",
+                "encapsulate with VNI 100 to VTEP 172.16.1.4, inner MAC 02:01:00:00:00:04",
+            ),
+            (
+                Ingress::Idc,
+                "2001:db8:1::9",
+                "fd00:1::5:0:0:1",
+                "encapsulate with VNI 100 to VTEP 172.16.1.4, inner MAC 02:01:00:00:00:04",
+            ),
+            (
+                Ingress::Idc,
+                "10.0.1.9",
+                "192.168.77.5",
+                "drop: no-such-endpoint",
+            ),
+            (
+                Ingress::Idc,
+                "10.9.1.9",
+                "192.168.0.5",
+                "drop: not-linked-source",
+            ),
+            (Ingress::Idc, "10.0.1.9", "192.169.0.5", "drop: not-linked"),
+            (
+                Ingress::Idc,
+                "10.0.1.9",
+                "10.255.0.1",
+                "leave it to the gateway itself",
+            ),
+            (
+                vxlan(100),
+                "192.168.0.5",
+                "10.0.1.9",
+                "forward by idc0 via 10.255.0.2",
+            ),
+            (
+                vxlan(100),
+                "192.168.0.5",
+                "10.0.9.9",
+                "forward by idc0 via 10.255.0.2",
+            ),
+            (
+                vxlan(100),
+                "fd00:1::5",
+                "2001:db8:1::9",
+                "forward by idc0 via 2001:db8:ff::",
+            ),
+            (
+                vxlan(100),
+                "192.168.0.5",
+                "10.101.0.5",
+                "encapsulate with VNI 101 to VTEP 172.16.1.5, inner MAC 02:01:00:00:00:05",
+            ),
+            (
+                vxlan(200),
+                "192.168.0.5",
+                "192.168.0.5",
+                "encapsulate with VNI 200 to VTEP 172.16.1.6, inner MAC 02:01:00:00:00:06",
+            ),
+            (vxlan(200), "192.168.0.5", "10.0.1.9", "drop: no-link"),
+            (vxlan(100), "10.0.1.9", "192.168.0.5", "drop: bad-source"),
+            (vxlan(300), "10.0.1.9", "192.168.0.5", "drop: unknown-vni"),
+        ];
+        for (ingress, src, dst, says) in table {
+            let packet = Packet::new(ingress, ip(src), ip(dst));
+            let said = plane
+                .ask(&packet)
+                .expect("asked")
+                .map(|witness| witness.to_string());
+            let said = said.unwrap_or_default();
+            assert!(said.starts_with(says), "{src} to {dst}: {said}, not {says}");
+        }
+        let counters = plane.counters().expect("counters");
+        assert!(
+            counters.drops.values().all(|count| count.packets == 0),
+            "{counters:?}"
         );
     });
 }

@@ -9,6 +9,7 @@
 //! decides only the latter. Of the kernel's routing it uses the IDC's next hops and nothing else.
 
 mod addresses;
+mod ask;
 mod attach;
 mod cells;
 pub mod layout;
@@ -36,11 +37,13 @@ use self::pins::Pins;
 use self::programs::Programs;
 use self::running::Running;
 use self::tables::Tables;
+use super::model::Packet;
 use super::routes::devices::{self, failed};
 use super::routes::objects::State;
 use super::routes::reconcile::reconcile;
 use super::routes::{input, keeper::Keeper, kernel, sysctl};
 use super::traffic::Traffic;
+use super::witness::Witness;
 use super::{Abilities, Applied, Batch, Counters, Desired, Limit, Plane, PlaneError, Prepared};
 use crate::config::PlaneConfig;
 
@@ -199,6 +202,19 @@ impl Plane for EbpfPlane {
 
     fn traffic(&mut self) -> Result<Option<Traffic>, PlaneError> {
         self.running.as_ref().map(Running::traffic).transpose()
+    }
+
+    fn ask(&mut self, packet: &Packet) -> Result<Option<Witness>, PlaneError> {
+        let pins = self.pins.clone();
+        let Some(mut running) = self.running.take() else {
+            return Ok(None);
+        };
+        // It changes nothing, so that a failure leaves the kernel's state as known as it was.
+        let says = self
+            .sockets()
+            .and_then(|sockets| running.ask(&mut sockets.routes, &pins, packet));
+        self.running = Some(running);
+        says
     }
 
     fn limits(&self) -> Vec<Limit> {

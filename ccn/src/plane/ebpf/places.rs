@@ -57,7 +57,6 @@ impl<M: Memory> Places<M> {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn memory(&self) -> &M {
         &self.memory
     }

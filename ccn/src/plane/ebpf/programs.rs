@@ -69,13 +69,9 @@ pub(crate) struct Programs {
 impl Programs {
     /// Loads them with the maps that are pinned; `slots` is how many there are if that map is not.
     pub(crate) fn load(pins: &Pins, slots: u32) -> Result<Programs, PlaneError> {
-        let paths: Vec<PathBuf> = MAPS.iter().map(|name| pins.map(name)).collect();
         let mut loader = EbpfLoader::new();
-        for (name, path) in MAPS.iter().zip(&paths) {
-            loader.map_pin_path(name, path.as_path());
-        }
         loader.map_max_entries("slots", slots);
-        Programs::from(loader)
+        Programs::from(with_pinned(&mut loader, pins))
     }
 
     /// Loads them with maps that go with them, to see whether this kernel can.
@@ -84,7 +80,7 @@ impl Programs {
         for name in ["slots", "flows"] {
             loader.map_max_entries(name, 1024);
         }
-        Programs::from(loader).map(|_| ())
+        Programs::from(&mut loader).map(|_| ())
     }
 
     /// The one for the VXLAN device, or the one for the IDC's side.
@@ -105,17 +101,46 @@ impl Programs {
         })
     }
 
-    fn from(mut loader: EbpfLoader<'_>) -> Result<Programs, PlaneError> {
-        // What the programs read of the kernel are its stable helpers only: no BTF is needed.
-        loader
-            .verifier_log_level(VerifierLogLevel::DISABLE)
-            .btf(None);
-        let mut object = loader.load(OBJECT).map_err(|error| lacks(&error))?;
+    fn from(loader: &mut EbpfLoader<'_>) -> Result<Programs, PlaneError> {
+        let mut object = object(loader)?;
         Ok(Programs {
             from_idc: program(&mut object, "from_idc")?,
             from_vpc: program(&mut object, "from_vpc")?,
         })
     }
+}
+
+/// The same programs for whoever asks: they are on no link.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    pub(crate) idc: Program,
+    pub(crate) vpc: Program,
+}
+
+impl Asking {
+    /// Loads them with the maps that are pinned.
+    pub(crate) fn load(pins: &Pins) -> Result<Asking, PlaneError> {
+        let mut object = object(with_pinned(&mut EbpfLoader::new(), pins))?;
+        Ok(Asking {
+            idc: program(&mut object, "ask_idc")?,
+            vpc: program(&mut object, "ask_vpc")?,
+        })
+    }
+}
+
+fn with_pinned<'a, 'b>(loader: &'a mut EbpfLoader<'b>, pins: &Pins) -> &'a mut EbpfLoader<'b> {
+    for name in MAPS {
+        loader.map_pin_path(name, pins.map(name));
+    }
+    loader
+}
+
+fn object(loader: &mut EbpfLoader<'_>) -> Result<Ebpf, PlaneError> {
+    // What the programs read of the kernel are its stable helpers only: no BTF is needed.
+    loader
+        .verifier_log_level(VerifierLogLevel::DISABLE)
+        .btf(None);
+    loader.load(OBJECT).map_err(|error| lacks(&error))
 }
 
 fn program(object: &mut Ebpf, name: &'static str) -> Result<Program, PlaneError> {

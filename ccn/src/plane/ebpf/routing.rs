@@ -1,7 +1,8 @@
 //! The kernel's routing as the programs ask for it: routes learned from the IDC in a table of their
-//! own, and rules that lead there whoever comes in by the VXLAN device or from the IDC.
+//! own, and a rule that leads there what comes in by the VXLAN device.
 //!
-//! Nothing but an IDC router is ever found: what no router announced is unreachable.
+//! Nothing but an IDC router is ever found for that: what no router announced is unreachable. For what
+//! comes in from the IDC nothing is found at all but this host.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,7 @@ use netlink::{Family, Journal, Route, RouteKind, Rule, Socket};
 use crate::plane::routes::compose::Host;
 use crate::plane::routes::keeper::{Keeper, Wrong};
 use crate::plane::routes::kernel;
-use crate::plane::routes::layout::{IDC_TABLE, METRIC, priority};
+use crate::plane::routes::layout::{IDC_TABLE, METRIC, NOWHERE_TABLE, priority};
 use crate::plane::routes::objects::{Key, Object, State};
 use crate::plane::routes::reconcile::{Steps, reconcile};
 use crate::plane::{Applied, Batch, Desired, LearnedNextHops, PlaneError};
@@ -65,6 +66,11 @@ impl Routing {
             leaving,
         };
         Ok((routing, wrong))
+    }
+
+    /// The host around the programs.
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
     }
 
     /// Takes away what has to go, and reads back if anything was changed.
@@ -164,26 +170,30 @@ fn learned_prefix(key: &Key) -> Option<Prefix> {
 fn always(host: &Host) -> State {
     let mut list = Vec::new();
     for family in Family::BOTH {
-        let nothing = Route::new(family.everything(), netlink::NextHop::dev(0));
-        list.push(Object::route(Route {
-            table: IDC_TABLE,
-            metric: LAST,
-            protocol: host.protocol,
-            kind: RouteKind::Unreachable,
-            next_hops: Vec::new(),
-            ..nothing
-        }));
-        let names = host.idc.iter().map(|link| &link.name);
-        for (name, at) in names
-            .map(|name| (name, priority::EBPF_FROM_IDC))
-            .chain([(&host.vxlan, priority::EBPF_FROM_VPC)])
-        {
-            list.push(Object::rule(Rule {
-                iif: Some(name.clone()),
+        let last = |table, metric, kind| {
+            Object::route(Route {
+                table,
+                metric,
                 protocol: host.protocol,
-                ..Rule::lookup(family, at, IDC_TABLE)
-            }));
+                kind,
+                next_hops: Vec::new(),
+                ..Route::new(family.everything(), netlink::NextHop::dev(0))
+            })
+        };
+        list.push(last(IDC_TABLE, LAST, RouteKind::Unreachable));
+        // A rule that itself says blackhole would answer programs as for an address of this host.
+        list.push(last(NOWHERE_TABLE, METRIC, RouteKind::Blackhole));
+        let rule = |name: &str, at, table| {
+            Object::rule(Rule {
+                iif: Some(name.to_owned()),
+                protocol: host.protocol,
+                ..Rule::lookup(family, at, table)
+            })
+        };
+        for link in &host.idc {
+            list.push(rule(&link.name, priority::EBPF_FROM_IDC, NOWHERE_TABLE));
         }
+        list.push(rule(&host.vxlan, priority::EBPF_FROM_VPC, IDC_TABLE));
     }
     list.into_iter()
         .map(|object| (object.key(), object))

@@ -13,14 +13,17 @@ use super::cells::{Cell, Changes, Content};
 use super::layout::{LAYOUT_VERSION, Slot, unmapped};
 use super::memory::Memory;
 use super::pins::{self, Pins};
-use super::programs::{self, Programs};
+use super::programs::{self, Asking, Programs};
 use super::routing::Routing;
 use super::shared::KernelMemory;
 use super::tables::{Refused, Tables};
 use super::translate::{Failures, Found, Translator};
-use super::{Sockets, remove_leftovers, traffic, uplink};
+use super::{Sockets, ask, remove_leftovers, traffic, uplink};
 use crate::config::PlaneConfig;
+use crate::plane::model::Packet;
+use crate::plane::routes::kernel;
 use crate::plane::traffic::Traffic;
+use crate::plane::witness::Witness;
 use crate::plane::{Applied, Batch, Desired, Limit, PlaneError};
 
 /// See the module.
@@ -30,6 +33,8 @@ pub(crate) struct Running {
     tables: Tables,
     programs: Programs,
     routing: Routing,
+    /// Loaded when somebody asks.
+    asking: Option<Asking>,
     /// Links and which program is on each: true for the VXLAN device.
     links: Vec<(u32, bool)>,
     /// Cells that did not become as they shall be: tried again with the next change.
@@ -71,18 +76,28 @@ impl Running {
             .map(|link| (link.index, false))
             .chain([(host.vxlan_index, true)])
             .collect();
+        if kernel::read(&mut sockets.routes, host.protocol, &host.devices())?.is_empty() {
+            // Nothing forwards yet: programs that know nobody are before the rule that lets all pass.
+            applied.operations += attach_all(&mut sockets.routes, &programs, &links, fresh)?;
+        }
         let (routing, wrong) = Routing::begin(&mut sockets.routes, host, desired, &mut applied)?;
         let mut running = Running {
             translator,
             tables,
             programs,
             routing,
+            asking: None,
             links,
             open: BTreeSet::new(),
         };
         running.write(&mut sockets.routes, pins, &changes, true, &mut applied)?;
         applied.operations += running.translator.addresses().places().stores();
-        applied.operations += running.attach(&mut sockets.routes, fresh)?;
+        applied.operations += attach_all(
+            &mut sockets.routes,
+            &running.programs,
+            &running.links,
+            fresh,
+        )?;
         // From here on the programs have all packets, and what another plane left is without use.
         running.routing.finish(
             &mut sockets.routes,
@@ -123,7 +138,7 @@ impl Running {
         self.routing
             .apply(socket, &mut sockets.journal, batch, &mut applied)?;
         if batch.verify {
-            applied.operations += self.attach(socket, false)?;
+            applied.operations += attach_all(socket, &self.programs, &self.links, false)?;
         }
         Ok(applied)
     }
@@ -143,6 +158,7 @@ impl Running {
             programs::repin(&grown, &pins.map("slots"))
                 .map_err(|error| pins::failed("pin a larger map of slots", &error))?;
             self.programs = Programs::load(pins, grown.shape().entries)?;
+            self.asking = None;
             for (ifindex, is_vxlan) in self.links.clone() {
                 if attach::is_attached(socket, ifindex)? {
                     attach::put(socket, ifindex, self.programs.of(is_vxlan))?;
@@ -172,19 +188,6 @@ impl Running {
         }
     }
 
-    /// Has the programs on all links. A program that does the same with the same maps stays, unless the
-    /// maps are `fresh`.
-    fn attach(&mut self, socket: &mut Socket, fresh: bool) -> Result<usize, PlaneError> {
-        let mut changes = 0;
-        for (ifindex, is_vxlan) in &self.links {
-            let program = self.programs.of(*is_vxlan);
-            if fresh || !attach::is_equal(socket, *ifindex, program)? {
-                changes += attach::put(socket, *ifindex, program)?;
-            }
-        }
-        Ok(changes)
-    }
-
     /// The programs, to be used again.
     pub(crate) fn into_programs(self) -> Programs {
         self.programs
@@ -192,6 +195,27 @@ impl Running {
 
     pub(crate) fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    /// What the programs would do with a packet.
+    pub(crate) fn ask(
+        &mut self,
+        socket: &mut Socket,
+        pins: &Pins,
+        packet: &Packet,
+    ) -> Result<Option<Witness>, PlaneError> {
+        let asking = match self.asking.take() {
+            Some(asking) => asking,
+            None => Asking::load(pins)?,
+        };
+        let asking = self.asking.insert(asking);
+        ask::ask(
+            socket,
+            asking,
+            self.routing.host(),
+            &self.translator,
+            packet,
+        )
     }
 
     /// What is counted by link and VPC.
@@ -203,6 +227,24 @@ impl Running {
     pub(crate) fn limits(&self) -> Vec<Limit> {
         self.translator.limits()
     }
+}
+
+/// Has the programs on all links. A program that does the same with the same maps stays, unless the maps
+/// are `fresh`.
+fn attach_all(
+    socket: &mut Socket,
+    programs: &Programs,
+    links: &[(u32, bool)],
+    fresh: bool,
+) -> Result<usize, PlaneError> {
+    let mut changes = 0;
+    for (ifindex, is_vxlan) in links {
+        let program = programs.of(*is_vxlan);
+        if fresh || !attach::is_equal(socket, *ifindex, program)? {
+            changes += attach::put(socket, *ifindex, program)?;
+        }
+    }
+    Ok(changes)
 }
 
 /// What the maps hold, a line a cell and a line an address in a window.

@@ -15,6 +15,10 @@ use super::layout::{Globals, Host, LENGTHS, NO_LENGTH, Plain, Slot};
 use super::memory::Memory;
 use super::sys::{self, Map, Shape};
 
+/// The largest element that is read or set.
+const MOST_OCTETS: usize = 128;
+const _: () = assert!(size_of::<Globals>() <= MOST_OCTETS);
+
 /// The octets of an array, as words.
 #[derive(Debug)]
 pub(crate) struct Area {
@@ -75,11 +79,11 @@ impl Area {
 
     /// An element of so many words.
     fn element<T: Plain>(&self, at: usize) -> T {
-        let words = size_of::<T>() / 8;
-        let octets: Vec<u8> = (at * words..(at + 1) * words)
-            .flat_map(|at| self.load(at).to_ne_bytes())
-            .collect();
-        T::read(&octets).unwrap_or_default()
+        let (words, mut octets) = (size_of::<T>() / 8, [0; MOST_OCTETS]);
+        for (word, place) in octets.chunks_exact_mut(8).take(words).enumerate() {
+            place.copy_from_slice(&self.load(at * words + word).to_ne_bytes());
+        }
+        T::read(&octets[..words * 8]).unwrap_or_default()
     }
 
     fn set_element<T: Plain>(&self, at: usize, value: &T, order: impl Iterator<Item = usize>) {

@@ -30,6 +30,9 @@ pub const MMAPABLE: u32 = 1 << 10;
 /// `BPF_MAP_TYPE_ARRAY`.
 pub const ARRAY: u32 = 2;
 
+/// Octets of the largest context.
+const CONTEXT_ROOM: usize = 512;
+
 /// Elements a batched call takes at once.
 const BATCH: usize = 8192;
 
@@ -493,7 +496,13 @@ pub fn test_run(program: BorrowedFd<'_>, run: TestRun<'_>) -> io::Result<TestOut
     let live = run.flags & 2 != 0;
     // A program may make a frame larger, by headers.
     let mut data = vec![0; if live { 0 } else { run.data.len() + 512 }];
-    let mut context = vec![0; if live { 0 } else { run.context.len() }];
+    // The kernel gives all of its context or says that there is no room, and newer ones have more.
+    let room = if run.context.is_empty() {
+        0
+    } else {
+        CONTEXT_ROOM
+    };
+    let mut context = vec![0; if live { 0 } else { room }];
     let mut attr = TestRunAttr {
         prog_fd: raw(program),
         data_size_in: run.data.len() as u32,

@@ -31,10 +31,9 @@ pub(crate) fn ensure(
     let (idc, _) = devices::look(socket, &links, config)?;
     let mut changes = sysctl::host()?;
     for name in &config.idc_interfaces {
-        changes += sysctl::idc(name)? + sysctl::looked_up(name)?;
+        changes += sysctl::idc(name)?;
     }
     let (vxlan_index, changed) = devices::vxlan_device(socket, existing, config)?;
-    changes += sysctl::looked_up(&config.device)?;
     let host = Host {
         protocol: config.protocol,
         vtep: config.vtep,

@@ -21,6 +21,10 @@ const SCOPE_TABLES: u32 = 0x0100_0000;
 /// Table of routes learned from the IDC.
 pub(crate) const IDC_TABLE: u32 = 0x0200_0000;
 
+/// Table in which the `ebpf` plane's programs find that an address is not this host's own: there is
+/// nothing in it but a blackhole.
+pub(crate) const NOWHERE_TABLE: u32 = 0x0200_0010;
+
 /// Where the kernel probes put their route; never in use for anything else.
 pub(crate) const PROBE_TABLE: u32 = 0x0200_00ff;
 
@@ -66,8 +70,7 @@ pub(crate) mod priority {
     pub(crate) const UNKNOWN_VNI: u32 = 10_030;
     /// From the IDC, of a classic prefix to a linked subnet: the scope's table.
     pub(crate) const IDC_TO_VPC: u32 = 10_100;
-    /// Of the `ebpf` plane. From the IDC: the IDC's table, so that all but the host's own addresses is
-    /// unreachable or behind a router.
+    /// Of the `ebpf` plane. From the IDC: nowhere, for all but the host's own addresses.
     pub(crate) const EBPF_FROM_IDC: u32 = 29_000;
     /// From the IDC to a linked subnet, any other source: dropped.
     pub(crate) const NOT_LINKED_SOURCE: u32 = 30_000;
@@ -178,7 +181,9 @@ mod tests {
             (Reason::ALL.len(), Reason::ALL.len())
         );
         assert!(names.iter().all(|name| name.len() <= 15));
-        assert!(!tables.contains(&PROBE_TABLE) && !tables.contains(&IDC_TABLE));
+        for other in [PROBE_TABLE, IDC_TABLE, NOWHERE_TABLE] {
+            assert!(!tables.contains(&other));
+        }
     }
 
     #[test]

@@ -119,12 +119,6 @@ fn forward_ipv6(name: &str) -> Result<usize, PlaneError> {
     set(&device("ipv6", "all", "forwarding"), "1")
 }
 
-/// Has programs find IPv6 routes for packets of a device: what they ask looks at this setting of the
-/// device and not at `force_forwarding`.
-pub(crate) fn looked_up(name: &str) -> Result<usize, PlaneError> {
-    set(&device("ipv6", name, "forwarding"), "1")
-}
-
 fn apply(name: &str, settings: &[(&str, &str, &str)]) -> Result<usize, PlaneError> {
     let mut written = 0;
     for (family, setting, value) in settings {

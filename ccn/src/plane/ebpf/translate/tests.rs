@@ -9,6 +9,8 @@ use crate::plane::entry::{Hop, ScopeId};
 use crate::record::Mac;
 
 type Entries = BTreeMap<EntryKey, EntryValue>;
+/// VTEPs and inner MACs.
+type Nodes = BTreeSet<(IpAddr, [u8; 6])>;
 
 fn vni(number: u32) -> Vni {
     Vni::new(number).expect("a VNI")
@@ -97,12 +99,7 @@ impl Maps {
     }
 
     /// Where a VPC's packet for this address goes, as the programs find it: VNI and nodes.
-    fn find(
-        &self,
-        memory: &Heap,
-        from: u32,
-        addr: IpAddr,
-    ) -> Option<(u32, BTreeSet<(IpAddr, [u8; 6])>)> {
+    fn find(&self, memory: &Heap, from: u32, addr: IpAddr) -> Option<(u32, Nodes)> {
         let Some(Content::Vpc(vpc)) = self.cells.get(&Cell::Vpc { vni: from }) else {
             return None;
         };
@@ -184,7 +181,7 @@ impl Maps {
     }
 }
 
-fn nodes(hops: &[Hop]) -> BTreeSet<(IpAddr, [u8; 6])> {
+fn nodes(hops: &[Hop]) -> Nodes {
     hops.iter().map(|hop| (hop.vtep, hop.mac.bytes())).collect()
 }
 
@@ -279,10 +276,7 @@ impl Running {
     }
 
     /// Entries that are the same before and after, each with the VNI that looks.
-    fn lasting(
-        before: &Entries,
-        after: &Entries,
-    ) -> Vec<(u32, IpAddr, BTreeSet<(IpAddr, [u8; 6])>)> {
+    fn lasting(before: &Entries, after: &Entries) -> Vec<(u32, IpAddr, Nodes)> {
         let lasting = |(key, value): (&EntryKey, &EntryValue)| match (key, value) {
             (EntryKey::Endpoint { addr, .. }, EntryValue::Endpoint { vni, hops })
                 if before.get(key) == Some(value) =>
