@@ -413,7 +413,7 @@ fn stack(world: &mut World, sent: &Sent) -> Verdicts {
 }
 
 /// Where each flow goes, and by which UDP source port outside.
-type Paths = BTreeMap<u16, (usize, u16)>;
+pub(crate) type Paths = BTreeMap<u16, (usize, u16)>;
 
 fn spread(world: &mut World, sent: &Sent, flows: u16, places: &[(Place, u32)]) -> Verdicts {
     let first = paths(world, sent, flows, places)?;
@@ -459,7 +459,8 @@ fn place_of(world: &World, places: &[Place], output: &Output) -> Option<usize> {
         })
 }
 
-fn paths(
+/// The paths of so many flows, told apart by their source port.
+pub(crate) fn paths(
     world: &mut World,
     sent: &Sent,
     flows: u16,

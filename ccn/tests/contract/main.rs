@@ -21,7 +21,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ccn::plane::ebpf::EbpfPlane;
 use ccn::plane::routes::RoutesPlane;
 use judge::Mind;
-use row::{By, Row};
+use row::{By, Place, Row};
 use rows::Theme;
 use world::{Subject, World};
 
@@ -29,6 +29,8 @@ use world::{Subject, World};
 const LEAST_ROWS: usize = 120;
 /// Addresses that the `ebpf` plane has room for at first.
 const SLOTS: u32 = 1 << 14;
+/// Flows to an SLB that loses a node.
+const FLOWS: u16 = 300;
 /// Random regions that are the same in each run.
 const FIXED_SEEDS: u64 = 8;
 
@@ -121,10 +123,15 @@ fn the_ebpf_plane_keeps_the_contract() {
     ask(&plane(By::Ebpf));
 }
 
-/// What `CONTRACT_SEED` says; else some that are always the same, and one that never is.
+/// What `CONTRACT_SEED` says, one or `FIRST..LAST`; else some that are always the same, and one that
+/// never is.
 fn seeds() -> Vec<u64> {
+    let number = |text: &str| text.parse::<u64>().expect("CONTRACT_SEED is a number");
     match std::env::var("CONTRACT_SEED") {
-        Ok(seed) => vec![seed.parse().expect("CONTRACT_SEED is a number")],
+        Ok(text) => match text.split_once("..") {
+            Some((first, last)) => (number(first)..=number(last)).collect(),
+            None => vec![number(&text)],
+        },
         Err(_) => {
             let since = SystemTime::now()
                 .duration_since(UNIX_EPOCH)
@@ -138,9 +145,9 @@ fn seeds() -> Vec<u64> {
 
 /// Compares a plane with the model in random regions.
 fn compare(subject: &Subject, marked: bool) {
-    let mut world = None;
+    let mut worlds = [None, None];
     for seed in seeds() {
-        if let Err(error) = random::compare(subject, &mut world, seed, marked) {
+        if let Err(error) = random::compare(subject, &mut worlds, seed, marked) {
             panic!(
                 "{:?} and the model differ, CONTRACT_SEED={seed}: {error}",
                 subject.by
@@ -162,6 +169,32 @@ fn the_ebpf_plane_does_what_the_model_says() {
 #[test]
 fn the_ebpf_plane_does_what_the_model_says_of_links_that_are_marked() {
     compare(&plane(By::Ebpf), true);
+}
+
+/// The `routes` plane leaves this to the kernel, which moves others as well.
+#[test]
+fn a_node_that_goes_moves_only_its_flows() {
+    let theme = rows::all().remove(0);
+    let (region, smaller) = (theme.region.clone(), rows::without_a_node());
+    let mut world = World::new(&plane(By::Ebpf), region);
+    let nodes = |hosts: &[u8]| -> Vec<(Place, u32)> {
+        hosts
+            .iter()
+            .map(|host| (Place::Node(rows::DB, *host), 1))
+            .collect()
+    };
+    let (all, rest) = (nodes(&[21, 22, 23]), nodes(&[21, 23]));
+    let sent = row::idc(packet::tcp(rows::LAB, "10.1.1.100", packet::SYN));
+    let before = judge::paths(&mut world, &sent, FLOWS, &all).expect("paths");
+    world.hold(smaller);
+    let after = judge::paths(&mut world, &sent, FLOWS, &rest).expect("paths");
+    for (flow, (place, _)) in before {
+        let (was, is) = (&all[place].0, &rest[after[&flow].0].0);
+        assert!(
+            was == is || *was == Place::Node(rows::DB, 22),
+            "flow {flow}: {was:?}, then {is:?}"
+        );
+    }
 }
 
 /// A generator that only makes packets nobody forwards would prove nothing.

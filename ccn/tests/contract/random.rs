@@ -110,6 +110,9 @@ pub(crate) fn region(dice: &mut Dice, marked: bool) -> Region {
     let first = 1000 + (dice.roll() % 1_000_000) as u32 * 8;
     let mut region = Region::new(&name).idc_mtu(dice.one(&[1500, 1500, 1400]));
     region.vnis = (first..first + 6).collect();
+    if dice.once_in(4) {
+        region = region.over_ipv6();
+    }
     let vpcs = 3 + dice.below(3);
     for (number, vni) in region.vnis.clone().iter().take(vpcs).enumerate() {
         let id = format!("v{number}");
@@ -132,7 +135,7 @@ pub(crate) fn region(dice: &mut Dice, marked: bool) -> Region {
             let nodes = dice.some(&[(31, 1), (32, 2), (33, 1)], 2);
             region = region.slb(&format!("s{number}"), &id, &[vip], &nodes);
         }
-        for link in 0..dice.below(4) {
+        for link in 0..1 + dice.below(3) {
             let mut classic = dice.some(&CLASSIC, 4);
             classic.push(dice.one(&CLASSIC));
             classic.sort_unstable();
@@ -203,42 +206,38 @@ fn sound(mut region: Region) -> Region {
 /// or any.
 fn ends(dice: &mut Dice, region: &Region, inward: bool) -> (u32, IpAddr, IpAddr) {
     let inside = &region.ends;
-    let links: Vec<&Value> = region
+    let links = region
         .records
         .iter()
-        .filter(|(key, _)| key.starts_with("links/l"))
-        .map(|(_, link)| link)
-        .collect();
-    let (vni, mut near) = inside[dice.below(inside.len())];
-    let mut far = match dice.below(8) {
-        0..6 if !links.is_empty() => {
+        .filter(|(key, _)| key.starts_with("links/l"));
+    let links: Vec<&Value> = links.map(|(_, link)| link).collect();
+    let (mut vni, mut near) = inside[dice.below(inside.len())];
+    let mut far = match dice.below(10) {
+        0..7 if !links.is_empty() => {
             let link = links[dice.below(links.len())];
-            let of = format!(
-                "v{}",
-                region
-                    .vnis
-                    .iter()
-                    .position(|known| *known == vni)
-                    .unwrap_or(9)
-            );
-            let mine = links
-                .iter()
-                .find(|link| link["vpc"] == of.as_str())
-                .copied();
-            let classic = mine.unwrap_or(link)["classic"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default();
+            let classic = link["classic"].as_array().cloned().unwrap_or_default();
             let classic: Vec<&str> = classic.iter().filter_map(Value::as_str).collect();
             let known: Vec<&str> = ADDRS
                 .into_iter()
                 .filter(|addr| is_in(addr, &classic))
                 .collect();
-            known
+            let far = known
                 .get(dice.below(known.len().max(1)))
-                .map_or(near, |addr| ip(addr))
+                .map_or(near, |addr| ip(addr));
+            let number = link["vpc"]
+                .as_str()
+                .and_then(|id| id[1..].parse::<usize>().ok());
+            let linked = number.map(|number| region.vnis[number]);
+            let mine = inside
+                .iter()
+                .filter(|(vni, addr)| Some(*vni) == linked && addr.is_ipv4() == far.is_ipv4());
+            let mine: Vec<_> = mine.copied().collect();
+            if !mine.is_empty() {
+                (vni, near) = dice.one(&mine);
+            }
+            far
         }
-        6 | 7 if !inward => inside[dice.below(inside.len())].1,
+        7 | 8 if !inward => inside[dice.below(inside.len())].1,
         _ => ip(dice.one(&ADDRS)),
     };
     if dice.once_in(10) {
@@ -407,6 +406,12 @@ fn difference(subject: &Subject, region: &Region, packets: &[Sent]) -> Option<St
 }
 
 fn one(world: &mut World, mind: &mut Mind<'_>, by: By, sent: &Sent) -> Option<String> {
+    let ip = sent.ip();
+    let too_big = !ip.dont_fragment && sent.octets(0).1.len() > world.region.mtu();
+    if by == By::Ebpf && world.region.underlay6 && too_big {
+        // The kernel fragments no IPv6 packet around one that it forwards: the table has the row.
+        return None;
+    }
     let trace = match mind.trace(sent) {
         Ok(trace) => trace,
         Err(reason) => return Some(format!("the model calls it {reason}")),
@@ -421,19 +426,19 @@ fn one(world: &mut World, mind: &mut Mind<'_>, by: By, sent: &Sent) -> Option<St
 /// Compares a plane with the model over one seed.
 pub(crate) fn compare(
     subject: &Subject,
-    world: &mut Option<World>,
+    worlds: &mut [Option<World>; 2],
     seed: u64,
     marked: bool,
 ) -> Result<usize, String> {
     let mut dice = Dice(seed);
     let region = region(&mut dice, marked);
     let packets: Vec<Sent> = (0..PACKETS).map(|_| packet(&mut dice, &region)).collect();
-    let world = match world {
+    let world = match &mut worlds[usize::from(region.underlay6)] {
         Some(world) => {
             world.hold(region.clone());
             world
         }
-        None => world.insert(World::new(subject, region.clone())),
+        none => none.insert(World::new(subject, region.clone())),
     };
     let mut mind = Mind::new(&region);
     for (number, sent) in packets.iter().enumerate() {

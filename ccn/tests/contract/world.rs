@@ -8,10 +8,11 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use bgp::Prefix;
 use ccn::config::PlaneConfig;
-use ccn::plane::entry::EntryValue;
+use ccn::plane::entry::{EntryKey, EntryValue};
 use ccn::plane::model::Ingress;
-use ccn::plane::{Desired, Plane};
+use ccn::plane::{Batch, Desired, LearnedNextHops, Plane};
 use ccn::record::{Mac, Mode};
 use netlink::{LinkChange, Neighbour, Request};
 use nix::libc;
@@ -179,9 +180,17 @@ impl World {
             generation: self.generation,
             ..region.desired()
         };
+        // Every other time by what differs alone.
+        let batch = self
+            .generation
+            .is_multiple_of(2)
+            .then(|| difference(&self.region.desired(), &desired));
         let World { gateway, plane, .. } = self;
-        let applied = gateway.namespace.enter(|| plane.resync(&desired));
-        let applied = applied.expect("enter").expect("synced");
+        let applied = gateway.namespace.enter(|| match &batch {
+            Some(batch) => plane.apply(batch),
+            None => plane.resync(&desired),
+        });
+        let applied = applied.expect("enter").expect("applied");
         let abilities = self.plane.abilities();
         // A plane may refuse what it says it cannot, and nothing else.
         let refused = applied.failures.iter().filter(|(key, _)| {
@@ -294,6 +303,37 @@ impl World {
                 }
             }
         }
+    }
+}
+
+/// What leads from one desired state to another.
+fn difference(from: &Desired, to: &Desired) -> Batch {
+    let is_new = |(key, value): &(&EntryKey, &EntryValue)| from.entries.get(key) != Some(value);
+    let upserts = to.entries.iter().filter(is_new);
+    let gone = from
+        .entries
+        .keys()
+        .filter(|key| !to.entries.contains_key(key));
+    let other =
+        |(prefix, hops): &(&Prefix, &LearnedNextHops)| from.learned.get(prefix) != Some(hops);
+    let changed = to
+        .learned
+        .iter()
+        .filter(other)
+        .map(|(prefix, hops)| (*prefix, hops.clone()));
+    let lost = from
+        .learned
+        .keys()
+        .filter(|prefix| !to.learned.contains_key(prefix));
+    let lost = lost.map(|prefix| (*prefix, LearnedNextHops::new()));
+    Batch {
+        generation: to.generation,
+        upserts: upserts
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
+        removals: gone.cloned().collect(),
+        learned: changed.chain(lost).collect(),
+        verify: true,
     }
 }
 

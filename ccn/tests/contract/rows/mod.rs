@@ -46,6 +46,11 @@ pub(crate) fn all() -> Vec<Theme> {
     ]
 }
 
+/// The city after the SLB `three` has lost its node on host 22.
+pub(crate) fn without_a_node() -> Region {
+    city_region().slb("three", "db", &["10.1.1.100"], &[(21, 1), (23, 2)])
+}
+
 /// Hosts of the classic network: the office and the lab are linked, the rest is not.
 pub(crate) const OFFICE: &str = "10.80.1.10";
 pub(crate) const OFFICE6: &str = "fd80:1::10";
