@@ -67,6 +67,20 @@ impl<'a> Mind<'a> {
         Ok(trace)
     }
 
+    /// What the model says of a packet with these addresses that is nothing special and no reply.
+    pub(crate) fn plain(&self, sent: &Sent) -> (Packet, Verdict) {
+        let ip = sent.ip();
+        let packet = Packet::new(sent.ingress, ip.src, ip.dst);
+        let model = Model {
+            inventory: &self.inventory,
+            group: &self.group,
+            learned: &self.region.learned,
+            flows: &Flows::NONE,
+            mtus: self.region.mtus(),
+        };
+        (packet, model.trace(packet).verdict)
+    }
+
     fn verdict(&mut self, sent: &Sent) -> Verdict {
         match self.trace(sent) {
             Ok(trace) => trace.verdict,

@@ -406,6 +406,13 @@ fn difference(subject: &Subject, region: &Region, packets: &[Sent]) -> Option<St
 }
 
 fn one(world: &mut World, mind: &mut Mind<'_>, by: By, sent: &Sent) -> Option<String> {
+    // What a plane says when it is asked, and what it does, is the same.
+    let (packet, verdict) = mind.plain(sent);
+    if let Some(says) = world.ask(&packet)
+        && !says.agrees(&verdict)
+    {
+        return Some(format!("asked, it says: {says}\n  the model: {verdict:?}"));
+    }
     let ip = sent.ip();
     let too_big = !ip.dont_fragment && sent.octets(0).1.len() > world.region.mtu();
     if by == By::Ebpf && world.region.underlay6 && too_big {

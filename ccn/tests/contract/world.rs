@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use bgp::Prefix;
 use ccn::config::PlaneConfig;
 use ccn::plane::entry::{EntryKey, EntryValue};
-use ccn::plane::model::Ingress;
+use ccn::plane::model::{Ingress, Packet};
+use ccn::plane::witness::Witness;
 use ccn::plane::{Batch, Desired, LearnedNextHops, Plane};
 use ccn::record::{Mac, Mode};
 use netlink::{LinkChange, Neighbour, Request};
@@ -217,6 +218,13 @@ impl World {
             .into_iter()
             .map(|(name, count)| (name, count.packets));
         packets.collect()
+    }
+
+    /// What the plane says would become of a packet, where it can be asked.
+    pub(crate) fn ask(&mut self, packet: &Packet) -> Option<Witness> {
+        let World { gateway, plane, .. } = self;
+        let asked = gateway.namespace.enter(|| plane.ask(packet));
+        asked.expect("enter").expect("asked")
     }
 
     /// A socket of the gateway itself.
