@@ -116,3 +116,19 @@ fn forward_brings_every_packet_through_every_subject() {
         }
     }
 }
+
+#[test]
+fn program_is_told_for_both_planes() {
+    let lines = bench(&["program", "--quick"]);
+    let both = ["program", "dump", "one-change-p50", "one-change-p99"];
+    let of_maps = [&both[..], &["kernel-bytes-per-vm"]].concat();
+    for (subject, cases) in [("routes", &both[..]), ("ebpf", &of_maps[..])] {
+        for case in cases {
+            let line = measured(&lines, case, subject);
+            assert!(
+                line.is_some(),
+                "{subject} {case}: not measured in {lines:#?}"
+            );
+        }
+    }
+}

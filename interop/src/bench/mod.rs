@@ -20,6 +20,7 @@ pub mod line;
 pub mod link_latency;
 pub mod ours;
 pub mod prefix_set;
+pub mod program;
 pub mod report;
 pub mod stream;
 pub mod subject;
@@ -44,6 +45,8 @@ enum Bench {
     LinkLatency(link_latency::Options),
     /// Packets: what forwarding one costs, each way, with few VMs and many
     Forward(forward::Options),
+    /// A plane: programming a whole region, finding it again, moving one VM, the kernel's memory
+    Program(program::Options),
 }
 
 impl Bench {
@@ -52,6 +55,7 @@ impl Bench {
             Bench::Bgp(_) => "bgp",
             Bench::LinkLatency(_) => "link-latency",
             Bench::Forward(_) => "forward",
+            Bench::Program(_) => "program",
         }
     }
 
@@ -60,6 +64,7 @@ impl Bench {
         match self {
             Bench::Bgp(_) | Bench::LinkLatency(_) => "bird",
             Bench::Forward(_) => "plain-vxlan",
+            Bench::Program(_) => "routes",
         }
     }
 
@@ -68,6 +73,7 @@ impl Bench {
             Bench::Bgp(options) => options.json.as_deref(),
             Bench::LinkLatency(options) => options.json.as_deref(),
             Bench::Forward(options) => options.json.as_deref(),
+            Bench::Program(options) => options.json.as_deref(),
         }
     }
 
@@ -75,7 +81,7 @@ impl Bench {
     fn prepare(&self) -> Result<Option<(&'static str, String)>, Failure> {
         match self {
             Bench::Bgp(options) => options.prepare().map(|()| None),
-            Bench::LinkLatency(_) => Ok(None),
+            Bench::LinkLatency(_) | Bench::Program(_) => Ok(None),
             Bench::Forward(options) => options.prepare(),
         }
     }
@@ -85,6 +91,7 @@ impl Bench {
             Bench::Bgp(options) => bgp::run(options, lab, report),
             Bench::LinkLatency(options) => link_latency::run(options, lab, report),
             Bench::Forward(options) => forward::run(options, lab, report),
+            Bench::Program(options) => program::run(options, lab, report),
         }
     }
 }

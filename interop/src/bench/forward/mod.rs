@@ -43,13 +43,8 @@ pub mod stage;
 pub mod subject;
 pub mod tcp;
 
-/// VPCs where nothing else is said: the most that the `routes` plane takes.
-const VPCS: u32 = 256;
 /// Flows of a case that tracks them.
 const FLOWS: u32 = 65_536;
-/// Classic networks that packets come from.
-const CLASSICS: u32 = 10_000;
-
 /// What to run.
 #[derive(Debug, Args)]
 pub struct Options {
@@ -135,18 +130,6 @@ impl Options {
         self.rounds.unwrap_or(if self.quick { 1 } else { 3 })
     }
 
-    /// So many VMs in the usual number of VPCs, each with a link to all classic networks.
-    fn plain(vms: u32) -> Shape {
-        Shape {
-            vms,
-            vpcs: VPCS.min(vms),
-            ccsis: 1,
-            classics: CLASSICS,
-            fine_links: false,
-            mode: Mode::Both,
-        }
-    }
-
     fn wants(&self, set: Set) -> bool {
         self.cases.is_empty() || self.cases.contains(&set)
     }
@@ -173,7 +156,7 @@ impl Options {
                 });
             }
         };
-        let plain = Options::plain;
+        let plain = Shape::plain;
         for &vms in &sizes {
             add(Set::Plain, plain(vms), String::new(), &Way::ALL, Flows::Any);
         }
@@ -201,7 +184,7 @@ impl Options {
         for fine_links in [false, true] {
             let shape = Shape {
                 vpcs: 1,
-                classics: if self.quick { 8 } else { CLASSICS },
+                classics: if self.quick { 8 } else { shape::CLASSICS },
                 fine_links,
                 ..plain(largest)
             };
@@ -337,7 +320,7 @@ impl Task {
 /// TCP through each subject, one VM behind it.
 fn throughput(options: &Options, report: &mut Report) -> Result<(), Failure> {
     let time = Duration::from_millis(if options.quick { 100 } else { 3_000 });
-    let shape = Options::plain(1);
+    let shape = Shape::plain(1);
     for _ in 0..options.rounds() {
         for who in Who::ALL {
             let wanted = options.subjects.is_empty() || options.subjects.contains(&who);

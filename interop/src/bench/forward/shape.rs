@@ -27,6 +27,10 @@ pub const CLASSIC: (Ipv4Addr, u8) = (Ipv4Addr::new(100, 64, 0, 0), 10);
 pub const HOSTS: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 0);
 /// The VNI of the first VPC.
 pub const VNI: u32 = 10_000;
+/// Classic networks that packets come from, where nothing else is said.
+pub const CLASSICS: u32 = 10_000;
+/// VPCs where nothing else is said: the most that the `routes` plane takes.
+const VPCS: u32 = 256;
 /// The most hosts, as in DESIGN's promise of what one gateway serves.
 const MAX_HOSTS: u32 = 10_000;
 
@@ -48,6 +52,18 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// So many VMs in the usual number of VPCs, all of one CCSI, each with a link to all classic networks.
+    pub fn plain(vms: u32) -> Shape {
+        Shape {
+            vms,
+            vpcs: VPCS.min(vms),
+            ccsis: 1,
+            classics: CLASSICS,
+            fine_links: false,
+            mode: Mode::Both,
+        }
+    }
+
     /// Links of all VPCs.
     pub fn links(&self) -> u32 {
         self.vpcs * if self.fine_links { self.classics } else { 1 }
@@ -112,7 +128,7 @@ impl Shape {
                 addr: self.address(vm).into(),
             };
             let hop = Hop {
-                vtep: offset(HOSTS, vm % self.hosts()).into(),
+                vtep: self.host(vm % self.hosts()).into(),
                 mac: mac(vm)?,
                 weight: 1,
             };
@@ -134,12 +150,21 @@ impl Shape {
             .collect()
     }
 
-    fn scope(&self, vpc: u32) -> Result<ScopeId, Failure> {
+    /// The CCSI of VPC number `vpc`.
+    ///
+    /// # Errors
+    /// There are more VPCs than VNIs.
+    pub fn scope(&self, vpc: u32) -> Result<ScopeId, Failure> {
         Ok(ScopeId(vni(vpc - vpc % self.scope_vpcs())?))
     }
 
     fn subnet(&self, vpc: u32) -> Result<Prefix, Failure> {
         prefix(offset(CLOUD.0, vpc << self.bits()), 32 - self.bits())
+    }
+
+    /// The VTEP of host number `host`.
+    pub fn host(&self, host: u32) -> Ipv4Addr {
+        offset(HOSTS, host)
     }
 
     /// The address of VM number `vm`.

@@ -4,9 +4,9 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use ccn::config::PlaneConfig;
-use ccn::plane::Plane;
 use ccn::plane::ebpf::EbpfPlane;
 use ccn::plane::routes::RoutesPlane;
+use ccn::plane::{Applied, Plane};
 use ccn::record::Mode;
 use ipnet::Ipv4Net;
 use netlink::{ForwardingEntry, LinkChange, Mac, NewLink, Request};
@@ -80,7 +80,8 @@ impl Who {
         }
     }
 
-    fn plane(self, config: &PlaneConfig) -> Option<Box<dyn Plane>> {
+    /// It as a plane, if it is one.
+    pub fn plane(self, config: &PlaneConfig) -> Option<Box<dyn Plane>> {
         match self {
             Who::Routes => Some(Box::new(RoutesPlane::new(config))),
             Who::Ebpf => Some(Box::new(EbpfPlane::new(config))),
@@ -196,10 +197,7 @@ impl Standing {
 
     /// Has the plane hold all of the shape.
     fn hold(&mut self) -> Result<(), Failure> {
-        let config: PlaneConfig = toml::from_str(&format!(
-            "vtep = \"{VTEP}\"\nidc_interfaces = [\"{IDC}\"]\nmtu = {MTU}\n"
-        ))?;
-        let mut plane = self.who.plane(&config).ok_or("no plane")?;
+        let mut plane = self.who.plane(&plane_config()?).ok_or("no plane")?;
         let desired = self.shape.desired()?;
         let namespace = self.stage.gateway.namespace();
         let applied = namespace.enter(|| {
@@ -207,16 +205,7 @@ impl Standing {
             plane.resync(&desired)
         })??;
         self.plane = Some(plane);
-        let entries = applied
-            .failures
-            .iter()
-            .map(|(key, why)| format!("{key}: {why}"));
-        let learned = applied.learned_failures.iter();
-        let learned = learned.map(|(prefix, why)| format!("{prefix}: {why}"));
-        match entries.chain(learned).next() {
-            Some(failure) => Err(format!("{}: {failure}", self.who).into()),
-            None => Ok(()),
-        }
+        all_taken(&applied)
     }
 
     /// Makes packets go this way.
@@ -282,6 +271,30 @@ impl Standing {
         };
         let namespace = self.stage.gateway.namespace();
         Ok(namespace.enter(|| plane.remove())??)
+    }
+}
+
+/// The configuration of a plane on a stage.
+///
+/// # Errors
+/// None as long as the fields are those of the product.
+pub fn plane_config() -> Result<PlaneConfig, Failure> {
+    let fields = format!("vtep = \"{VTEP}\"\nidc_interfaces = [\"{IDC}\"]\nmtu = {MTU}\n");
+    Ok(toml::from_str(&fields)?)
+}
+
+/// Whether a plane took all it was asked to hold.
+///
+/// # Errors
+/// The first that it did not take, and why.
+pub fn all_taken(applied: &Applied) -> Result<(), Failure> {
+    let entries = applied.failures.iter();
+    let entries = entries.map(|(key, why)| format!("{key}: {why}"));
+    let learned = applied.learned_failures.iter();
+    let learned = learned.map(|(prefix, why)| format!("{prefix}: {why}"));
+    match entries.chain(learned).next() {
+        Some(failure) => Err(failure.into()),
+        None => Ok(()),
     }
 }
 
