@@ -255,7 +255,7 @@ impl Gateway {
                 path: directory.join("store.redb"),
             },
             plane: PlaneSection {
-                kind: "routes".to_owned(),
+                kind: std::env::var("CCN_LAB_PLANE").unwrap_or_else(|_| "routes".to_owned()),
                 vtep: plan::GATEWAY_VTEP.into(),
                 idc_interfaces: vec![IDC.to_owned()],
                 mac: Some(mac.to_string()),

@@ -104,6 +104,7 @@ fn the_first_link_by_hand_works_as_the_readme_prints_it() {
             assert!(!said.is_empty(), "{words:?} says something");
             if words[1] == "explain" {
                 assert!(said.contains("encapsulate"), "{said}");
+                assert!(said.contains("agrees"), "{said}");
             }
         }
         Ok(())
