@@ -361,10 +361,17 @@ fn explain(scene: &mut Scene) -> Result<Said, Failure> {
         return Err(format!("not what happens: {trace}").into());
     }
     let said = scene.gateway.ccn(["explain", &from, &to])?;
+    if trace["kernel"]["agrees"] != true {
+        return Err(format!("the kernel does not say the same: {trace}").into());
+    }
     // A screen is small: what the other lines say anyway is left out.
     let lines = said
         .lines()
-        .filter(|line| !line.starts_with("ingress ") && !line.starts_with("vm "))
+        .filter(|line| {
+            !["ingress ", "vm ", "host "]
+                .iter()
+                .any(|step| line.starts_with(step))
+        })
         .map(str::to_owned);
     Ok(Said::quoting(format!("$ ccn explain {from} {to}"), lines))
 }
