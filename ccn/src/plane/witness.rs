@@ -45,10 +45,7 @@ impl fmt::Display for Witness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Witness::Encapsulate { vni, vtep, mac, .. } => {
-                write!(
-                    f,
-                    "encapsulate with VNI {vni} to VTEP {vtep}, inner MAC {mac}"
-                )
+                write!(f, "encapsulate with VNI {vni} to {vtep}, inner MAC {mac}")
             }
             Witness::Forward {
                 interface,
