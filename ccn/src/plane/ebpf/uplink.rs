@@ -34,6 +34,7 @@ pub(crate) fn ensure(
         changes += sysctl::idc(name)?;
     }
     let (vxlan_index, changed) = devices::vxlan_device(socket, existing, config)?;
+    changes += sysctl::asked_for_routes(&config.device)?;
     let host = Host {
         protocol: config.protocol,
         vtep: config.vtep,

@@ -21,8 +21,6 @@ const VXLAN: &[(&str, &str, &str)] = &[
     ("ipv6", "disable_ipv6", "0"),
     ("ipv6", "accept_ra", "0"),
     ("ipv6", "accept_redirects", "0"),
-    // What force_forwarding does for packets it does not do for programs that ask for a route.
-    ("ipv6", "forwarding", "1"),
 ];
 
 /// Settings of a device that only counts: it never says anything of its own. The order matters: a
@@ -58,6 +56,12 @@ pub(crate) fn check() -> Result<(), PlaneError> {
 /// Applies the settings of the VXLAN device; answers how many differed.
 pub(crate) fn vxlan(name: &str) -> Result<usize, PlaneError> {
     Ok(apply(name, VXLAN)? + forward_ipv6(name)?)
+}
+
+/// Lets programs ask for IPv6 routes of packets that come in by a device: what force_forwarding does for
+/// packets it does not do for them.
+pub(crate) fn asked_for_routes(name: &str) -> Result<usize, PlaneError> {
+    set(&device("ipv6", name, "forwarding"), "1")
 }
 
 /// Applies the settings of a counting device.
