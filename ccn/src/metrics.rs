@@ -25,6 +25,7 @@ use crate::api::{LimitView, Status};
 use crate::controller::AgentHandle;
 use crate::plane::Count;
 use crate::plane::traffic::{Traffic, TwoWays};
+use crate::record::VpcId;
 
 /// The media type of OpenMetrics text.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -77,16 +78,11 @@ impl Reading {
         // A plane that cannot be asked is told of in the status.
         let traffic = agent.plane().traffic().await.ok().flatten();
         let traffic = traffic.unwrap_or_default();
-        let vnis: Vec<_> = traffic.vpcs.keys().copied().collect();
-        let name =
-            |id: Option<crate::record::VpcId>| id.map_or_else(String::new, |id| id.to_string());
         let vpcs = agent
-            .ask(move |view| -> Vec<String> {
-                vnis.into_iter()
-                    .map(|vni| name(view.vpc_with_vni(vni)))
-                    .collect()
-            })
+            .vpcs_with(traffic.vpcs.keys().copied().collect())
             .await?;
+        let name = |id: Option<VpcId>| id.map_or_else(String::new, |id| id.to_string());
+        let vpcs = vpcs.into_iter().map(name).collect();
         Ok(Reading {
             status,
             peers,

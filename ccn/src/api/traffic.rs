@@ -75,9 +75,8 @@ async fn traffic(State(agent): State<AgentHandle>) -> Answer<TrafficView> {
         );
         return Err(ApiError::new(ErrorCode::Refused, message));
     };
-    let vnis: Vec<Vni> = traffic.vpcs.keys().copied().collect();
     let names = agent
-        .ask(move |view| -> Vec<_> { vnis.into_iter().map(|vni| view.vpc_with_vni(vni)).collect() })
+        .vpcs_with(traffic.vpcs.keys().copied().collect())
         .await?;
     let links = traffic.links.into_iter();
     let vpcs = traffic.vpcs.into_iter().zip(names);

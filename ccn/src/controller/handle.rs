@@ -133,6 +133,18 @@ impl AgentHandle {
         .await
     }
 
+    /// The VPC that has each VNI, in the same order.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub async fn vpcs_with(&self, vnis: Vec<Vni>) -> Result<Vec<Option<VpcId>>, ApiError> {
+        let vpcs = move |view: &View<'_>| {
+            let vpcs = vnis.iter().map(|vni| view.vpc_with_vni(*vni));
+            vpcs.collect()
+        };
+        self.ask(vpcs).await
+    }
+
     /// Stores changes, all or none; the new generation, and how many records changed.
     ///
     /// # Errors
