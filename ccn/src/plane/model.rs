@@ -23,7 +23,8 @@ mod tests;
 use flow::Flows;
 pub use packet::{Ingress, Packet};
 
-/// Why a packet is dropped. Planes count under the same names.
+/// Why a packet is dropped. Planes count under the same names; the numbers are those of `enum reason` in
+/// `ccn/bpf/layout.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DropReason {

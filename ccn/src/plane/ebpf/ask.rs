@@ -6,15 +6,15 @@ use std::os::fd::AsFd;
 
 use netlink::Socket;
 
-use super::layout::{Reason, Slot};
+use super::layout::Slot;
 use super::memory::Memory;
 use super::pins;
 use super::programs::Asking;
 use super::sys::{self, TestRun};
 use super::translate::Translator;
 use crate::plane::PlaneError;
-use crate::plane::model::packet::{IPV4, IPV6, Quoted, Shape, Upper};
-use crate::plane::model::{Ingress, Packet};
+use crate::plane::model::packet::{IPV4, IPV6, Quoted, Shape, Upper, checksum};
+use crate::plane::model::{DropReason, Ingress, Packet};
 use crate::plane::routes::compose::Host;
 use crate::plane::routes::devices::failed;
 use crate::plane::witness::Witness;
@@ -115,10 +115,10 @@ pub(crate) fn ask<M: Memory>(
                 link,
             })
         }
-        DROP.. => Reason::ALL
+        DROP.. => DropReason::ALL
             .get((code - DROP) as usize)
             .map(|reason| Witness::Drop {
-                reason: reason.name().to_owned(),
+                reason: reason.as_str().to_owned(),
             }),
         _ => None,
     })
@@ -231,16 +231,6 @@ fn quote(about: &Quoted) -> Vec<u8> {
         ..Shape::default()
     };
     ip(about.src, about.dst, &shape)
-}
-
-/// Of an IPv4 header (RFC 1071).
-fn checksum(header: &[u8]) -> u16 {
-    let words = header.chunks_exact(2);
-    let sum: u32 = words
-        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
-        .sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    !((folded & 0xffff) + (folded >> 16)) as u16
 }
 
 #[cfg(test)]

@@ -213,7 +213,7 @@ plain! {
         dport: u16,
         /// IP protocol.
         proto: u8,
-        /// A [`Reason`], or as many as there are: forwarded.
+        /// A [`DropReason`](crate::plane::model::DropReason), or as many as there are: forwarded.
         reason: u8,
         /// Zero.
         pad: [u8; 6],
@@ -279,81 +279,6 @@ pub const UNUSED_NET: Net4 = Net4 {
     net: [0xff; 4],
     mask: [0; 4],
 };
-
-/// Why the programs drop, in the order of `enum reason`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Reason {
-    /// From the IDC, for an address in no linked subnet.
-    NotLinked,
-    /// From the IDC, for a linked VPC, from a source in no classic prefix of its links.
-    NotLinkedSource,
-    /// VXLAN with a VNI that no VPC has.
-    UnknownVni,
-    /// VXLAN, from a source in no subnet of the VPC.
-    BadSource,
-    /// VXLAN, for an address neither in the CCSI nor in a classic prefix linked to the VPC.
-    NoLink,
-    /// For an address of a VPC that nobody has.
-    NoSuchEndpoint,
-    /// For a linked classic prefix that no IDC router announces.
-    NoIdcRoute,
-    /// Over a link of mode `classic-to-vpc`, and not a reply.
-    NotAReply,
-    /// VXLAN that carries neither IPv4 nor IPv6.
-    NotIp,
-    /// VXLAN for another inner MAC than the gateway's.
-    OtherMac,
-    /// Shorter than its headers say, or headers that make no sense.
-    Malformed,
-    /// TTL or hop limit used up; also answered.
-    TtlExceeded,
-    /// Larger than the VPC's MTU; also answered.
-    TooBig,
-    /// The kernel refused what never should be refused.
-    Internal,
-}
-
-impl Reason {
-    /// Every reason, in the order of their numbers.
-    pub const ALL: [Reason; 14] = [
-        Reason::NotLinked,
-        Reason::NotLinkedSource,
-        Reason::UnknownVni,
-        Reason::BadSource,
-        Reason::NoLink,
-        Reason::NoSuchEndpoint,
-        Reason::NoIdcRoute,
-        Reason::NotAReply,
-        Reason::NotIp,
-        Reason::OtherMac,
-        Reason::Malformed,
-        Reason::TtlExceeded,
-        Reason::TooBig,
-        Reason::Internal,
-    ];
-
-    /// Its name in counters.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Reason::NotLinked => "not-linked",
-            Reason::NotLinkedSource => "not-linked-source",
-            Reason::UnknownVni => "unknown-vni",
-            Reason::BadSource => "bad-source",
-            Reason::NoLink => "no-link",
-            Reason::NoSuchEndpoint => "no-such-endpoint",
-            Reason::NoIdcRoute => "no-idc-route",
-            Reason::NotAReply => "not-a-reply",
-            Reason::NotIp => "not-ip",
-            Reason::OtherMac => "other-mac",
-            Reason::Malformed => "malformed",
-            Reason::TtlExceeded => "ttl-exceeded",
-            Reason::TooBig => "too-big",
-            Reason::Internal => "internal",
-        }
-    }
-}
 
 /// Where an address is: eight octets, stored and loaded at once. All zero: nobody has it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -509,6 +434,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::plane::model::DropReason;
 
     #[test]
     fn reasons_are_numbered_as_in_the_header() {
@@ -521,9 +447,12 @@ mod tests {
             .filter_map(|line| line.split_once(','))
             .map(|(name, _)| name.to_lowercase().replace('_', "-"))
             .collect();
-        let ours: Vec<&str> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+        let ours: Vec<&str> = DropReason::ALL
+            .iter()
+            .map(|reason| reason.as_str())
+            .collect();
         assert_eq!(named, ours);
-        for (number, reason) in Reason::ALL.into_iter().enumerate() {
+        for (number, reason) in DropReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, number);
         }
     }

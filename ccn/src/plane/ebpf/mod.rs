@@ -104,14 +104,6 @@ impl EbpfPlane {
         }
     }
 
-    /// Whether this kernel and our privileges allow the plane. Leaves nothing behind.
-    ///
-    /// # Errors
-    /// Names what is missing.
-    pub fn probe() -> Result<(), PlaneError> {
-        Programs::probe()
-    }
-
     fn sockets(&mut self) -> Result<&mut Sockets, PlaneError> {
         let sockets = match self.sockets.take() {
             Some(sockets) => sockets,
@@ -195,7 +187,7 @@ impl Plane for EbpfPlane {
             decapsulated,
             encapsulated,
             drops: drops
-                .map(|(reason, count)| (reason.name().to_owned(), count))
+                .map(|(reason, count)| (reason.as_str().to_owned(), count))
                 .collect(),
         })
     }

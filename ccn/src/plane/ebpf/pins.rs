@@ -12,9 +12,10 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::layout::{Flow, LAYOUT_VERSION, Reason, Tally};
+use super::layout::{Flow, LAYOUT_VERSION, Tally};
 use super::sys::Map;
 use crate::plane::PlaneError;
+use crate::plane::model::DropReason;
 
 /// Where the system has its BPF file system.
 const SYSTEM: &str = "/sys/fs/bpf";
@@ -27,7 +28,7 @@ const CARRIED: [(&str, u32, u32, Option<u32>); 3] = [
         "drops",
         4,
         size_of::<Tally>() as u32,
-        Some(Reason::ALL.len() as u32),
+        Some(DropReason::ALL.len() as u32),
     ),
     ("totals", 4, size_of::<Tally>() as u32, Some(3)),
 ];

@@ -74,15 +74,6 @@ impl Programs {
         Programs::from(with_pinned(&mut loader, pins))
     }
 
-    /// Loads them with maps that go with them, to see whether this kernel can.
-    pub(crate) fn probe() -> Result<(), PlaneError> {
-        let mut loader = EbpfLoader::new();
-        for name in ["slots", "flows"] {
-            loader.map_max_entries(name, 1024);
-        }
-        Programs::from(&mut loader).map(|_| ())
-    }
-
     /// The one for the VXLAN device, or the one for the IDC's side.
     pub(crate) fn of(&self, is_vxlan: bool) -> &Program {
         if is_vxlan {

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::cells::{Cell, Changes, Content, Counted, Table};
-use super::layout::{Counter, Globals, Plain, Reason, Sample, Tally};
+use super::layout::{Counter, Globals, Plain, Sample, Tally};
 use super::pins::{self, Pins};
 use super::shared::{self, Area, KernelMemory};
 use super::sys::Map;
 use super::translate::Found;
+use crate::plane::model::DropReason;
 use crate::plane::{Count, PlaneError};
 
 /// Counters of `totals`, by place.
@@ -239,9 +240,9 @@ impl Tables {
     }
 
     /// Drops by reason.
-    pub(crate) fn drops(&self) -> Result<BTreeMap<Reason, Count>, PlaneError> {
+    pub(crate) fn drops(&self) -> Result<BTreeMap<DropReason, Count>, PlaneError> {
         let counts = Self::tallies(&self.drops)?;
-        let reasons = Reason::ALL.into_iter();
+        let reasons = DropReason::ALL.into_iter();
         Ok(reasons
             .map(|reason| {
                 (
@@ -253,10 +254,10 @@ impl Tables {
     }
 
     /// The last packet that was dropped for each reason.
-    pub(crate) fn last_drops(&self) -> Result<BTreeMap<Reason, Sample>, PlaneError> {
-        let mut last: BTreeMap<Reason, Sample> = BTreeMap::new();
+    pub(crate) fn last_drops(&self) -> Result<BTreeMap<DropReason, Sample>, PlaneError> {
+        let mut last: BTreeMap<DropReason, Sample> = BTreeMap::new();
         Self::per_cpu(&self.last_drops, |at, sample: Sample| {
-            let Some(reason) = Reason::ALL.get(at as usize) else {
+            let Some(reason) = DropReason::ALL.get(at as usize) else {
                 return;
             };
             if sample.time > last.get(reason).map_or(0, |it| it.time) {

@@ -40,7 +40,9 @@ pub(crate) fn read<M: Memory>(
             link,
             ..sample(&last, now)
         };
-        traffic.last_drops.insert(reason.name().to_owned(), sample);
+        traffic
+            .last_drops
+            .insert(reason.as_str().to_owned(), sample);
     }
     let [_, _, begun] = tables.totals()?;
     let (known, max) = tables.flows()?;

@@ -365,7 +365,7 @@ fn is_one_host(addr: IpAddr) -> bool {
 }
 
 /// The Internet checksum (RFC 1071); 0 over octets that carry their right one.
-pub(super) fn checksum(octets: &[u8]) -> u16 {
+pub(crate) fn checksum(octets: &[u8]) -> u16 {
     let words = octets.chunks(2).map(|pair| {
         let low = pair.get(1).copied().unwrap_or(0);
         u32::from(u16::from_be_bytes([pair[0], low]))
