@@ -22,6 +22,7 @@ use crate::api;
 use crate::api::socket::SocketError;
 use crate::config::{Config, PlaneConfig, PlaneKind};
 use crate::controller::{AgentHandle, Controller, Facts, Parts, sleep_until};
+use crate::doctor::{Choice, Surroundings};
 use crate::metrics;
 use crate::plane::Plane;
 use crate::plane::ebpf::EbpfPlane;
@@ -33,6 +34,7 @@ use crate::reload::Reloader;
 use crate::store::StoreError;
 use crate::store::embedded::EmbeddedStore;
 use crate::suspicion::{Suspect, Suspicion};
+use crate::trace::Tracer;
 
 /// Why an agent cannot start, or had to stop.
 #[derive(Debug, Error)]
@@ -87,7 +89,8 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     let _unbind = Unbind(&config.admin_socket);
     let scrapes = listen_for_scrapes(&config).await?;
     let store = Arc::new(open_store(&config.store.path)?);
-    let plane = PlaneHandle::spawn(choose_plane(&config.plane))?;
+    let (plane, choice) = choose_plane(&config.plane);
+    let plane = PlaneHandle::spawn(plane)?;
     let adopted = plane.prepare().await?.adopted;
     info!(plane = plane.name(), adopted, "the plane is ready");
     let interests = Interests::of(&config.plane);
@@ -100,15 +103,23 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
         relearning: relearning(&config, adopted, facts.started),
         facts,
         store,
-        plane,
+        plane: plane.clone(),
         speaker: speaker.clone(),
         drain: config.bgp.drain(),
     })
     .await?;
     let reloader = Reloader::new(path, config.clone(), speaker.clone(), adopted);
-    let agent = agent.with_reloader(Arc::new(reloader));
+    let (tracer, trace) = Tracer::new(plane);
+    let agent = agent
+        .with_reloader(Arc::new(reloader))
+        .with_tracer(trace.clone())
+        .with_surroundings(Arc::new(Surroundings {
+            config: config.plane.clone(),
+            choice,
+        }));
 
     let mut controller = tokio::spawn(controller.run());
+    tokio::spawn(tracer.run());
     let admin = tokio::spawn(api::serve(socket, agent.clone()));
     if let Some(listener) = scrapes {
         tokio::spawn(metrics::serve(listener, agent.clone()));
@@ -148,6 +159,7 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     };
     notify(&[sd_notify::NotifyState::Stopping]);
     info!("stopping; forwarding stays in the kernel");
+    trace.stop().await;
     // What the routers said goes with their sessions; the kernel is to keep it, so the controller
     // must not hear of that any more.
     if !controller.is_finished() {
@@ -196,6 +208,19 @@ pub fn remove_plane(config: &Config) -> Result<(), AgentError> {
     Ok(removed.map_err(OrderError::Plane)?)
 }
 
+/// What the kernel holds of the plane's, a line an object, whether or not an agent runs.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn dump_plane(config: &Config) -> Result<Vec<String>, AgentError> {
+    let mut ebpf = EbpfPlane::new(&config.plane);
+    let lines = match ebpf.is_there() {
+        true => ebpf.dump(),
+        false => RoutesPlane::new(&config.plane).dump(),
+    };
+    Ok(lines.map_err(OrderError::Plane)?)
+}
+
 /// Opens the store, in a folder that is made when this gateway starts for the first time.
 fn open_store(path: &Path) -> Result<EmbeddedStore, StoreError> {
     if let Some(folder) = path.parent() {
@@ -208,25 +233,27 @@ fn open_store(path: &Path) -> Result<EmbeddedStore, StoreError> {
     EmbeddedStore::open(path)
 }
 
-fn choose_plane(config: &PlaneConfig) -> Box<dyn Plane> {
+/// The plane that is configured, or the best that works here.
+fn choose_plane(config: &PlaneConfig) -> (Box<dyn Plane>, Choice) {
+    let mut choice = Choice {
+        auto: config.kind == PlaneKind::Auto,
+        refused: None,
+    };
+    let mut plane = EbpfPlane::new(config);
     match config.kind {
-        PlaneKind::Ebpf => Box::new(EbpfPlane::new(config)),
-        PlaneKind::Routes => Box::new(RoutesPlane::new(config)),
-        PlaneKind::Auto => {
-            let mut plane = EbpfPlane::new(config);
-            // Whether it works here is known when it is ready, and that it stays.
-            match plane.prepare() {
-                Ok(_) => {
-                    info!("plane auto: ebpf, which works here");
-                    Box::new(plane)
-                }
-                Err(error) => {
-                    info!(%error, "plane auto: routes, since ebpf does not work here");
-                    Box::new(RoutesPlane::new(config))
-                }
+        PlaneKind::Ebpf => {}
+        PlaneKind::Routes => return (Box::new(RoutesPlane::new(config)), choice),
+        // Whether it works here is known when it is ready, and that it stays.
+        PlaneKind::Auto => match plane.prepare() {
+            Ok(_) => info!("plane auto: ebpf, which works here"),
+            Err(error) => {
+                info!(%error, "plane auto: routes, since ebpf does not work here");
+                choice.refused = Some(error.to_string());
+                return (Box::new(RoutesPlane::new(config)), choice);
             }
-        }
+        },
     }
+    (Box::new(plane), choice)
 }
 
 fn relearning(config: &Config, adopted: bool, started: Instant) -> Relearning {

@@ -1,17 +1,20 @@
 //! The product in the lab: the real `ccn` binary, run as the agent in the gateway's node and asked
-//! through its own command line, as an operator would. Nothing here links to the agent's code.
+//! through its own command line, as an operator would. Nothing of the agent's code is run here, but for
+//! the question whether BPF can be had.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bgp::Family;
+use ccn::plane::ebpf::sys::{self, Map, Shape};
 use netlink::{Mac, Namespace};
 use nix::sys::signal::Signal;
+use nix::unistd::Uid;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -416,6 +419,21 @@ impl Gateway {
         self.ccn(words).map(drop)
     }
 
+    /// What the kernel holds of the plane's, a line an object, whether or not the agent runs.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    pub fn plane_dump(&self) -> Result<Vec<String>, GatewayError> {
+        let config = self.directory.join("agent.toml");
+        let words: [&OsStr; 4] = [
+            "plane".as_ref(),
+            "dump".as_ref(),
+            "--config".as_ref(),
+            config.as_ref(),
+        ];
+        Ok(self.ccn(words)?.lines().map(ToOwned::to_owned).collect())
+    }
+
     /// Imports one record, or deletes it with a value of `null`.
     ///
     /// # Errors
@@ -456,6 +474,35 @@ impl Gateway {
             })?;
         Ok(path)
     }
+}
+
+/// Whether a test of the `ebpf` plane can be made here. Only root may load BPF, and not in a user namespace:
+/// there this says so and answers no.
+///
+/// # Errors
+/// Root himself may not: that is a fault.
+pub fn may_load_bpf() -> io::Result<bool> {
+    let shape = Shape {
+        kind: sys::ARRAY,
+        key: 4,
+        value: 8,
+        entries: 1,
+        flags: 0,
+    };
+    let Err(error) = Map::create("probe", shape) else {
+        return Ok(true);
+    };
+    let map = std::fs::read_to_string("/proc/self/uid_map")?;
+    let is_all = map.split_whitespace().eq(["0", "0", "4294967295"]);
+    if is_all && Uid::effective().is_root() {
+        return Err(error);
+    }
+    // Nobody reads any more if this fails.
+    let _ = writeln!(
+        io::stderr(),
+        "left out: the ebpf plane takes root ({error})"
+    );
+    Ok(false)
 }
 
 /// The `ccn` that was built with this program: cargo puts tests into `deps`, one below it.

@@ -6,6 +6,7 @@
 mod bgp;
 pub mod error;
 pub mod socket;
+mod trace;
 mod traffic;
 mod view;
 
@@ -27,8 +28,8 @@ use crate::region;
 use error::{ApiError, ErrorCode};
 
 pub use view::{
-    LimitView, LinkView, LinksView, PeersView, PlaneView, RecordChange, RecordsView, RouteView,
-    Status, VmView, VpcView,
+    LimitView, LinkView, LinksView, PeersView, PlaneDetail, PlaneView, RecordChange, RecordsView,
+    RouteView, Status, VmView, VpcView,
 };
 
 /// The largest request, in bytes.
@@ -55,11 +56,14 @@ fn router(agent: AgentHandle) -> Router {
         .route("/v1/quarantine", get(quarantine))
         .route("/v1/limits", get(limits))
         .route("/v1/explain", get(explain))
+        .route("/v1/doctor", get(doctor))
         .route("/v1/records", get(export).merge(post(import)))
         .route("/v1/mrt/dump", post(mrt_dump))
         .route("/v1/plane", get(plane))
+        .route("/v1/plane/dump", get(dump))
         .route("/v1/plane/counters", get(counters))
         .merge(traffic::routes())
+        .merge(trace::routes())
         .merge(bgp::routes())
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_route)
@@ -193,6 +197,33 @@ async fn explain(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct DoctorQuery {
+    /// Packets to ask model and kernel about.
+    #[serde(default = "default_sample")]
+    sample: usize,
+}
+
+fn default_sample() -> usize {
+    100
+}
+
+/// The most packets that are asked about in one request.
+const MAX_SAMPLE: usize = 100_000;
+
+async fn doctor(
+    State(agent): State<AgentHandle>,
+    asked: Result<Query<DoctorQuery>, QueryRejection>,
+) -> Answer<crate::doctor::Report> {
+    let DoctorQuery { sample } = query(asked)?;
+    if sample > MAX_SAMPLE {
+        let message = format!("sample: {sample} is more than {MAX_SAMPLE}");
+        return Err(ApiError::new(ErrorCode::BadRequest, message));
+    }
+    Ok(Json(agent.doctor(sample).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ImportOrder {
     changes: Vec<RecordChange>,
 }
@@ -248,7 +279,11 @@ async fn mrt_dump(
     Ok(Json(agent.dump_mrt(path).await?))
 }
 
-async fn plane(State(agent): State<AgentHandle>) -> Answer<Vec<String>> {
+async fn plane(State(agent): State<AgentHandle>) -> Answer<PlaneDetail> {
+    Ok(Json(agent.plane_detail().await?))
+}
+
+async fn dump(State(agent): State<AgentHandle>) -> Answer<Vec<String>> {
     Ok(Json(agent.plane().dump().await.map_err(internal)?))
 }
 

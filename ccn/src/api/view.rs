@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::{ApiError, ErrorCode};
+use crate::doctor::Choice;
 use crate::order::LinkPhase;
-use crate::plane::{Counters, Limit};
+use crate::plane::{Abilities, Counters, Limit, Part};
 use crate::record::{
     CcsiId, ClassicRef, Dscp, GroupName, LinkId, Mac, Mode, Record, RecordKey, VmId, Vni, VpcId,
     Vtep,
@@ -231,6 +232,22 @@ pub struct PlaneView {
     pub last_resync_operations: Option<usize>,
     /// Kernel operations since the agent started.
     pub operations: u64,
+}
+
+/// The plane in full.
+#[derive(Debug, Clone, Serialize)]
+pub struct PlaneDetail {
+    /// As in a [`Status`].
+    #[serde(flatten)]
+    pub plane: PlaneView,
+    /// Why it is this one.
+    pub choice: Option<Choice>,
+    /// What it can do beyond what every plane does.
+    pub abilities: Abilities,
+    /// Which of the parts that all forwarding hangs on are in place, where they can be looked at.
+    pub parts: Vec<Part>,
+    /// How full it is.
+    pub limits: Vec<LimitView>,
 }
 
 /// The peers, in a [`Status`].

@@ -41,6 +41,8 @@ pub enum Command {
     Vpcs(RatesArgs),
     /// What was dropped, by reason, and the last packet of each
     Drops,
+    /// Packets as they pass and are dropped, a line each, until Ctrl-C
+    Trace(TraceArgs),
     /// VMs, with addresses, MAC and the VTEP of the host
     Vms {
         /// Only those of this VPC.
@@ -64,6 +66,8 @@ pub enum Command {
     Limits,
     /// What would happen to a packet, and why
     Explain(ExplainArgs),
+    /// What is wrong with this gateway, why it matters, and what to do
+    Doctor(DoctorArgs),
     /// Load records from a file or a directory of *.jsonl files
     Import {
         /// JSON lines of the form {"key":"vpcs/web","value":{...}}.
@@ -153,6 +157,26 @@ pub struct RatesArgs {
     pub interval: Duration,
 }
 
+/// `ccn trace`
+///
+/// At most a thousand packets a second and processor are shown. Links and VPCs are counted whole: see
+/// `ccn links --rates` and `ccn drops`.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// Only packets of this link.
+    #[arg(long)]
+    pub link: Option<LinkId>,
+    /// Only packets from or to this VM, or any other address.
+    #[arg(long, value_name = "VPC/VM|ADDRESS")]
+    pub vm: Option<String>,
+    /// Only packets that are dropped.
+    #[arg(long)]
+    pub drops: bool,
+    /// End after so many packets.
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+}
+
 /// `ccn unlink`
 #[derive(Debug, Args)]
 pub struct UnlinkArgs {
@@ -233,6 +257,16 @@ pub struct ExplainArgs {
     /// The packet comes from a hypervisor, with this VNI.
     #[arg(long)]
     pub vni: Option<Vni>,
+}
+
+/// `ccn doctor`
+///
+/// Ends with 1 when something is wrong. What is only worth knowing is noted.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Packets to ask both the records and the kernel about, spread over links and VPCs.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub sample: usize,
 }
 
 /// `ccn decode`
@@ -321,8 +355,14 @@ pub enum MrtCommand {
 /// `ccn plane`
 #[derive(Debug, Clone, Subcommand)]
 pub enum PlaneCommand {
-    /// Every object of ours in the kernel, a line each
+    /// Which plane it is and why, what of it is in place, and how full it is
     Show,
+    /// Every object of ours in the kernel, a line each
+    Dump {
+        /// Configuration file (TOML): looks at the kernel itself, also while no agent runs.
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
     /// Packets and bytes, forwarded and dropped by reason
     Counters,
     /// Take everything of ours out of the kernel; the agent must not be running

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -135,6 +136,36 @@ impl Client {
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<Bytes, ClientError> {
+        let answer = self.answer(method, path, body).await?;
+        self.whole(answer).await
+    }
+
+    /// `GET` of lines that come as they happen.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn lines(&self, path: &str) -> Result<Lines<'_>, ClientError> {
+        Ok(Lines {
+            client: self,
+            body: self.answer(Method::GET, path, None).await?,
+            rest: Vec::new(),
+        })
+    }
+
+    async fn whole(&self, body: Incoming) -> Result<Bytes, ClientError> {
+        let collected = body.collect().await;
+        Ok(collected
+            .map_err(|e| self.garbled(e.to_string()))?
+            .to_bytes())
+    }
+
+    /// The body of an answer that is a success.
+    async fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Incoming, ClientError> {
         let stream =
             UnixStream::connect(&self.socket)
                 .await
@@ -158,15 +189,10 @@ impl Client {
             .await
             .map_err(|e| self.garbled(e.to_string()))?;
         let status = response.status();
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(|e| self.garbled(e.to_string()))?
-            .to_bytes();
         if status.is_success() {
-            return Ok(body);
+            return Ok(response.into_body());
         }
+        let body = self.whole(response.into_body()).await?;
         Err(ApiError::from_body(&body).map_or_else(
             || self.garbled(format!("{status}: {}", String::from_utf8_lossy(&body))),
             ClientError::Api,
@@ -178,5 +204,39 @@ impl Client {
             socket: self.socket.clone(),
             detail,
         }
+    }
+}
+
+/// Lines that come as they happen.
+#[derive(Debug)]
+pub struct Lines<'a> {
+    client: &'a Client,
+    body: Incoming,
+    /// What has come and is not a whole line yet.
+    rest: Vec<u8>,
+}
+
+impl Lines<'_> {
+    /// The next lines, as JSON; `None` when the agent has ended them.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn next(&mut self) -> Result<Option<Vec<Value>>, ClientError> {
+        let Some(frame) = self.body.frame().await else {
+            return Ok(None);
+        };
+        let frame = frame.map_err(|e| self.client.garbled(e.to_string()))?;
+        self.rest
+            .extend_from_slice(&frame.into_data().unwrap_or_default());
+        let end = self.rest.iter().rposition(|octet| *octet == b'\n');
+        let whole: Vec<u8> = self.rest.drain(..end.map_or(0, |end| end + 1)).collect();
+        let lines = whole.split(|octet| *octet == b'\n');
+        lines
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                serde_json::from_slice(line).map_err(|e| self.client.garbled(e.to_string()))
+            })
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 }

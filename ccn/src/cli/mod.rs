@@ -115,6 +115,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Links(args) => traffic::link_rates(&client, out, args.interval).await,
         Command::Vpcs(RatesArgs { rates: false, .. }) => show::vpcs(&client, out).await,
         Command::Vpcs(args) => traffic::vpc_rates(&client, out, args.interval).await,
+        Command::Trace(args) => traffic::trace(&client, out, &args).await,
         Command::Drops => traffic::drops(&client, out).await,
         Command::Vms { vpc } => show::vms(&client, out, vpc.as_ref()).await,
         Command::Peers => show::peers(&client, out).await,
@@ -126,6 +127,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Quarantine => show::quarantine(&client, out).await,
         Command::Limits => show::limits(&client, out).await,
         Command::Explain(args) => show::explain(&client, out, &args).await,
+        Command::Doctor(args) => show::doctor(&client, out, args.sample).await,
         Command::Import { path } => region::import(&client, out, &path).await,
         Command::Export => region::export(&client).await,
         Command::Fixture(args) => region::fixture(&args),
@@ -133,6 +135,14 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Plane {
             command: PlaneCommand::Show,
         } => show::plane(&client, out).await,
+        Command::Plane {
+            command: PlaneCommand::Dump { config: None },
+        } => show::lines(&client.get::<Vec<String>>("/v1/plane/dump").await?, out),
+        Command::Plane {
+            command: PlaneCommand::Dump {
+                config: Some(config),
+            },
+        } => show::lines(&agent::dump_plane(&Config::read(&config)?)?, out),
         Command::Plane {
             command: PlaneCommand::Counters,
         } => show::counters(&client, out).await,

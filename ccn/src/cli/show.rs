@@ -129,19 +129,71 @@ pub(super) async fn quarantine(client: &Client, out: Output) -> Shown {
     Ok(out.list(&rows, COLUMNS, "nothing in quarantine")?)
 }
 
+const LIMITS: &[Column] = &[
+    ("LIMIT", |r| text(r, "/name")),
+    ("USED", |r| text(r, "/used")),
+    ("MAX", |r| text(r, "/max")),
+    ("REFUSED", |r| text(r, "/refused")),
+];
+
 pub(super) async fn limits(client: &Client, out: Output) -> Shown {
-    const COLUMNS: &[Column] = &[
-        ("LIMIT", |r| text(r, "/name")),
-        ("USED", |r| text(r, "/used")),
-        ("MAX", |r| text(r, "/max")),
-        ("REFUSED", |r| text(r, "/refused")),
-    ];
     let rows = client.get("/v1/limits").await?;
-    Ok(out.list(&rows, COLUMNS, "no limits")?)
+    Ok(out.list(&rows, LIMITS, "no limits")?)
 }
 
 pub(super) async fn plane(client: &Client, out: Output) -> Shown {
-    let lines: Vec<String> = client.get("/v1/plane").await?;
+    let plane: Value = client.get("/v1/plane").await?;
+    if out.is_json() {
+        return Ok(out.json(&plane)?);
+    }
+    let why = match (
+        text(&plane, "/choice/auto") == "true",
+        plane.pointer("/choice/refused").and_then(Value::as_str),
+    ) {
+        (_, Some(reason)) => format!("since ebpf does not work here: {reason}"),
+        (true, None) => "the best there is, and it works here".to_owned(),
+        (false, None) => "as configured".to_owned(),
+    };
+    out.line(format!("plane       {}, {why}", text(&plane, "/name")))?;
+    out.line(format!(
+        "state       {}; {} kernel operations since the agent started",
+        text(&plane, "/state"),
+        text(&plane, "/operations")
+    ))?;
+    if let Some(error) = plane.pointer("/last_error").and_then(Value::as_str) {
+        out.line(format!("            {error}"))?;
+    }
+    for (ability, what) in [
+        ("tracks_replies", "links of mode classic-to-vpc"),
+        ("marks_links", "links with a DSCP of their own"),
+    ] {
+        let can = plane.pointer(&format!("/abilities/{ability}"));
+        let verb = match can.and_then(Value::as_bool) {
+            Some(true) => "serves",
+            _ => "refuses",
+        };
+        out.line(format!("{verb:<11} {what}"))?;
+    }
+    for part in plane
+        .pointer("/parts")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let there = part.pointer("/present").and_then(Value::as_bool);
+        let there = if there == Some(true) {
+            "in place"
+        } else {
+            "MISSING"
+        };
+        out.line(format!("{there:<11} {}", text(part, "/name")))?;
+    }
+    out.line("")?;
+    let limits = plane.pointer("/limits").cloned().unwrap_or_default();
+    Ok(out.list(&limits, &LIMITS[..3], "no limits")?)
+}
+
+pub(super) fn lines(lines: &[String], out: Output) -> Shown {
     out.json(&lines)?;
     for line in lines {
         out.line(line)?;
@@ -264,6 +316,29 @@ fn peers_in_status(status: &Value, out: Output) -> Shown {
     Ok(())
 }
 
+pub(super) async fn doctor(client: &Client, out: Output, sample: usize) -> Shown {
+    let report: Value = client.get(&format!("/v1/doctor?sample={sample}")).await?;
+    out.json(&report)?;
+    let mut wrong = 0;
+    let findings = report.pointer("/findings").and_then(Value::as_array);
+    for finding in findings.into_iter().flatten() {
+        let at = |pointer: &str| text(finding, pointer);
+        let level = at("/level");
+        wrong += usize::from(level == "wrong");
+        out.line(format!("{level:<6} {:<11} {}", at("/check"), at("/what")))?;
+        for (name, pointer) in [("why:", "/why"), ("do:", "/todo")] {
+            if let Some(advice) = finding.pointer(pointer).and_then(Value::as_str) {
+                out.line(format!("{:<18} {name:<4} {advice}", ""))?;
+            }
+        }
+    }
+    match wrong {
+        0 => Ok(()),
+        1 => Err(CliError::Failed("one thing is wrong".to_owned())),
+        wrong => Err(CliError::Failed(format!("{wrong} things are wrong"))),
+    }
+}
+
 pub(super) async fn explain(client: &Client, out: Output, args: &ExplainArgs) -> Shown {
     let mut path = format!("/v1/explain?src={}&dst={}", args.src, args.dst);
     if let Some(vni) = args.vni {
@@ -295,7 +370,7 @@ pub(super) async fn explain(client: &Client, out: Output, args: &ExplainArgs) ->
     ))?;
     if explanation.pointer("/kernel/agrees") == Some(&Value::Bool(false)) {
         return Err(CliError::Failed(
-            "the kernel would do something else than the records say: `ccn plane show` has what it \
+            "the kernel would do something else than the records say: `ccn plane dump` has what it \
              holds, `ccn status` whether a change is on its way"
                 .to_owned(),
         ));

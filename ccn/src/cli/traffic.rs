@@ -1,12 +1,13 @@
-//! `ccn links --rates`, `ccn vpcs --rates` and `ccn drops`: what passes, and what does not.
+//! `ccn links --rates`, `ccn vpcs --rates`, `ccn drops` and `ccn trace`: what passes, and what does not.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::CliError;
+use super::args::TraceArgs;
 use super::client::Client;
-use super::output::{Column, Output, text};
+use super::output::{Column, Output, raw, text};
 
 type Shown = Result<(), CliError>;
 
@@ -141,30 +142,100 @@ pub(super) async fn drops(client: &Client, out: Output) -> Shown {
     Ok(out.list(&rows, COLUMNS, "nothing was dropped")?)
 }
 
-/// The last packet of a reason, as tcpdump would put it.
+/// The last packet of a reason.
 fn last(row: &Value) -> String {
     let Some(sample) = row.pointer("/last").filter(|last| !last.is_null()) else {
         return "-".to_owned();
     };
-    let end = |addr: &str, port: &str| match text(sample, port) {
-        none if none == "-" => text(sample, addr),
-        port => format!("{} port {port}", text(sample, addr)),
-    };
-    let mut line = format!(
-        "{} to {}, protocol {}, {} bytes",
-        end("/src", "/src_port"),
-        end("/dst", "/dst_port"),
-        text(sample, "/protocol"),
-        text(sample, "/octets"),
-    );
-    for (name, pointer) in [("VNI", "/vni"), ("link", "/link")] {
-        match text(sample, pointer) {
+    let ago = sample.pointer("/ago_s").and_then(Value::as_f64);
+    format!("{}, {:.1} s ago", packet(sample), ago.unwrap_or_default())
+}
+
+/// A packet, as tcpdump would put it: whose it is, from where to where, protocol and length.
+fn packet(packet: &Value) -> String {
+    let mut words = String::new();
+    for (name, pointer) in [("link", "/link"), ("VNI", "/vni")] {
+        match text(packet, pointer) {
             none if none == "-" => {}
-            value => line += &format!(", {name} {value}"),
+            value => words += &format!("{name} {value} "),
         }
     }
-    let ago = sample.pointer("/ago_s").and_then(Value::as_f64);
-    line + &format!(", {:.1} s ago", ago.unwrap_or_default())
+    let end = |addr: &str, port: &str| {
+        let addr = text(packet, addr);
+        match packet.pointer(port).and_then(Value::as_u64) {
+            None => addr,
+            Some(port) if addr.contains(':') => format!("[{addr}]:{port}"),
+            Some(port) => format!("{addr}:{port}"),
+        }
+    };
+    let protocol = match packet.pointer("/protocol").and_then(Value::as_u64) {
+        Some(1) => "icmp".to_owned(),
+        Some(6) => "tcp".to_owned(),
+        Some(17) => "udp".to_owned(),
+        Some(58) => "icmp6".to_owned(),
+        Some(number) => format!("protocol {number}"),
+        None => "-".to_owned(),
+    };
+    let (src, dst) = (end("/src", "/src_port"), end("/dst", "/dst_port"));
+    let octets = text(packet, "/octets");
+    format!("{words}{src} > {dst} {protocol}, {octets} bytes")
+}
+
+/// Shows packets as they come.
+pub(super) async fn trace(client: &Client, out: Output, args: &TraceArgs) -> Shown {
+    let mut path = format!("/v1/trace?drops={}", args.drops);
+    if let Some(link) = &args.link {
+        path += &format!("&link={link}");
+    }
+    if let Some(vm) = &args.vm {
+        // Only what stands in addresses and ids: whatever else would not be found either.
+        let is_fit = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
+        if !vm.chars().all(is_fit) {
+            let message = format!("--vm {vm:?} is neither an address nor VPC/VM");
+            return Err(CliError::Usage(message));
+        }
+        path += &format!("&vm={vm}");
+    }
+    let mut packets = client.lines(&path).await?;
+    let mut shown = 0;
+    while args.count.is_none_or(|count| shown < count)
+        && let Some(lines) = packets.next().await?
+    {
+        for line in lines {
+            if args.count.is_some_and(|count| shown >= count) {
+                break;
+            }
+            shown += u64::from(line.pointer("/verdict").is_some());
+            match out.is_json() {
+                true => raw(&line.to_string())?,
+                false => raw(&in_one_line(&line))?,
+            }
+        }
+    }
+    match args.count {
+        Some(count) if shown < count => Err(CliError::Failed(
+            "the agent has stopped: nothing more is to be seen".to_owned(),
+        )),
+        None => Err(CliError::Failed("the agent has stopped".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// A line of a trace: time of day (UTC), verdict, packet.
+fn in_one_line(line: &Value) -> String {
+    if let Some(missed) = line.pointer("/missed").and_then(Value::as_u64) {
+        return format!("({missed} packets are not shown: this terminal is too slow)");
+    }
+    let at = line.pointer("/unix_us").and_then(Value::as_u64);
+    let at = at.unwrap_or_default();
+    let (seconds, micros) = (at / 1_000_000 % 86_400, at % 1_000_000);
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let verdict = match line.pointer("/reason").and_then(Value::as_str) {
+        Some(reason) => format!("drop {reason}"),
+        None => text(line, "/verdict"),
+    };
+    let packet = packet(line);
+    format!("{hours:02}:{minutes:02}:{seconds:02}.{micros:06} {verdict} {packet}")
 }
 
 #[cfg(test)]
@@ -184,6 +255,44 @@ mod tests {
             (9.9e9, "9.90 Gbit/s"),
         ] {
             assert_eq!(scaled(value, "bit/s"), shown, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_packet_is_one_line() {
+        let packet = |src: &str, dst: &str, protocol, ports: Option<(u16, u16)>| {
+            json!({
+                "unix_us": 1_764_122_659_000_123_u64, "verdict": "forward", "reason": null,
+                "src": src, "dst": dst, "protocol": protocol, "octets": 84,
+                "src_port": ports.map(|p| p.0), "dst_port": ports.map(|p| p.1),
+                "vni": null, "link": null,
+            })
+        };
+        let mut dropped = packet("fd00:1::11", "fd80:1::a", 6, Some((1025, 443)));
+        dropped["verdict"] = "drop".into();
+        dropped["reason"] = "no-link".into();
+        dropped["vni"] = 1001.into();
+        let mut forwarded = packet("10.80.1.10", "10.1.0.11", 17, Some((9, 53)));
+        forwarded["link"] = "web".into();
+        for (line, shown) in [
+            (
+                packet("10.80.1.10", "10.1.0.11", 1, None),
+                "02:04:19.000123 forward 10.80.1.10 > 10.1.0.11 icmp, 84 bytes",
+            ),
+            (
+                forwarded,
+                "02:04:19.000123 forward link web 10.80.1.10:9 > 10.1.0.11:53 udp, 84 bytes",
+            ),
+            (
+                dropped,
+                "02:04:19.000123 drop no-link VNI 1001 [fd00:1::11]:1025 > [fd80:1::a]:443 tcp, 84 bytes",
+            ),
+            (
+                json!({ "missed": 7 }),
+                "(7 packets are not shown: this terminal is too slow)",
+            ),
+        ] {
+            assert_eq!(in_one_line(&line), shown);
         }
     }
 

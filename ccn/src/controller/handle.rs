@@ -15,13 +15,16 @@ use tokio::time::timeout;
 use super::{Command, Goal, View};
 use crate::announce;
 use crate::api::error::{ApiError, ErrorCode};
-use crate::api::{LimitView, LinkView, PeersView, RouteView, Status};
+use crate::api::{LimitView, LinkView, PeersView, PlaneDetail, PlaneView, RouteView, Status};
+use crate::doctor::{self, Report, Surroundings};
 use crate::explain::Explanation;
-use crate::plane::thread::PlaneHandle;
+use crate::plane::thread::{OrderError, PlaneHandle};
+use crate::plane::traffic::Wanted;
 use crate::plane::witness::Testimony;
 use crate::record::{ClassicRef, Dscp, Link, LinkId, Mode, Record, RecordKey, Vni, VpcId};
 use crate::reload::Reloader;
 use crate::store::{Change, Store, Stored};
+use crate::trace::{Told, TraceHandle};
 
 /// An order to link a VPC.
 #[derive(Debug, Clone, Deserialize)]
@@ -50,6 +53,8 @@ pub struct AgentHandle {
     plane: PlaneHandle,
     speaker: Speaker,
     reloader: Option<Arc<Reloader>>,
+    tracer: Option<TraceHandle>,
+    surroundings: Option<Arc<Surroundings>>,
 }
 
 /// The change that makes a link.
@@ -86,6 +91,8 @@ impl AgentHandle {
             plane,
             speaker,
             reloader: None,
+            tracer: None,
+            surroundings: None,
         }
     }
 
@@ -94,6 +101,24 @@ impl AgentHandle {
     pub fn with_reloader(self, reloader: Arc<Reloader>) -> Self {
         AgentHandle {
             reloader: Some(reloader),
+            ..self
+        }
+    }
+
+    /// The same, able to tell what packets pass.
+    #[must_use]
+    pub fn with_tracer(self, tracer: TraceHandle) -> Self {
+        AgentHandle {
+            tracer: Some(tracer),
+            ..self
+        }
+    }
+
+    /// The same, able to say what is wrong with this gateway.
+    #[must_use]
+    pub fn with_surroundings(self, surroundings: Arc<Surroundings>) -> Self {
+        AgentHandle {
+            surroundings: Some(surroundings),
             ..self
         }
     }
@@ -432,6 +457,54 @@ impl AgentHandle {
             Err(error) => Testimony::none(error.to_string()),
         };
         Ok(explained)
+    }
+
+    /// Watches packets that pass or are dropped until the receiver is dropped.
+    ///
+    /// # Errors
+    /// There is no such link, the plane samples no packets, or the agent is stopping.
+    pub async fn trace(&self, wanted: Wanted) -> Result<mpsc::Receiver<Told>, ApiError> {
+        if let Some(link) = wanted.link.clone() {
+            let key = RecordKey::Link(link.clone());
+            if !self.ask(move |view| view.is_stored(&key)).await? {
+                let message = format!("no link is called {link}; see `ccn links`");
+                return Err(ApiError::new(ErrorCode::NotFound, message));
+            }
+        }
+        match &self.tracer {
+            Some(tracer) => tracer.watch(wanted).await,
+            None => Err(stopping()),
+        }
+    }
+
+    /// The plane in full.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked, or the agent is stopping.
+    pub async fn plane_detail(&self) -> Result<PlaneDetail, ApiError> {
+        let internal = |error: OrderError| ApiError::new(ErrorCode::Internal, error.to_string());
+        let surroundings = self.surroundings.as_ref();
+        let limits = self.plane.limits().await.map_err(internal)?;
+        Ok(PlaneDetail {
+            plane: PlaneView {
+                name: self.plane.name(),
+                ..self.ask(|view| view.status()).await?.plane
+            },
+            choice: surroundings.map(|it| it.choice.clone()),
+            abilities: self.plane.abilities(),
+            parts: self.plane.parts().await.map_err(internal)?,
+            limits: limits.into_iter().map(LimitView::from).collect(),
+        })
+    }
+
+    /// What is wrong with this gateway, asking model and kernel about so many packets.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub async fn doctor(&self, packets: usize) -> Result<Report, ApiError> {
+        let surroundings = self.surroundings.as_ref().ok_or_else(stopping)?;
+        let facts = doctor::gather(self, surroundings, packets).await?;
+        Ok(doctor::examine(&facts))
     }
 
     /// Writes every accepted route to a file of the gateway, as MRT TABLE_DUMP_V2.

@@ -11,6 +11,7 @@ use crate::api::error::{ApiError, ErrorCode, Fault};
 use crate::api::{
     LinkView, LinksView, PeersView, PlaneView, RecordsView, RouteView, Status, VmView, VpcView,
 };
+use crate::doctor::sample;
 use crate::explain::{self, Explanation};
 use crate::inventory::Inventory;
 use crate::order::{LinkPhase, Order};
@@ -203,6 +204,12 @@ impl View<'_> {
         self.inventory.is_stored(key)
     }
 
+    /// The record at this key as it stands in the store, if it parses.
+    #[must_use]
+    pub fn record(&self, key: &RecordKey) -> Option<Record> {
+        self.inventory.record(key)
+    }
+
     /// The name of a new link: the one asked for, or one made from the VPC's.
     ///
     /// # Errors
@@ -258,6 +265,12 @@ impl View<'_> {
     #[must_use]
     pub fn quarantine(&self) -> Vec<Fault> {
         self.inventory.quarantine().map(Fault::from).collect()
+    }
+
+    /// At most so many packets for which it is worth asking what would happen to them.
+    #[must_use]
+    pub fn sample(&self, most: usize) -> Vec<sample::Question> {
+        sample::packets(self.inventory, &self.facts.group, most)
     }
 
     /// What would happen to a packet.

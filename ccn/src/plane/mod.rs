@@ -20,7 +20,7 @@ pub mod witness;
 
 use entry::{EntryKey, EntryValue};
 use model::Packet;
-use traffic::Traffic;
+use traffic::{Sampled, Traffic, Wanted};
 use witness::Witness;
 
 /// Next hops in the IDC for one learned prefix; more than one is ECMP.
@@ -91,7 +91,7 @@ pub struct Counters {
 }
 
 /// What a plane can do beyond what every plane does. Links that need more are refused.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Abilities {
     /// It knows replies from new connections, which `mode = classic-to-vpc` takes.
     pub tracks_replies: bool,
@@ -104,6 +104,15 @@ pub struct Abilities {
 pub struct Prepared {
     /// An earlier run left forwarding state, which goes on forwarding.
     pub adopted: bool,
+}
+
+/// Something of a plane's in the kernel that a foreign hand can take away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// What it is, for people.
+    pub name: String,
+    /// It is in place.
+    pub present: bool,
 }
 
 /// How full a plane is.
@@ -206,6 +215,25 @@ pub trait Plane: Send {
         Ok(None)
     }
 
+    /// Has headers of packets sampled, or no more when nothing is wanted; what was sampled for an earlier
+    /// wish is forgotten. It ends with the agent. Answers whether this plane can do that.
+    ///
+    /// # Errors
+    /// When the kernel could not be asked.
+    fn sample(&mut self, wanted: Option<&Wanted>) -> Result<bool, PlaneError> {
+        let _ = wanted;
+        Ok(false)
+    }
+
+    /// What was sampled since the last call: at most some thousands a second, more than is wanted where
+    /// several addresses are, in the order in which the packets came.
+    ///
+    /// # Errors
+    /// When the kernel could not be asked.
+    fn sampled(&mut self) -> Result<Vec<Sampled>, PlaneError> {
+        Ok(Vec::new())
+    }
+
     /// Asks the kernel what it would do with a packet. Nothing is sent and nothing is counted. `None`:
     /// this plane cannot ask.
     ///
@@ -218,6 +246,15 @@ pub trait Plane: Send {
 
     /// How full the plane is.
     fn limits(&self) -> Vec<Limit>;
+
+    /// Which of the parts that all forwarding hangs on are in place, of those that can be looked at
+    /// quickly. Nothing is mended.
+    ///
+    /// # Errors
+    /// When the kernel could not be asked.
+    fn parts(&mut self) -> Result<Vec<Part>, PlaneError> {
+        Ok(Vec::new())
+    }
 
     /// What the kernel holds of ours, a line an object, sorted.
     ///

@@ -8,9 +8,9 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use super::model::Packet;
-use super::traffic::Traffic;
+use super::traffic::{Sampled, Traffic, Wanted};
 use super::witness::Witness;
-use super::{Abilities, Applied, Batch, Counters, Desired, Limit, Plane, PlaneError};
+use super::{Abilities, Applied, Batch, Counters, Desired, Limit, Part, Plane, PlaneError};
 
 type Job = Box<dyn FnOnce(&mut dyn Plane) + Send>;
 
@@ -121,6 +121,24 @@ impl PlaneHandle {
         Ok(self.call(|plane| plane.traffic()).await??)
     }
 
+    /// See [`Plane::sample`].
+    ///
+    /// # Errors
+    /// As there, or the thread is gone.
+    pub async fn sample(&self, wanted: Option<Wanted>) -> Result<bool, OrderError> {
+        Ok(self
+            .call(move |plane| plane.sample(wanted.as_ref()))
+            .await??)
+    }
+
+    /// See [`Plane::sampled`].
+    ///
+    /// # Errors
+    /// As there, or the thread is gone.
+    pub async fn sampled(&self) -> Result<Vec<Sampled>, OrderError> {
+        Ok(self.call(|plane| plane.sampled()).await??)
+    }
+
     /// See [`Plane::ask`].
     ///
     /// # Errors
@@ -135,6 +153,14 @@ impl PlaneHandle {
     /// The thread is gone.
     pub async fn limits(&self) -> Result<Vec<Limit>, OrderError> {
         self.call(|plane| plane.limits()).await
+    }
+
+    /// See [`Plane::parts`].
+    ///
+    /// # Errors
+    /// As there, or the thread is gone.
+    pub async fn parts(&self) -> Result<Vec<Part>, OrderError> {
+        Ok(self.call(|plane| plane.parts()).await??)
     }
 
     /// See [`Plane::dump`].

@@ -27,6 +27,10 @@ pub const DSCP_COPY: u8 = 0xff;
 pub const HOST_NONE: u16 = 0;
 /// Of [`Slot::host`]: the address is that of an SLB.
 pub const HOST_SLB: u16 = 0xffff;
+/// Of [`Globals::trace`]: packets that are dropped are sampled.
+pub const TRACE_DROPS: u16 = 1;
+/// Of [`Globals::trace`]: packets that are forwarded are sampled.
+pub const TRACE_FORWARDED: u16 = 2;
 /// The highest number of a host.
 pub const HOST_MAX: u16 = 0xfffe;
 /// Slots of an SLB's nodes, at most.
@@ -470,6 +474,8 @@ mod tests {
             ("DSCP_COPY", format!("{DSCP_COPY:#x}")),
             ("HOST_NONE", HOST_NONE.to_string()),
             ("HOST_SLB", format!("{HOST_SLB:#x}")),
+            ("TRACE_DROPS", TRACE_DROPS.to_string()),
+            ("TRACE_FORWARDED", TRACE_FORWARDED.to_string()),
         ] {
             let defined = header
                 .lines()

@@ -23,6 +23,7 @@ mod programs;
 mod ranges;
 mod routing;
 mod running;
+mod samples;
 mod shared;
 pub mod sys;
 mod tables;
@@ -36,15 +37,18 @@ use netlink::{Group, Journal, Netfilter, Request, Socket};
 use self::pins::Pins;
 use self::programs::Programs;
 use self::running::Running;
+use self::samples::Ring;
 use self::tables::Tables;
 use super::model::Packet;
 use super::routes::devices::{self, failed};
 use super::routes::objects::State;
 use super::routes::reconcile::reconcile;
 use super::routes::{input, keeper::Keeper, kernel, sysctl};
-use super::traffic::Traffic;
+use super::traffic::{Sampled, Traffic, Wanted};
 use super::witness::Witness;
-use super::{Abilities, Applied, Batch, Counters, Desired, Limit, Plane, PlaneError, Prepared};
+use super::{
+    Abilities, Applied, Batch, Counters, Desired, Limit, Part, Plane, PlaneError, Prepared,
+};
 use crate::config::PlaneConfig;
 
 /// See the module.
@@ -59,6 +63,9 @@ pub struct EbpfPlane {
     slots: u32,
     /// `None` until the first resync, and after a call that left the kernel's state unknown.
     running: Option<Running>,
+    /// Which packets are sampled, and the ring they come in, from the first time that any were wanted.
+    wanted: Option<Wanted>,
+    ring: Option<Ring>,
 }
 
 /// Slots to begin with: 16 MB.
@@ -91,6 +98,8 @@ impl EbpfPlane {
             programs: None,
             slots: SLOTS,
             running: None,
+            wanted: None,
+            ring: None,
         }
     }
 
@@ -102,6 +111,12 @@ impl EbpfPlane {
             slots,
             ..EbpfPlane::new(config)
         }
+    }
+
+    /// Whether this plane has left anything in the kernel.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.pins.exist()
     }
 
     fn sockets(&mut self) -> Result<&mut Sockets, PlaneError> {
@@ -152,9 +167,13 @@ impl Plane for EbpfPlane {
         let (config, pins) = (self.config.clone(), self.pins.clone());
         let before = self.running.take().map(Running::into_programs);
         let programs = (before.or_else(|| self.programs.take()), self.slots);
+        let wanted = self.wanted.clone();
         let sockets = self.sockets()?;
-        let (running, applied) = Running::resync(sockets, &config, &pins, programs, desired)?;
+        let (running, applied) =
+            Running::resync(sockets, &config, &pins, programs, desired, wanted.as_ref())?;
         self.running = Some(running);
+        // The maps may be others now.
+        self.ring = None;
         Ok(applied)
     }
 
@@ -166,8 +185,8 @@ impl Plane for EbpfPlane {
                 detail: "the kernel's state is unknown: a resync comes first".to_owned(),
             });
         };
-        let pins = self.pins.clone();
-        let applied = running.apply(self.sockets()?, &pins, batch)?;
+        let (pins, wanted) = (self.pins.clone(), self.wanted.clone());
+        let applied = running.apply(self.sockets()?, &pins, batch, wanted.as_ref())?;
         self.running = Some(running);
         Ok(applied)
     }
@@ -196,6 +215,34 @@ impl Plane for EbpfPlane {
         self.running.as_ref().map(Running::traffic).transpose()
     }
 
+    fn sample(&mut self, wanted: Option<&Wanted>) -> Result<bool, PlaneError> {
+        // A plane that is not running does it when it runs again.
+        let before = std::mem::replace(&mut self.wanted, wanted.cloned());
+        if wanted.is_none() {
+            self.ring = None;
+        } else if before.is_none() {
+            let mut ring = Ring::open(&self.pins)?;
+            ring.clear();
+            self.ring = Some(ring);
+        }
+        if let Some(running) = &mut self.running {
+            running.sample(wanted)?;
+        }
+        Ok(true)
+    }
+
+    fn sampled(&mut self) -> Result<Vec<Sampled>, PlaneError> {
+        let (Some(running), Some(_)) = (&self.running, &self.wanted) else {
+            return Ok(Vec::new());
+        };
+        let ring = match self.ring.take() {
+            Some(ring) => ring,
+            None => Ring::open(&self.pins)?,
+        };
+        let ring = self.ring.insert(ring);
+        Ok(running.sampled(&ring.take()))
+    }
+
     fn ask(&mut self, packet: &Packet) -> Result<Option<Witness>, PlaneError> {
         let pins = self.pins.clone();
         let Some(mut running) = self.running.take() else {
@@ -213,6 +260,30 @@ impl Plane for EbpfPlane {
         self.running
             .as_ref()
             .map_or_else(Vec::new, |running| running.limits())
+    }
+
+    fn parts(&mut self) -> Result<Vec<Part>, PlaneError> {
+        let (config, pins) = (self.config.clone(), self.pins.clone());
+        let directory = pins.directory();
+        let socket = &mut self.sockets()?.routes;
+        let links = socket
+            .links()
+            .map_err(|error| failed("read the links", error))?;
+        let mut parts = vec![Part {
+            present: pins::is_bpf(&directory) && pins.map("slots").exists(),
+            name: format!("maps in {}", directory.display()),
+        }];
+        for name in config.idc_interfaces.iter().chain([&config.device]) {
+            let link = links.iter().find(|link| link.name == *name);
+            parts.push(Part {
+                name: format!("program on {name}"),
+                present: match link {
+                    Some(link) => attach::is_attached(socket, link.index)?,
+                    None => false,
+                },
+            });
+        }
+        Ok(parts)
     }
 
     fn dump(&mut self) -> Result<Vec<String>, PlaneError> {
@@ -235,7 +306,7 @@ impl Plane for EbpfPlane {
     }
 
     fn remove(&mut self) -> Result<(), PlaneError> {
-        (self.running, self.programs) = (None, None);
+        (self.running, self.programs, self.ring) = (None, None, None);
         let (config, pins) = (self.config.clone(), self.pins.clone());
         let socket = &mut self.sockets()?.routes;
         let links = devices::ours(socket)?;

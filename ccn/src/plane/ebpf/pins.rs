@@ -152,7 +152,7 @@ fn remove(path: &Path) -> Result<(), PlaneError> {
 }
 
 /// Whether a path is in a BPF file system, or the first directory above it that there is.
-fn is_bpf(path: &Path) -> bool {
+pub(crate) fn is_bpf(path: &Path) -> bool {
     let mut existing = path.ancestors().filter(|path| path.exists());
     existing
         .next()

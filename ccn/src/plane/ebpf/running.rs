@@ -10,11 +10,12 @@ use netlink::Socket;
 
 use super::attach;
 use super::cells::{Cell, Changes, Content};
-use super::layout::{LAYOUT_VERSION, Slot, unmapped};
+use super::layout::{LAYOUT_VERSION, Sample, Slot, unmapped};
 use super::memory::Memory;
 use super::pins::{self, Pins};
 use super::programs::{self, Asking, Programs};
 use super::routing::Routing;
+use super::samples::Sampling;
 use super::shared::KernelMemory;
 use super::tables::{Refused, Tables};
 use super::translate::{Failures, Found, Translator};
@@ -22,7 +23,7 @@ use super::{Sockets, ask, remove_leftovers, traffic, uplink};
 use crate::config::PlaneConfig;
 use crate::plane::model::Packet;
 use crate::plane::routes::kernel;
-use crate::plane::traffic::Traffic;
+use crate::plane::traffic::{Sampled, Traffic, Wanted};
 use crate::plane::witness::Witness;
 use crate::plane::{Applied, Batch, Desired, Limit, PlaneError};
 
@@ -49,6 +50,7 @@ impl Running {
         pins: &Pins,
         (programs, slots): (Option<Programs>, u32),
         desired: &Desired,
+        wanted: Option<&Wanted>,
     ) -> Result<(Running, Applied), PlaneError> {
         let (host, changed) = uplink::ensure(&mut sockets.routes, config)?;
         let facts = uplink::facts(&mut sockets.routes, config, &host)?;
@@ -68,6 +70,7 @@ impl Running {
         let found = if fresh { Found::new() } else { tables.found()? };
         let mut translator = Translator::new(facts, memory, fresh);
         applied.failures = translator.adopt(&found, desired);
+        translator.sample(Sampling::of(wanted, translator.links()));
         let changes = translator.difference(&found);
 
         let links: Vec<(u32, bool)> = host
@@ -117,6 +120,7 @@ impl Running {
         sockets: &mut Sockets,
         pins: &Pins,
         batch: &Batch,
+        wanted: Option<&Wanted>,
     ) -> Result<Applied, PlaneError> {
         let mut applied = Applied {
             generation: batch.generation,
@@ -124,6 +128,8 @@ impl Running {
         };
         let stores = self.translator.addresses().places().stores();
         applied.failures = self.translator.apply(batch);
+        let sampling = Sampling::of(wanted, self.translator.links());
+        self.translator.sample(sampling);
         let open = std::mem::take(&mut self.open);
         let changes = self.translator.settle(open);
         self.write(
@@ -223,6 +229,22 @@ impl Running {
         traffic::read(&self.tables, &self.translator)
     }
 
+    /// Has packets sampled, or none.
+    pub(crate) fn sample(&mut self, wanted: Option<&Wanted>) -> Result<(), PlaneError> {
+        let sampling = Sampling::of(wanted, self.translator.links());
+        self.translator.sample(sampling);
+        let changes = Changes {
+            globals: self.translator.globals(),
+            ..Changes::default()
+        };
+        self.tables.write(&changes).map(drop)
+    }
+
+    /// What the programs have written of packets, in the words of everybody.
+    pub(crate) fn sampled(&self, samples: &[Sample]) -> Vec<Sampled> {
+        traffic::sampled(samples, &self.translator)
+    }
+
     /// How full the plane is.
     pub(crate) fn limits(&self) -> Vec<Limit> {
         self.translator.limits()
@@ -250,6 +272,9 @@ fn attach_all(
 /// What the maps hold, a line a cell and a line an address in a window.
 pub(crate) fn lines(tables: &Tables, memory: &KernelMemory) -> Result<Vec<String>, PlaneError> {
     let mut lines = Vec::new();
+    if tables.globals().trace != 0 {
+        lines.push("packets are sampled".to_owned());
+    }
     for (cell, content) in tables.found()? {
         let line = match content {
             Content::Slot(slot) => format!("{cell} {}", place(memory, slot)),

@@ -1,16 +1,20 @@
-//! What the programs have counted of links and VPCs, in the words of everybody.
+//! What the programs have counted of links and VPCs, and what they have written of packets, in the words
+//! of everybody.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
 
 use super::layout::{Counter, Sample, unmapped};
 use super::memory::Memory;
+use super::numbers::Numbers;
 use super::tables::Tables;
 use super::translate::Translator;
+use crate::plane::model::DropReason;
 use crate::plane::traffic::{self, Flows, Traffic, TwoWays};
 use crate::plane::{Count, PlaneError};
-use crate::record::Vni;
+use crate::record::{LinkId, Vni};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -30,15 +34,11 @@ pub(crate) fn read<M: Memory>(
             traffic.vpcs.insert(vni, two_ways(tables.of_vpc(number)?));
         }
     }
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
-    let now = now.unwrap_or_default();
+    let (now, links) = (since_boot(), names(translator.links()));
     for (reason, last) in tables.last_drops()? {
-        let mut links = translator.links().iter();
-        let link = links.find(|(_, number)| *number == last.link);
-        let link = link.map(|(link, _)| link.clone());
         let sample = traffic::Sample {
-            link,
-            ..sample(&last, now)
+            ago_s: age(&last, now).as_secs_f64(),
+            header: header(&last, &links),
         };
         traffic
             .last_drops
@@ -63,12 +63,49 @@ fn two_ways(counter: Counter) -> TwoWays {
     }
 }
 
-/// A sample, but for the link, which only has a number.
-fn sample(sample: &Sample, now: Duration) -> traffic::Sample {
+/// The time of programs.
+fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
+    now.unwrap_or_default()
+}
+
+fn age(sample: &Sample, now: Duration) -> Duration {
+    now.saturating_sub(Duration::from_nanos(sample.time))
+}
+
+/// What the programs have written of packets.
+pub(crate) fn sampled<M: Memory>(
+    samples: &[Sample],
+    translator: &Translator<M>,
+) -> Vec<traffic::Sampled> {
+    if samples.is_empty() {
+        return Vec::new();
+    }
+    let (boot, clock) = (since_boot(), SystemTime::now());
+    let links = names(translator.links());
+    let samples = samples.iter();
+    samples
+        .map(|sample| traffic::Sampled {
+            at: clock - age(sample, boot),
+            reason: DropReason::ALL
+                .get(usize::from(sample.reason))
+                .map(|reason| reason.as_str()),
+            header: header(sample, &links),
+        })
+        .collect()
+}
+
+/// Links by their numbers.
+type Names<'a> = BTreeMap<u32, &'a LinkId>;
+
+fn names(links: &Numbers<LinkId>) -> Names<'_> {
+    links.iter().map(|(link, number)| (number, link)).collect()
+}
+
+/// The packet of a sample.
+fn header(sample: &Sample, links: &Names<'_>) -> traffic::Header {
     let has_ports = matches!(sample.proto, TCP | UDP);
-    let then = Duration::from_nanos(sample.time);
-    traffic::Sample {
-        ago_s: now.saturating_sub(then).as_secs_f64(),
+    traffic::Header {
         src: unmapped(sample.src),
         dst: unmapped(sample.dst),
         protocol: sample.proto,
@@ -76,7 +113,7 @@ fn sample(sample: &Sample, now: Duration) -> traffic::Sample {
         dst_port: has_ports.then_some(sample.dport),
         octets: sample.octets,
         vni: Vni::new(sample.vni).ok(),
-        link: None,
+        link: links.get(&sample.link).map(|link| (*link).clone()),
     }
 }
 
@@ -98,17 +135,21 @@ mod tests {
             proto,
             ..Sample::default()
         };
-        let now = Duration::from_millis(6_500);
-        let tcp = sample(&raw(TCP), now);
+        let web: LinkId = "web".parse().expect("a link");
+        let links = Names::from([(0, &web)]);
+        let tcp = header(&raw(TCP), &links);
         assert_eq!(
             (tcp.src.to_string(), tcp.dst.to_string()),
             (src.into(), dst.into())
         );
         assert_eq!(
-            (tcp.ago_s, tcp.src_port, tcp.dst_port, tcp.vni),
-            (1.5, Some(7), Some(8), None)
+            (tcp.src_port, tcp.dst_port, tcp.vni, tcp.link),
+            (Some(7), Some(8), None, Some(web.clone()))
         );
-        let icmp = sample(&raw(1), Duration::ZERO);
-        assert_eq!((icmp.ago_s, icmp.src_port), (0.0, None));
+        assert_eq!(header(&raw(1), &links).src_port, None);
+        for (now, ago) in [(6_500, 1_500), (0, 0)] {
+            let age = age(&raw(TCP), Duration::from_millis(now));
+            assert_eq!(age, Duration::from_millis(ago));
+        }
     }
 }

@@ -19,6 +19,7 @@ use super::lengths::{self, LengthCounts};
 use super::memory::Memory;
 use super::numbers::Numbers;
 use super::places::{MAX_SLOTS, Places};
+use super::samples::Sampling;
 use crate::plane::entry::{EntryKey, EntryValue};
 use crate::plane::{Batch, Desired, Limit};
 use crate::record::{LinkId, Mode, Vni};
@@ -728,6 +729,11 @@ impl<M: Memory> Translator<M> {
             linked6: lengths(Family::Ipv6Unicast),
             ..self.host.globals
         }
+    }
+
+    /// Has packets sampled, from the next time that globals are written.
+    pub(crate) fn sample(&mut self, sampling: Sampling) {
+        self.host.globals = sampling.written(self.host.globals);
     }
 
     /// Everything that may have to be written since the last call, and these cells.

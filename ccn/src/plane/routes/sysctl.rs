@@ -35,6 +35,9 @@ const DROP: &[(&str, &str, &str)] = &[
 /// Settings of an interface on the IDC's side.
 const IDC: &[(&str, &str, &str)] = &[("ipv4", "forwarding", "1")];
 
+/// Whether sources are checked against routes, on all devices.
+const STRICT: &str = "ipv4/conf/all/rp_filter";
+
 /// Per flow, not per pair of addresses.
 const BY_FLOW: &[&str] = &[
     "ipv4/fib_multipath_hash_policy",
@@ -84,14 +87,13 @@ pub(crate) fn stop_forwarding(name: &str) -> Result<usize, PlaneError> {
 
 /// Applies what the kernel has once for all devices, and refuses what it would silently override.
 pub(crate) fn host() -> Result<usize, PlaneError> {
-    let strict = "ipv4/conf/all/rp_filter";
-    match read(&Path::new(ROOT).join(strict))
+    match read(&Path::new(ROOT).join(STRICT))
         .unwrap_or_default()
         .as_str()
     {
         "1" => {
             return Err(PlaneError::Kernel {
-                action: format!("check {}", dotted(strict)),
+                action: format!("check {}", dotted(STRICT)),
                 detail:
                     "it is 1 (strict), so packets of VMs would be dropped; set it to 0, or to 2"
                         .to_owned(),
@@ -114,13 +116,52 @@ pub(crate) fn host() -> Result<usize, PlaneError> {
     Ok(written)
 }
 
+/// A setting that forwarding depends on, as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// The name that `sysctl` uses.
+    pub name: String,
+    /// Its value; absent: there is no such setting.
+    pub found: Option<String>,
+    /// What it should be.
+    pub wanted: &'static str,
+}
+
+/// The settings that the planes make, as they are now: of the VXLAN device, of the IDC interfaces, and
+/// `rp_filter` of all. Nothing is changed.
+#[must_use]
+pub(crate) fn look(vxlan: &str, idc: &[String]) -> Vec<Setting> {
+    let of = |path: PathBuf, wanted| Setting {
+        name: dotted(&path.to_string_lossy()),
+        found: read(&path).ok(),
+        wanted,
+    };
+    let on = |name: &str, settings: &[(&str, &str, &'static str)]| -> Vec<Setting> {
+        let settings = settings.iter();
+        let settings =
+            settings.map(|(family, setting, value)| of(device(family, name, setting), *value));
+        settings.chain([of(forwards_ipv6(name), "1")]).collect()
+    };
+    let strict = of(Path::new(ROOT).join(STRICT), "0");
+    let idc = idc.iter().flat_map(|name| on(name, IDC));
+    [strict]
+        .into_iter()
+        .chain(on(vxlan, VXLAN))
+        .chain(idc)
+        .collect()
+}
+
 /// Kernels since 6.17 forward IPv6 per device; for older ones it is all devices or none.
-fn forward_ipv6(name: &str) -> Result<usize, PlaneError> {
+fn forwards_ipv6(name: &str) -> PathBuf {
     let force = device("ipv6", name, "force_forwarding");
-    if force.exists() {
-        return set(&force, "1");
+    match force.exists() {
+        true => force,
+        false => device("ipv6", "all", "forwarding"),
     }
-    set(&device("ipv6", "all", "forwarding"), "1")
+}
+
+fn forward_ipv6(name: &str) -> Result<usize, PlaneError> {
+    set(&forwards_ipv6(name), "1")
 }
 
 fn apply(name: &str, settings: &[(&str, &str, &str)]) -> Result<usize, PlaneError> {

@@ -17,6 +17,8 @@ use ccn::plane::{Applied, Batch, Desired, Plane};
 use ccn::record::{Mac, Mode, Vni};
 use netlink::{Address, Hook, LinkChange, Namespace, NewLink, Request, RouteFilter, Socket};
 
+mod traffic;
+
 const PROTOCOL: u8 = 77;
 
 fn prefix(text: &str) -> Prefix {
