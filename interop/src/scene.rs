@@ -223,7 +223,39 @@ impl Scene {
     /// # Errors
     /// The kernel does not answer.
     pub fn kernel(&mut self) -> Result<KernelState, SceneError> {
-        Ok(KernelState::read(self.region.gateway())?)
+        // Of the other plane all is seen without asking it.
+        let plane = match self.is_ebpf() {
+            true => self.gateway.plane_dump()?,
+            false => Vec::new(),
+        };
+        Ok(KernelState::read_with(self.region.gateway(), &plane)?)
+    }
+
+    /// Whether the gateway runs the `ebpf` plane.
+    pub fn is_ebpf(&self) -> bool {
+        self.gateway.config.plane.kind == "ebpf"
+    }
+
+    /// Whether the kernel would carry a packet from the IDC to each of these addresses, as it says when it
+    /// is asked.
+    ///
+    /// # Errors
+    /// The agent refuses the question.
+    pub fn kernel_carries(
+        gateway: &Gateway,
+        src: IpAddr,
+        to: &[IpAddr],
+    ) -> Result<bool, SceneError> {
+        for dst in to {
+            let words = ["explain".to_owned(), src.to_string(), dst.to_string()];
+            // It fails when records and kernel differ, and says what each says all the same.
+            let said = gateway.finish(words.into_iter().chain(["--json".to_owned()]))?;
+            let said: Value = serde_json::from_str(&said.stdout).unwrap_or_default();
+            if said["kernel"]["says"]["action"] != "encapsulate" {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -19,20 +19,30 @@ pub struct KernelState {
     pub rules: Vec<String>,
     /// Permanent neighbours of all links.
     pub neighbours: Vec<String>,
+    /// What the gateway's plane says that it has in the kernel, but for the places that it chose.
+    pub plane: Vec<String>,
 }
 
 impl KernelState {
-    /// Reads it.
+    /// Reads it, but for what only a gateway's plane can tell.
     ///
     /// # Errors
     /// The kernel does not answer.
     pub fn read(node: &mut Node) -> Result<Self, TopologyError> {
+        Self::read_with(node, &[])
+    }
+
+    /// Reads it, with what `ccn plane dump` says.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub fn read_with(node: &mut Node, plane: &[String]) -> Result<Self, TopologyError> {
         let name = node.name().to_owned();
-        Self::dump(node.netlink())
+        Self::dump(node.netlink(), plane)
             .map_err(|error| TopologyError::new(&name, "dump its kernel's state", error))
     }
 
-    fn dump(socket: &mut netlink::Socket) -> Result<Self, netlink::Error> {
+    fn dump(socket: &mut netlink::Socket, plane: &[String]) -> Result<Self, netlink::Error> {
         let links = socket.links()?;
         // A device that was made anew has another index: tell it by its name.
         let named = |line: String| {
@@ -66,6 +76,7 @@ impl KernelState {
             routes: sorted(routes.map(|route| named(format!("{route:?}")))),
             rules: sorted(rules.iter().map(|rule| format!("{rule:?}"))),
             neighbours: sorted(neighbours),
+            plane: sorted(plane.iter().map(|line| placeless(line, &links))),
         })
     }
 
@@ -77,6 +88,7 @@ impl KernelState {
             (&self.routes, &other.routes),
             (&self.rules, &other.rules),
             (&self.neighbours, &other.neighbours),
+            (&self.plane, &other.plane),
         ] {
             text.extend(
                 here.iter()
@@ -92,6 +104,21 @@ impl KernelState {
         }
         text.join("\n")
     }
+}
+
+/// A line of a plane's with the names of links for their indices, and without numbers of slots and
+/// counters: where something lies is the plane's own affair, and another time it lies elsewhere.
+fn placeless(line: &str, links: &[netlink::Link]) -> String {
+    let mut words: Vec<&str> = Vec::new();
+    for word in line.split(' ') {
+        let named = links.iter().find(|link| link.index.to_string() == word);
+        match (words.last().copied(), named) {
+            (Some("dev" | "link" | "index"), Some(link)) => words.push(&link.name),
+            (Some("counter" | "window" | "from"), _) if word.parse::<u32>().is_ok() => {}
+            _ => words.push(word),
+        }
+    }
+    words.join(" ")
 }
 
 fn sorted(lines: impl IntoIterator<Item = String>) -> Vec<String> {

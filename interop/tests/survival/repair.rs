@@ -1,7 +1,9 @@
 //! Somebody deletes what is ours: it comes back. What is somebody else's stays as it is.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ccn::plane::ebpf::sys::Map;
 use interop::enter;
 use interop::scene::{OFFICE, OWN_PROTOCOL, Scene};
 use interop::topology::Node;
@@ -26,8 +28,8 @@ fn delete_link(node: &mut Node, name: &str) -> Result<(), Failure> {
     Ok(node.batch("meddle", &[Request::delete_link(index)])?)
 }
 
-/// What is deleted, worst last.
-const MEDDLING: [(&str, Meddle); 8] = [
+/// What is deleted of the `routes` plane, worst last.
+const OF_ROUTES: [(&str, Meddle); 8] = [
     ("one VM's route", |node| {
         let routes = own_routes(node)?;
         let victim = routes
@@ -59,11 +61,7 @@ const MEDDLING: [(&str, Meddle); 8] = [
             .find(|rule| rule.from.is_some() && rule.to.is_some());
         Ok(node.batch("meddle", &[Request::delete_rule(victim.ok_or("no rule")?)])?)
     }),
-    ("every rule", |node| {
-        let rules = node.netlink().rules(Some(OWN_PROTOCOL))?;
-        let all: Vec<_> = rules.into_iter().map(Request::delete_rule).collect();
-        Ok(node.batch("meddle", &all)?)
-    }),
+    ("every rule", every_rule),
     ("the neighbours", |node| {
         let index = node.link("ccn0")?.index;
         let all = node.netlink().neighbours(index)?;
@@ -85,6 +83,74 @@ const MEDDLING: [(&str, Meddle); 8] = [
     ("the device", |node| delete_link(node, "ccn0")),
 ];
 
+fn every_rule(node: &mut Node) -> Result<(), Failure> {
+    let rules = node.netlink().rules(Some(OWN_PROTOCOL))?;
+    let all: Vec<_> = rules.into_iter().map(Request::delete_rule).collect();
+    Ok(node.batch("meddle", &all)?)
+}
+
+fn delete_filters(node: &mut Node, name: &str) -> Result<(), Failure> {
+    let index = node.link(name)?.index;
+    Ok(node.batch("meddle", &[Request::delete_clsact(index)])?)
+}
+
+/// A pinned map of the gateway's only device.
+fn map(name: &str) -> Result<Map, Failure> {
+    let only = |directory: &Path| -> Result<PathBuf, Failure> {
+        let first = std::fs::read_dir(directory)?.next();
+        Ok(first.ok_or("nothing is pinned")??.path())
+    };
+    let version = only(&only(Path::new("/sys/fs/bpf/ccn"))?)?;
+    Ok(Map::open(&version.join(name))?)
+}
+
+/// What is deleted of the `ebpf` plane, worst last.
+const OF_EBPF: [(&str, Meddle); 9] = [
+    ("every VPC in the maps", |_| {
+        let vpcs = map("vpcs")?;
+        let mut keys = Vec::new();
+        vpcs.each(|key, _| keys.push(key.to_vec()))?;
+        assert!(!keys.is_empty());
+        Ok(keys.iter().try_for_each(|key| vpcs.delete(key))?)
+    }),
+    ("one VM's slot", |_| {
+        let slots = map("slots")?;
+        let mut taken = None;
+        for at in 0..100_000_u32 {
+            let slot = slots.lookup(&at.to_ne_bytes())?;
+            if slot.is_some_and(|slot| slot.iter().any(|octet| *octet != 0)) {
+                taken = Some(at);
+                break;
+            }
+        }
+        let at = taken.ok_or("no slot is in use")?;
+        Ok(slots.update(&at.to_ne_bytes(), &[0; 8])?)
+    }),
+    ("a learned route", |node| {
+        let mut routes = own_routes(node)?.into_iter();
+        let office = routes.find(|r| r.prefix.addr() == addr("10.80.1.0"));
+        let delete = Request::delete_route(office.ok_or("no route")?);
+        Ok(node.batch("meddle", &[delete])?)
+    }),
+    ("one rule", |node| {
+        let rule = node.netlink().rules(Some(OWN_PROTOCOL))?.pop();
+        let delete = Request::delete_rule(rule.ok_or("no rule")?);
+        Ok(node.batch("meddle", &[delete])?)
+    }),
+    ("every rule", every_rule),
+    ("the program on the IDC's side", |node| {
+        delete_filters(node, "idc0")
+    }),
+    ("the program on the device", |node| {
+        delete_filters(node, "ccn0")
+    }),
+    (
+        "the device is taken down",
+        |node| Ok(node.set_down("ccn0")?),
+    ),
+    ("the device", |node| delete_link(node, "ccn0")),
+];
+
 #[test]
 fn what_is_deleted_by_hand_comes_back_and_foreign_state_stays() {
     enter::test(|lab| {
@@ -99,7 +165,11 @@ fn what_is_deleted_by_hand_comes_back_and_foreign_state_stays() {
             .filter(|line| !line.contains(&format!("protocol: {OWN_PROTOCOL}")))
             .cloned()
             .collect();
-        for (what, meddle) in MEDDLING {
+        let meddling = match scene.is_ebpf() {
+            true => &OF_EBPF[..],
+            false => &OF_ROUTES[..],
+        };
+        for (what, meddle) in meddling {
             meddle(scene.region.gateway())?;
             let meddled = Instant::now();
             eventually(format!("{what}: it comes back"), SOON, || {
@@ -131,11 +201,10 @@ fn what_is_deleted_by_hand_comes_back_and_foreign_state_stays() {
 fn foreign_state(node: &mut Node) -> Result<(), Failure> {
     let idc = node.link("idc0")?.index;
     let own = own_routes(node)?;
-    let table = own
-        .iter()
-        .find(|r| r.prefix.addr() == addr("10.1.0.11"))
-        .ok_or("no table")?
-        .table;
+    let to = |text: &str| own.iter().find(|r| r.prefix.addr() == addr(text));
+    // The `ebpf` plane has routes to the IDC only.
+    let in_table = to("10.1.0.11").or_else(|| to("10.80.1.0"));
+    let table = in_table.ok_or("no table")?.table;
     let route = |prefix: &str, via: &str| -> Result<Route, Failure> {
         Ok(Route::new(prefix.parse()?, NextHop::via(addr(via), idc)))
     };
