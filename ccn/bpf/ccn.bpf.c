@@ -2,10 +2,12 @@
 /* Steering: what the forwarding contract says of each packet (DESIGN.md section 5).
  *
  * `from_idc` is on the ingress of each IDC interface, `from_vpc` on that of the external VXLAN device,
- * where packets are already decapsulated. What is forwarded never reaches the host's stack; what is the
+ * where packets are already decapsulated, `from_underlay` on that of the interfaces that they come in by: it
+ * forwards most of them before the device has anything to do with them (tunnel.h). What is forwarded never reaches the host's stack; what is the
  * host's own is left to it. The programs decide nothing that is not in the maps. `ask_idc` and `ask_vpc`
  * are the same, for whoever wants to know what would happen to a packet. */
 #include <stddef.h>
+#include <asm-generic/errno-base.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -18,21 +20,20 @@
 #include "maps.h"
 #include "packet.h"
 #include "lookup.h"
+#include "tunnel.h"
 #include "count.h"
 #include "flow.h"
 #include "icmp.h"
 
-#define FAMILY4 2   /* AF_INET */
-#define FAMILY6 10  /* AF_INET6 */
-#define CONTINUE TC_ACT_UNSPEC
 #define PACKET_HOST 0 /* to this interface's own MAC */
+#define FIB_DIRECT 1U	 /* the table, not the rules; Linux 6.5 with */
+#define FIB_TBID 8U
 
-/* How a packet leaves for a hypervisor. */
-struct tunnel {
-	__u64 slot;
-	__u32 vni;
-	__u8 tos;
-	__u8 whole; /* fits the device: need not be fragmented */
+/* On whose behalf a packet is looked at. */
+enum mode {
+	LIVE,  /* it is here, at the IDC's interface or the VXLAN device */
+	ASKED, /* it is made up */
+	PAST,  /* it is still as a hypervisor sent it: whatever is not to be forwarded is left to the device */
 };
 
 /* Cuts off what the link layer padded. */
@@ -53,11 +54,11 @@ static __always_inline int may_be_cut(const struct packet *p, const struct tunne
 }
 
 /* One hop further. */
-static __always_inline int lower_ttl(struct __sk_buff *skb, const int family)
+static __always_inline int lower_ttl(struct __sk_buff *skb, const __u32 at, const int family)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	if (family == 4) {
-		struct iphdr *ip = data + ETH_LEN;
+		struct iphdr *ip = data + at;
 		if ((void *)(ip + 1) > end)
 			return -1;
 		__u32 check = ip->check + bpf_htons(0x0100);
@@ -65,7 +66,7 @@ static __always_inline int lower_ttl(struct __sk_buff *skb, const int family)
 		ip->ttl--;
 		return 0;
 	}
-	struct ipv6hdr *ip = data + ETH_LEN;
+	struct ipv6hdr *ip = data + at;
 	if ((void *)(ip + 1) > end)
 		return -1;
 	__u16 *word = (__u16 *)&ip->nexthdr, old = *word;
@@ -73,49 +74,6 @@ static __always_inline int lower_ttl(struct __sk_buff *skb, const int family)
 	/* IPv6 has no checksum that would make up for it. */
 	bpf_csum_update(skb, (__u16)~old + *word);
 	return 0;
-}
-
-static __always_inline struct globals *global(void)
-{
-	__u32 zero = 0;
-	return bpf_map_lookup_elem(&globals, &zero);
-}
-
-/* Leads a packet, complete but for its Ethernet header, into the VXLAN device. */
-__noinline int encapsulate(struct __sk_buff *skb, const struct tunnel *t)
-{
-	if (!skb || !t)
-		return -1;
-	struct globals *g = global();
-	if (!g)
-		return -1;
-	__u32 number = host_of(t->slot);
-	struct host *host = bpf_map_lookup_elem(&hosts, &number);
-	struct bpf_tunnel_key key = { .tunnel_id = t->vni, .tunnel_tos = t->tos };
-	__u64 flags = t->whole ? BPF_F_DONT_FRAGMENT : 0;
-	if (!host)
-		return -1;
-	if (host->family == 4) {
-		key.remote_ipv4 = host->v4;
-		key.local_ipv4 = g->local4;
-		flags |= BPF_F_ZERO_CSUM_TX;
-	} else if (host->family == 6) {
-		__builtin_memcpy(key.remote_ipv6, host->v6, 16);
-		__builtin_memcpy(key.local_ipv6, g->local6, 16);
-		flags |= BPF_F_TUNINFO_IPV6;
-	} else {
-		return -1;
-	}
-	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags))
-		return -1;
-	void *data = (void *)(long)skb->data;
-	struct ethhdr *eth = data;
-	if (data + ETH_LEN > (void *)(long)skb->data_end)
-		return -1;
-	__u64 mac = t->slot >> 16;
-	__builtin_memcpy(eth->h_dest, &mac, 6);
-	__builtin_memcpy(eth->h_source, g->mac, 6);
-	return bpf_redirect(g->device, 0);
 }
 
 /* Where the sender of a packet of a VPC is. */
@@ -155,7 +113,7 @@ __noinline int refuse(struct __sk_buff *skb, const struct packet *p, const struc
 		return TC_ACT_SHOT;
 	__u32 error = reason == REASON_TOO_BIG ? ERROR_TOO_BIG : ERROR_TIME_EXCEEDED;
 	const int is6 = skb->protocol == bpf_htons(ETH_P_IPV6);
-	struct tunnel t = { .vni = w->vni, .tos = is6 ? 0 : 0xc0, .whole = 1 };
+	struct tunnel t = { .vni = w->vni, .tos = is6 ? 0 : 0xc0, .whole = 1, .family = is6 ? 6 : 4 };
 	drop(skb, p, w, reason);
 	if (w->asked)
 		return TC_ACT_SHOT;
@@ -225,7 +183,7 @@ static __always_inline int from_idc_ip(struct __sk_buff *skb, const int family, 
 	struct globals *g = global();
 	if (!g)
 		return CONTINUE;
-	if (parse(skb, &p, family))
+	if (parse(skb, &p, ETH_LEN, family))
 		return drop(skb, &p, &w, REASON_MALFORMED);
 	if (is_for_many(&p, family))
 		return asked ? answer(skb, &w, ANSWER_STACK) : CONTINUE;
@@ -242,7 +200,9 @@ static __always_inline int from_idc_ip(struct __sk_buff *skb, const int family, 
 	struct tunnel t = {
 		.slot = find_endpoint(skb, s, &p, &p.dst, family),
 		.vni = s->vni,
-		.tos = permit->dscp == DSCP_COPY ? p.tos & 0xfc : permit->dscp << 2,
+		.tos = permit->dscp == DSCP_COPY ? p.tos & ~ECN : permit->dscp << 2,
+		.ecn = p.tos & ECN,
+		.family = family,
 	};
 	if (host_of(t.slot) == HOST_NONE)
 		return drop(skb, &p, &w, REASON_NO_SUCH_ENDPOINT);
@@ -256,7 +216,8 @@ static __always_inline int from_idc_ip(struct __sk_buff *skb, const int family, 
 	if (permit->flags & PERMIT_TRACKED)
 		note_flow(skb, &p, s->vni);
 	forwarded(skb, g, &p, &w);
-	if (trim(skb, p.octets) || lower_ttl(skb, family))
+	t.sport = entropy(skb, &p);
+	if (trim(skb, p.octets) || lower_ttl(skb, ETH_LEN, family))
 		return drop(skb, &p, &w, REASON_INTERNAL);
 	int verdict = encapsulate(skb, &t);
 	if (verdict < 0)
@@ -276,102 +237,120 @@ int ask_idc(struct __sk_buff *skb)
 	return CONTINUE;
 }
 
-SEC("classifier")
-int from_idc(struct __sk_buff *skb)
-{
-	/* What is for another port or for all of them is not to be routed (RFC 1812 5.3.4). */
-	if (skb->vlan_present || skb->pkt_type != PACKET_HOST)
-		return CONTINUE;
-	if (skb->protocol == bpf_htons(ETH_P_IP))
-		return from_idc_ip(skb, 4, 0);
-	if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		return from_idc_ip(skb, 6, 0);
-	return CONTINUE;
-}
-
-/* To the next hop that the kernel's routes name. */
-static __always_inline int forward(struct __sk_buff *skb, const struct globals *g, const struct packet *p,
-				   const struct whose *w, const int family, const int asked)
+/* The next hop that the kernel's routes to the IDC name. */
+static __always_inline long find_route(struct __sk_buff *skb, const struct globals *g, const struct packet *p,
+				       struct bpf_fib_lookup *fib, const int family)
 {
 	__be16 ports[2] = {};
 	if (!p->fragment && (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP))
 		bpf_skb_load_bytes(skb, p->l4, ports, 4);
 	__u32 octets = wire_octets(skb, p);
-	struct bpf_fib_lookup fib = {
-		.ifindex = g->device,
-		.l4_protocol = p->proto,
-		.sport = ports[0],
-		.dport = ports[1],
-		.tot_len = octets > 0xffff ? 0xffff : octets,
-	};
+	fib->ifindex = g->device;
+	fib->l4_protocol = p->proto;
+	fib->sport = ports[0];
+	fib->dport = ports[1];
+	fib->tot_len = octets > 0xffff ? 0xffff : octets;
 	if (family == 4) {
-		fib.family = FAMILY4;
-		fib.tos = p->tos;
-		fib.ipv4_src = p->src.w[3];
-		fib.ipv4_dst = p->dst.w[3];
+		fib->family = FAMILY4;
+		fib->tos = p->tos;
+		fib->ipv4_src = p->src.w[3];
+		fib->ipv4_dst = p->dst.w[3];
 	} else {
-		fib.family = FAMILY6;
-		__builtin_memcpy(fib.ipv6_src, &p->src, 16);
-		__builtin_memcpy(fib.ipv6_dst, &p->dst, 16);
+		fib->family = FAMILY6;
+		__builtin_memcpy(fib->ipv6_src, &p->src, 16);
+		__builtin_memcpy(fib->ipv6_dst, &p->dst, 16);
 	}
-	long found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
-	if (found == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
-		if (p->dont_fragment && p->ttl > 1)
-			return refuse(skb, p, w, REASON_TOO_BIG, fib.mtu_result);
-		if (p->ttl > 1 && !asked) {
-			/* The stack has the same routes, and cuts it up. */
-			count_from_vpc(w, p->octets);
+	/* Where the table's number is. */
+	__builtin_memcpy(&fib->h_vlan_proto, &g->idc_table, 4);
+	long found = bpf_fib_lookup(skb, fib, sizeof(*fib), FIB_DIRECT | FIB_TBID);
+	/* An older kernel finds the table by its rule. */
+	return found == -EINVAL ? bpf_fib_lookup(skb, fib, sizeof(*fib), 0) : found;
+}
+
+/* To the next hop. */
+static __always_inline int forward(struct __sk_buff *skb, const struct globals *g, const struct packet *p,
+				   const struct whose *w, const int family, const enum mode mode)
+{
+	struct bpf_fib_lookup fib = {};
+	long found = find_route(skb, g, p, &fib, family);
+	const int exists = found == BPF_FIB_LKUP_RET_SUCCESS || found == BPF_FIB_LKUP_RET_NO_NEIGH;
+	if (mode == PAST) {
+		if (!exists || p->ttl <= 1 || decapsulate(skb, family))
 			return CONTINUE;
+		count_total(TOTAL_DECAPSULATED, p->octets);
+	} else {
+		if (found == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
+			if (p->dont_fragment && p->ttl > 1)
+				return refuse(skb, p, w, REASON_TOO_BIG, fib.mtu_result);
+			if (p->ttl > 1 && mode == LIVE) {
+				/* The stack has the same routes, and cuts it up. */
+				count_from_vpc(w, p->octets);
+				return CONTINUE;
+			}
+		} else if (!exists) {
+			return drop(skb, p, w, REASON_NO_IDC_ROUTE);
 		}
-	} else if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH) {
-		return drop(skb, p, w, REASON_NO_IDC_ROUTE);
+		if (p->ttl <= 1)
+			return refuse(skb, p, w, REASON_TTL_EXCEEDED, 0);
+		if (mode == ASKED) {
+			skb->priority = fib.ifindex;
+			skb->cb[1] = fib.ipv6_dst[0]; /* or IPv4's */
+			skb->cb[2] = fib.ipv6_dst[1];
+			skb->cb[3] = fib.ipv6_dst[2];
+			skb->cb[4] = fib.ipv6_dst[3];
+			return answer(skb, w, fib.family == FAMILY4 ? ANSWER_FORWARD : ANSWER_FORWARD6);
+		}
+		if (trim(skb, p->octets))
+			return drop(skb, p, w, REASON_INTERNAL);
 	}
-	if (p->ttl <= 1)
-		return refuse(skb, p, w, REASON_TTL_EXCEEDED, 0);
-	if (asked) {
-		skb->priority = fib.ifindex;
-		skb->cb[1] = fib.ipv6_dst[0]; /* or IPv4's */
-		skb->cb[2] = fib.ipv6_dst[1];
-		skb->cb[3] = fib.ipv6_dst[2];
-		skb->cb[4] = fib.ipv6_dst[3];
-		return answer(skb, w, fib.family == FAMILY4 ? ANSWER_FORWARD : ANSWER_FORWARD6);
-	}
-	if (trim(skb, p->octets) || lower_ttl(skb, family))
-		return drop(skb, p, w, REASON_INTERNAL);
-	struct bpf_redir_neigh hop = { .nh_family = fib.family };
-	if (fib.family == FAMILY4)
-		hop.ipv4_nh = fib.ipv4_dst;
-	else
-		__builtin_memcpy(hop.ipv6_nh, fib.ipv6_dst, 16);
 	forwarded(skb, g, p, w);
+	if (lower_ttl(skb, ETH_LEN, family))
+		return drop(skb, p, w, REASON_INTERNAL);
 	count_from_vpc(w, p->octets);
-	return bpf_redirect_neigh(fib.ifindex, &hop, sizeof(hop), 0);
+	return leave(&fib);
 }
 
 /* To another VM of the same scope. */
 static __always_inline int switch_over(struct __sk_buff *skb, const struct globals *g, const struct packet *p,
 				       struct whose *w, const struct subnet *to, const int family,
-				       const int asked)
+				       const enum mode mode)
 {
 	struct tunnel t = {
 		.slot = find_endpoint(skb, to, p, &p->dst, family),
 		.vni = to->vni,
-		.tos = p->tos & 0xfc,
+		.tos = p->tos & ~ECN,
+		.ecn = p->tos & ECN,
+		.family = family,
 	};
 	__u32 counter = to->counter;
-	if (host_of(t.slot) == HOST_NONE)
-		return drop(skb, p, w, REASON_NO_SUCH_ENDPOINT);
-	if (p->ttl <= 1)
-		return refuse(skb, p, w, REASON_TTL_EXCEEDED, 0);
+	int verdict;
 	t.whole = wire_octets(skb, p) <= g->mtu;
-	if (!t.whole && !may_be_cut(p, &t))
-		return refuse(skb, p, w, REASON_TOO_BIG, g->mtu);
-	if (asked)
-		return answer_tunnel(skb, w, &t);
-	forwarded(skb, g, p, w);
-	if (trim(skb, p->octets) || lower_ttl(skb, family))
-		return drop(skb, p, w, REASON_INTERNAL);
-	int verdict = encapsulate(skb, &t);
+	if (mode == PAST) {
+		if (host_of(t.slot) == HOST_NONE || p->ttl <= 1)
+			return CONTINUE;
+		t.sport = entropy(skb, p);
+		verdict = reencapsulate(skb, &t);
+		if (verdict == CONTINUE)
+			return CONTINUE;
+		forwarded(skb, g, p, w);
+		if (lower_ttl(skb, INNER_AT, family))
+			return drop(skb, p, w, REASON_INTERNAL);
+		count_total(TOTAL_DECAPSULATED, p->octets);
+	} else {
+		if (host_of(t.slot) == HOST_NONE)
+			return drop(skb, p, w, REASON_NO_SUCH_ENDPOINT);
+		if (p->ttl <= 1)
+			return refuse(skb, p, w, REASON_TTL_EXCEEDED, 0);
+		if (!t.whole && !may_be_cut(p, &t))
+			return refuse(skb, p, w, REASON_TOO_BIG, g->mtu);
+		if (mode == ASKED)
+			return answer_tunnel(skb, w, &t);
+		forwarded(skb, g, p, w);
+		t.sport = entropy(skb, p);
+		if (trim(skb, p->octets) || lower_ttl(skb, ETH_LEN, family))
+			return drop(skb, p, w, REASON_INTERNAL);
+		verdict = encapsulate(skb, &t);
+	}
 	if (verdict < 0)
 		return drop(skb, p, w, REASON_INTERNAL);
 	count_from_vpc(w, p->octets);
@@ -386,16 +365,19 @@ static __always_inline int is_own(const struct vpc *vpc, __be32 addr)
 	return (addr & vpc->own[0].mask) == vpc->own[0].net || (addr & vpc->own[1].mask) == vpc->own[1].net;
 }
 
-static __always_inline int from_vpc_ip(struct __sk_buff *skb, __u32 vni, const int family, const int asked)
+static __always_inline int from_vpc_ip(struct __sk_buff *skb, __u32 vni, const int family, const enum mode mode)
 {
 	struct packet p = {};
-	struct whose w = { .vni = vni, .link = NO_COUNTER, .vpc = NO_COUNTER, .asked = asked };
+	struct whose w = { .vni = vni, .link = NO_COUNTER, .vpc = NO_COUNTER, .asked = mode == ASKED };
 	struct globals *g = global();
 	struct vpc *vpc = bpf_map_lookup_elem(&vpcs, &vni);
 	if (!g)
-		return TC_ACT_SHOT;
-	int malformed = parse(skb, &p, family);
-	if (!asked)
+		return mode == PAST ? CONTINUE : TC_ACT_SHOT;
+	const __u32 at = mode == PAST ? INNER_AT : ETH_LEN;
+	int malformed = parse(skb, &p, at, family);
+	if (mode == PAST && (malformed || !vpc || at + p.octets != skb->len))
+		return CONTINUE;
+	if (mode == LIVE)
 		count_total(TOTAL_DECAPSULATED, p.octets);
 	if (!vpc)
 		return drop(skb, &p, &w, REASON_UNKNOWN_VNI);
@@ -406,19 +388,29 @@ static __always_inline int from_vpc_ip(struct __sk_buff *skb, __u32 vni, const i
 	if (family != 4 || !is_own(vpc, p.src.w[3])) {
 		struct subnet *from = find_subnet(vpc->scope, &p.src, lengths, family);
 		if (!from || from->vni != vni)
-			return drop(skb, &p, &w, REASON_BAD_SOURCE);
+			return mode == PAST ? CONTINUE : drop(skb, &p, &w, REASON_BAD_SOURCE);
 	}
 	struct subnet *to = find_subnet(vpc->scope, &p.dst, lengths, family);
 	if (to)
-		return switch_over(skb, g, &p, &w, to, family, asked);
+		return switch_over(skb, g, &p, &w, to, family, mode);
 	struct permit *permit =
 		find_permit(vni, &p.dst, family == 4 ? &vpc->classic4 : &vpc->classic6, family);
 	if (!permit)
-		return drop(skb, &p, &w, REASON_NO_LINK);
+		return mode == PAST ? CONTINUE : drop(skb, &p, &w, REASON_NO_LINK);
 	w.link = permit->link;
-	if (permit->flags & PERMIT_TRACKED && !is_reply(skb, &p, vni, asked))
-		return drop(skb, &p, &w, REASON_NOT_A_REPLY);
-	return forward(skb, g, &p, &w, family, asked);
+	if (permit->flags & PERMIT_TRACKED && !is_reply(skb, &p, vni, mode == ASKED))
+		return mode == PAST ? CONTINUE : drop(skb, &p, &w, REASON_NOT_A_REPLY);
+	return forward(skb, g, &p, &w, family, mode);
+}
+
+__noinline int past_device(struct __sk_buff *skb)
+{
+	struct globals *g = global();
+	__u32 vni;
+	int family;
+	if (!skb || !g || look_inside(skb, g, &vni, &family))
+		return CONTINUE;
+	return family == 4 ? from_vpc_ip(skb, vni, 4, PAST) : from_vpc_ip(skb, vni, 6, PAST);
 }
 
 /* What is not looked at as an IP packet. */
@@ -432,33 +424,81 @@ __noinline int drop_frame(struct __sk_buff *skb, __u32 vni, __u32 reason)
 	return drop(skb, &p, &w, reason);
 }
 
+/* Functions of their own, so that the stacks of both ways do not add up. */
+__noinline int from_idc4(struct __sk_buff *skb)
+{
+	return skb ? from_idc_ip(skb, 4, 0) : CONTINUE;
+}
+
+__noinline int from_idc6(struct __sk_buff *skb)
+{
+	return skb ? from_idc_ip(skb, 6, 0) : CONTINUE;
+}
+
+SEC("classifier")
+int from_idc(struct __sk_buff *skb)
+{
+	/* What is for another port or for all of them is not to be routed (RFC 1812 5.3.4). */
+	if (skb->vlan_present || skb->pkt_type != PACKET_HOST)
+		return CONTINUE;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		struct globals *g = global();
+		void *data = (void *)(long)skb->data;
+		struct outer *o = data + ETH_LEN;
+		if (g && (void *)(o + 1) <= (void *)(long)skb->data_end && o->proto == IPPROTO_UDP &&
+		    o->dst == bpf_htonl(g->local4))
+			return past_device(skb);
+		return from_idc4(skb);
+	}
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return from_idc6(skb);
+	return CONTINUE;
+}
+
+SEC("classifier")
+int from_underlay(struct __sk_buff *skb)
+{
+	if (skb->pkt_type != PACKET_HOST || skb->protocol != bpf_htons(ETH_P_IP))
+		return CONTINUE;
+	return past_device(skb);
+}
+
 SEC("classifier")
 int ask_vpc(struct __sk_buff *skb)
 {
 	if (skb->protocol == bpf_htons(ETH_P_IP))
-		return from_vpc_ip(skb, skb->cb[0], 4, 1);
+		return from_vpc_ip(skb, skb->cb[0], 4, ASKED);
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		return from_vpc_ip(skb, skb->cb[0], 6, 1);
+		return from_vpc_ip(skb, skb->cb[0], 6, ASKED);
 	return CONTINUE;
+}
+
+/* A function of its own, so that its stack does not add to that of what follows. */
+__noinline int vni_of(struct __sk_buff *skb)
+{
+	struct bpf_tunnel_key key = {};
+	if (!skb || (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) &&
+		     bpf_skb_get_tunnel_key(skb, &key, sizeof(key), BPF_F_TUNINFO_IPV6)))
+		return -1;
+	return key.tunnel_id;
 }
 
 SEC("classifier")
 int from_vpc(struct __sk_buff *skb)
 {
-	struct bpf_tunnel_key key = {};
-	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) &&
-	    bpf_skb_get_tunnel_key(skb, &key, sizeof(key), BPF_F_TUNINFO_IPV6))
+	int vni = vni_of(skb);
+	if (vni < 0)
 		return TC_ACT_SHOT;
 	if (skb->vlan_present)
-		return drop_frame(skb, key.tunnel_id, REASON_NOT_IP);
+		return drop_frame(skb, vni, REASON_NOT_IP);
 	/* What a hypervisor floods is not to be routed, least of all by each gateway of a group. */
 	if (skb->pkt_type != PACKET_HOST)
-		return drop_frame(skb, key.tunnel_id, REASON_OTHER_MAC);
+		return drop_frame(skb, vni, REASON_OTHER_MAC);
 	if (skb->protocol == bpf_htons(ETH_P_IP))
-		return from_vpc_ip(skb, key.tunnel_id, 4, 0);
+		return from_vpc_ip(skb, vni, 4, LIVE);
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		return from_vpc_ip(skb, key.tunnel_id, 6, 0);
-	return drop_frame(skb, key.tunnel_id, REASON_NOT_IP);
+		return from_vpc_ip(skb, vni, 6, LIVE);
+	return drop_frame(skb, vni, REASON_NOT_IP);
 }
 
 /* bpf_fib_lookup and bpf_redirect_neigh are for programs under a license the kernel knows. */

@@ -10,7 +10,7 @@
 #ifndef CCN_LAYOUT_H
 #define CCN_LAYOUT_H
 
-#define LAYOUT_VERSION 1
+#define LAYOUT_VERSION 2
 
 /* The lengths of the prefixes in one space, longest first; NO_LENGTH ends the list. A lookup asks once
  * for each. */
@@ -192,9 +192,13 @@ struct globals {
 	__u8 icmp6[16];
 	__u32 trace_link; /* ~0: every link */
 	__u8 trace_addr[16]; /* all zero: every address */
-	struct lengths linked4;
+	__u32 idc_table;   /* of the kernel's routes to the IDC */
+	__be16 port;	   /* UDP port of VXLAN */
+	__u16 past_device; /* whether packets may go past the VXLAN device */
+	struct lengths linked4; /* these two last */
 	struct lengths linked6;
 };
+
 /* What `ask_idc` and `ask_vpc` answer when they are run for a test: they do what the programs on the
  * interfaces do, but count nothing and begin no flow. `ask_vpc` takes the VNI in word 0 of the skb's control
  * words. The answer is in the same words:

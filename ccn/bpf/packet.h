@@ -34,7 +34,7 @@ struct packet {
 	struct address128 src;
 	struct address128 dst;
 	__u32 octets; /* of the IP packet */
-	__u16 l4;     /* offset of what follows the IP headers, from the Ethernet header */
+	__u16 l4;     /* offset of what follows the IP headers, from the start of the frame */
 	__u8 proto;   /* of it */
 	__u8 tos;     /* traffic class */
 	__u8 ttl;
@@ -87,26 +87,27 @@ static __always_inline __u32 fold(__u64 sum)
 	return (sum & 0xffff) + (sum >> 16);
 }
 
-static __always_inline int parse4(struct __sk_buff *skb, struct packet *p)
+/* `at` is a constant here and below: where the IP header is. */
+static __always_inline int parse4(struct __sk_buff *skb, struct packet *p, const __u32 at)
 {
-	if (pull(skb, ETH_LEN + IPV4_LEN))
+	if (pull(skb, at + IPV4_LEN))
 		return PARSED_MALFORMED;
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	struct iphdr *ip = data + ETH_LEN;
+	struct iphdr *ip = data + at;
 	if ((void *)(ip + 1) > end)
 		return PARSED_MALFORMED;
 	__u32 len = ip->ihl * 4, octets = bpf_ntohs(ip->tot_len);
 	/* A GSO packet of over 64 kB says 0 (BIG TCP). */
 	if (!octets && skb->gso_size)
-		octets = skb->len - ETH_LEN;
-	if (ip->version != 4 || len < IPV4_LEN || octets < len || octets > skb->len - ETH_LEN)
+		octets = skb->len - at;
+	if (ip->version != 4 || len < IPV4_LEN || octets < len || octets > skb->len - at)
 		return PARSED_MALFORMED;
 	__u16 frag = bpf_ntohs(ip->frag_off);
 	map4(&p->src, ip->saddr);
 	map4(&p->dst, ip->daddr);
 	p->octets = octets;
 	p->ip_len = len;
-	p->l4 = ETH_LEN + len;
+	p->l4 = at + len;
 	p->proto = ip->protocol;
 	p->tos = ip->tos;
 	p->ttl = ip->ttl;
@@ -120,7 +121,7 @@ static __always_inline int parse4(struct __sk_buff *skb, struct packet *p)
 			__be32 option;
 			if (i * 4 >= len)
 				break;
-			if (bpf_skb_load_bytes(skb, ETH_LEN + i * 4, &option, 4))
+			if (bpf_skb_load_bytes(skb, at + i * 4, &option, 4))
 				return PARSED_MALFORMED;
 			sum += option;
 		}
@@ -131,19 +132,19 @@ static __always_inline int parse4(struct __sk_buff *skb, struct packet *p)
 /* Extension headers that are looked behind; more than that, and there are no ports. */
 #define EXTENSIONS 6
 
-static __always_inline int parse6(struct __sk_buff *skb, struct packet *p)
+static __always_inline int parse6(struct __sk_buff *skb, struct packet *p, const __u32 at)
 {
-	if (pull(skb, ETH_LEN + IPV6_LEN))
+	if (pull(skb, at + IPV6_LEN))
 		return PARSED_MALFORMED;
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	struct ipv6hdr *ip = data + ETH_LEN;
+	struct ipv6hdr *ip = data + at;
 	if ((void *)(ip + 1) > end)
 		return PARSED_MALFORMED;
 	__u32 octets = bpf_ntohs(ip->payload_len) + IPV6_LEN;
 	/* A GSO packet of over 64 kB says 0 (BIG TCP). */
 	if (octets == IPV6_LEN && skb->gso_size)
-		octets = skb->len - ETH_LEN;
-	if (ip->version != 6 || octets > skb->len - ETH_LEN)
+		octets = skb->len - at;
+	if (ip->version != 6 || octets > skb->len - at)
 		return PARSED_MALFORMED;
 	__builtin_memcpy(&p->src, &ip->saddr, 16);
 	__builtin_memcpy(&p->dst, &ip->daddr, 16);
@@ -155,33 +156,33 @@ static __always_inline int parse6(struct __sk_buff *skb, struct packet *p)
 	p->dont_fragment = 1;
 	p->later = 0;
 	p->fragment = 0;
-	__u32 at = ETH_LEN + IPV6_LEN;
+	__u32 behind = at + IPV6_LEN;
 	for (int i = 0; i < EXTENSIONS; i++) {
 		__u8 next[4];
 		if (p->proto != IPPROTO_HOPOPTS && p->proto != IPPROTO_ROUTING &&
 		    p->proto != IPPROTO_DSTOPTS && p->proto != IPPROTO_FRAGMENT)
 			break;
-		if (at + 8 > ETH_LEN + octets || bpf_skb_load_bytes(skb, at, next, 4))
+		if (behind + 8 > at + octets || bpf_skb_load_bytes(skb, behind, next, 4))
 			return PARSED_MALFORMED;
 		if (p->proto == IPPROTO_FRAGMENT) {
 			__u16 frag = next[2] << 8 | next[3];
 			p->later = !!(frag & 0xfff8);
 			p->fragment = 1;
-			at += 8;
+			behind += 8;
 		} else {
-			at += 8 + next[1] * 8;
+			behind += 8 + next[1] * 8;
 		}
 		p->proto = next[0];
 		if (p->later)
 			break;
 	}
-	p->l4 = at;
-	return at > ETH_LEN + octets ? PARSED_MALFORMED : PARSED;
+	p->l4 = behind;
+	return behind > at + octets ? PARSED_MALFORMED : PARSED;
 }
 
-static __always_inline int parse(struct __sk_buff *skb, struct packet *p, const int family)
+static __always_inline int parse(struct __sk_buff *skb, struct packet *p, const __u32 at, const int family)
 {
-	return family == 4 ? parse4(skb, p) : parse6(skb, p);
+	return family == 4 ? parse4(skb, p, at) : parse6(skb, p, at);
 }
 
 /* The quoted packet of an ICMP error at `at`: 0 when it tells addresses and protocol. */

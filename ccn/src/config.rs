@@ -148,9 +148,27 @@ pub struct PlaneConfig {
     /// Seconds between two comparisons of the whole kernel state with what it should be; 0: never.
     #[serde(default = "default_audit", rename = "audit_interval_s")]
     pub audit_interval: u64,
+    /// Interfaces that VXLAN of hypervisors comes in by, for the `ebpf` plane: there its programs take packets
+    /// off before the host's stack, and so its firewall, sees them, and packets for hypervisors leave without
+    /// passing the VXLAN device. Default: the interface that has the address `vtep`, unless that is `lo`. An
+    /// empty list: all packets pass the device and the stack. An IPv6 underlay's always do.
+    #[serde(default)]
+    pub underlay_interfaces: Option<Vec<String>>,
     /// Where the `ebpf` plane pins its maps: a directory in a BPF file system.
     #[serde(default = "default_bpffs")]
     pub bpffs: PathBuf,
+}
+
+impl PlaneConfig {
+    /// Whether programs may send and take VXLAN packets past the VXLAN device.
+    #[must_use]
+    pub fn goes_past_device(&self) -> bool {
+        self.vtep.is_ipv4()
+            && self
+                .underlay_interfaces
+                .as_ref()
+                .is_none_or(|names| !names.is_empty())
+    }
 }
 
 fn default_device() -> String {
@@ -231,7 +249,13 @@ impl Config {
                 "name at least one interface".to_owned(),
             );
         }
-        for name in plane.idc_interfaces.iter().chain([&plane.device]) {
+        let underlay = plane.underlay_interfaces.iter().flatten();
+        for name in plane
+            .idc_interfaces
+            .iter()
+            .chain([&plane.device])
+            .chain(underlay)
+        {
             if name.is_empty() || name.len() > 15 || name.contains(['/', ' ']) {
                 return fault(
                     "plane",

@@ -14,6 +14,8 @@ use crate::plane::routes::devices::failed;
 /// Before the filters of most others, and where a person sees whose it is.
 const PRIORITY: u16 = 0xcc;
 const HANDLE: u32 = 1;
+/// How the names of our filters begin.
+const NAME: &str = "ccn ";
 
 /// A place of ours on a link.
 fn place(ifindex: u32) -> FilterPlace {
@@ -30,12 +32,12 @@ fn attached(socket: &mut Socket, ifindex: u32) -> Result<Option<(u32, [u8; 8])>,
     let filters = socket
         .filters(ifindex, Hook::Ingress)
         .map_err(|error| failed("read the filters", error))?;
-    let ours = filters
+    let mut ours = filters
         .into_iter()
-        .find(|filter| filter.place == place(ifindex));
-    Ok(ours
-        .and_then(|filter| filter.program)
-        .map(|program| (program.id, program.tag)))
+        .filter(|filter| filter.place == place(ifindex))
+        .filter_map(|filter| filter.program);
+    let ours = ours.find(|program| program.name.starts_with(NAME));
+    Ok(ours.map(|program| (program.id, program.tag)))
 }
 
 /// Whether a program with this name of ours is on a link.
@@ -81,7 +83,7 @@ pub(crate) fn put(
         Request::replace_filter(BpfFilter {
             place: place(ifindex),
             program: program.as_fd().as_raw_fd(),
-            name: format!("ccn {}", program.name),
+            name: format!("{NAME}{}", program.name),
         }),
     )?;
     Ok(changes)

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bgp::{Family, Prefix};
 
 /// Grows with every change of a struct or of a meaning.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Most different lengths of the prefixes in one space.
 pub const LENGTHS: usize = 16;
@@ -263,6 +263,12 @@ plain! {
         trace_link: u32,
         /// The address that is sampled; zero: every one.
         trace_addr: Mapped,
+        /// Of the kernel's routes to the IDC.
+        idc_table: u32,
+        /// UDP port of VXLAN.
+        port: [u8; 2],
+        /// 1: packets may go past the VXLAN device.
+        past_device: u16,
         /// IPv4 prefixes in `linked4`.
         linked4: Lengths,
         /// IPv6 prefixes in `linked6`.
@@ -275,7 +281,7 @@ const _: () = {
     assert!(size_of::<Vpc>() == 88 && size_of::<Subnet>() == 56 && size_of::<Permit>() == 8);
     assert!(size_of::<Address>() == 20 && size_of::<Host>() == 24 && size_of::<Counter>() == 48);
     assert!(size_of::<Tally>() == 16 && size_of::<Sample>() == 64 && size_of::<Flow>() == 44);
-    assert!(size_of::<Globals>() == 112 && size_of::<Slot>() == 8);
+    assert!(size_of::<Globals>() == 120 && size_of::<Slot>() == 8);
 };
 
 /// What [`Vpc::own`] holds where the VPC has no more subnets: no address matches it.

@@ -1,7 +1,8 @@
-//! The `ebpf` plane: two programs that look destinations up in dense maps and redirect.
+//! The `ebpf` plane: programs that look destinations up in dense maps and redirect.
 //!
-//! `from_idc` sits on the ingress of the IDC interfaces, `from_vpc` on that of the external VXLAN device;
-//! what they forward never reaches the host's stack. An address is one slot of eight octets in an array
+//! `from_idc` sits on the ingress of the IDC interfaces, `from_vpc` on that of the external VXLAN device,
+//! `from_underlay` on that of the interfaces that its packets come in by; what they forward never reaches
+//! the host's stack. An address is one slot of eight octets in an array
 //! that is mapped into this process: a VM that moves is one store. Maps are pinned and outlive the agent,
 //! and an agent that starts takes them over and writes only what differs.
 //!
@@ -32,7 +33,7 @@ mod translate;
 mod uplink;
 mod window;
 
-use netlink::{Group, Journal, Netfilter, Request, Socket};
+use netlink::{Group, Journal, Link, Netfilter, Request, Socket};
 
 use self::pins::Pins;
 use self::programs::Programs;
@@ -331,13 +332,12 @@ fn detach(socket: &mut Socket, config: &PlaneConfig) -> Result<usize, PlaneError
     let links = socket
         .links()
         .map_err(|error| failed("read the links", error))?;
-    // The IDC's side first: the way back is open until then.
-    for link in &links {
-        if config.idc_interfaces.contains(&link.name) {
-            detached += attach::take_away(socket, link.index)?;
-        }
-    }
-    for link in links.iter().filter(|link| link.name == config.device) {
+    // The IDC's side first: the way back is open until then. The underlay's may be configured no more.
+    let (idc, mut others): (Vec<&Link>, Vec<&Link>) = links
+        .iter()
+        .partition(|link| config.idc_interfaces.contains(&link.name));
+    others.sort_by_key(|link| link.name == config.device);
+    for link in idc.into_iter().chain(others) {
         detached += attach::take_away(socket, link.index)?;
     }
     Ok(detached)

@@ -1,4 +1,4 @@
-//! The two programs: loaded with the maps that are pinned, and the maps that are not there yet made
+//! The programs: loaded with the maps that are pinned, and the maps that are not there yet made
 //! and pinned with them.
 
 use std::io;
@@ -57,11 +57,24 @@ impl AsFd for Program {
     }
 }
 
-/// Both of them.
+/// Where a program of ours is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// An interface on the IDC's side, whether or not hypervisors are there too.
+    Idc,
+    /// An interface that only packets of hypervisors come in by.
+    Underlay,
+    /// The VXLAN device.
+    Device,
+}
+
+/// All of them.
 #[derive(Debug)]
 pub(crate) struct Programs {
     /// For the ingress of IDC interfaces.
     pub(crate) from_idc: Program,
+    /// For the ingress of the interfaces that hypervisors are behind.
+    pub(crate) from_underlay: Program,
     /// For the ingress of the VXLAN device.
     pub(crate) from_vpc: Program,
 }
@@ -74,21 +87,21 @@ impl Programs {
         Programs::from(with_pinned(&mut loader, pins))
     }
 
-    /// The one for the VXLAN device, or the one for the IDC's side.
-    pub(crate) fn of(&self, is_vxlan: bool) -> &Program {
-        if is_vxlan {
-            &self.from_vpc
-        } else {
-            &self.from_idc
+    /// The one for a place.
+    pub(crate) fn of(&self, place: Place) -> &Program {
+        match place {
+            Place::Idc => &self.from_idc,
+            Place::Underlay => &self.from_underlay,
+            Place::Device => &self.from_vpc,
         }
     }
 
-    /// Whether the maps that both read are those that are pinned.
+    /// Whether the maps that all read are those that are pinned.
     pub(crate) fn read_pinned(&self, pins: &Pins) -> bool {
         let pinned = |name: &str| sys::Map::open(&pins.map(name)).map(|map| map.id());
         ["globals", "slots", "hosts", "vpcs"].iter().all(|name| {
-            let both = [&self.from_idc, &self.from_vpc];
-            pinned(name).is_ok_and(|id| both.iter().all(|program| program.maps.contains(&id)))
+            let all = [&self.from_idc, &self.from_underlay, &self.from_vpc];
+            pinned(name).is_ok_and(|id| all.iter().all(|program| program.maps.contains(&id)))
         })
     }
 
@@ -96,6 +109,7 @@ impl Programs {
         let mut object = object(loader)?;
         Ok(Programs {
             from_idc: program(&mut object, "from_idc")?,
+            from_underlay: program(&mut object, "from_underlay")?,
             from_vpc: program(&mut object, "from_vpc")?,
         })
     }

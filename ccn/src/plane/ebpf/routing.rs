@@ -5,9 +5,10 @@
 //! comes in from the IDC nothing is found at all but this host.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use bgp::Prefix;
-use netlink::{Family, Journal, Route, RouteKind, Rule, Socket};
+use netlink::{Family, IpNet, Journal, Route, RouteKind, Rule, Socket};
 
 use crate::plane::routes::compose::Host;
 use crate::plane::routes::keeper::{Keeper, Wrong};
@@ -17,6 +18,8 @@ use crate::plane::routes::objects::{Key, Object, State};
 use crate::plane::routes::reconcile::{Steps, reconcile};
 use crate::plane::{Applied, Batch, Desired, LearnedNextHops, PlaneError};
 
+/// Metric of what no router can say anything about.
+const FIRST: u32 = 1;
 /// Metric of what is only asked when no router has announced anything.
 const LAST: u32 = u32::MAX;
 
@@ -35,11 +38,12 @@ impl Routing {
     pub(crate) fn begin(
         socket: &mut Socket,
         host: Host,
+        own: &BTreeSet<IpAddr>,
         desired: &Desired,
         applied: &mut Applied,
     ) -> Result<(Routing, Wrong), PlaneError> {
         let actual = kernel::read(socket, host.protocol, &host.devices())?;
-        let mut shall = always(&host);
+        let mut shall = always(&host, own);
         for (prefix, hops) in &desired.learned {
             learn(&host, &mut shall, *prefix, hops, applied);
         }
@@ -166,9 +170,20 @@ fn learned_prefix(key: &Key) -> Option<Prefix> {
     }
 }
 
-/// What is there whatever is learned.
-fn always(host: &Host) -> State {
+/// What is there whatever is learned. No VM reaches an address of this host (`own`), also where a router
+/// announces its subnet: programs that ask this table alone do not see the table of local addresses.
+fn always(host: &Host, own: &BTreeSet<IpAddr>) -> State {
     let mut list = Vec::new();
+    for addr in own {
+        list.push(Object::route(Route {
+            table: IDC_TABLE,
+            metric: FIRST,
+            protocol: host.protocol,
+            kind: RouteKind::Blackhole,
+            next_hops: Vec::new(),
+            ..Route::new(IpNet::from(*addr), netlink::NextHop::dev(0))
+        }));
+    }
     for family in Family::BOTH {
         let last = |table, metric, kind| {
             Object::route(Route {

@@ -13,7 +13,7 @@ use super::cells::{Cell, Changes, Content};
 use super::layout::{LAYOUT_VERSION, Sample, Slot, unmapped};
 use super::memory::Memory;
 use super::pins::{self, Pins};
-use super::programs::{self, Asking, Programs};
+use super::programs::{self, Asking, Place, Programs};
 use super::routing::Routing;
 use super::samples::Sampling;
 use super::shared::KernelMemory;
@@ -36,8 +36,8 @@ pub(crate) struct Running {
     routing: Routing,
     /// Loaded when somebody asks.
     asking: Option<Asking>,
-    /// Links and which program is on each: true for the VXLAN device.
-    links: Vec<(u32, bool)>,
+    /// Links and what each is, in the order in which the programs are put there.
+    links: Vec<(u32, Place)>,
     /// Cells that did not become as they shall be: tried again with the next change.
     open: BTreeSet<Cell>,
 }
@@ -68,22 +68,19 @@ impl Running {
         let (tables, memory) = Tables::open(pins)?;
         let fresh = tables.globals().version != LAYOUT_VERSION;
         let found = if fresh { Found::new() } else { tables.found()? };
+        let own = facts.own.clone();
         let mut translator = Translator::new(facts, memory, fresh);
         applied.failures = translator.adopt(&found, desired);
         translator.sample(Sampling::of(wanted, translator.links()));
         let changes = translator.difference(&found);
 
-        let links: Vec<(u32, bool)> = host
-            .idc
-            .iter()
-            .map(|link| (link.index, false))
-            .chain([(host.vxlan_index, true)])
-            .collect();
+        let links = uplink::places(&mut sockets.routes, config, &host)?;
         if kernel::read(&mut sockets.routes, host.protocol, &host.devices())?.is_empty() {
             // Nothing forwards yet: programs that know nobody are before the rule that lets all pass.
             applied.operations += attach_all(&mut sockets.routes, &programs, &links, fresh)?;
         }
-        let (routing, wrong) = Routing::begin(&mut sockets.routes, host, desired, &mut applied)?;
+        let (routing, wrong) =
+            Routing::begin(&mut sockets.routes, host, &own, desired, &mut applied)?;
         let mut running = Running {
             translator,
             tables,
@@ -165,9 +162,9 @@ impl Running {
                 .map_err(|error| pins::failed("pin a larger map of slots", &error))?;
             self.programs = Programs::load(pins, grown.shape().entries)?;
             self.asking = None;
-            for (ifindex, is_vxlan) in self.links.clone() {
+            for (ifindex, place) in self.links.clone() {
                 if attach::is_attached(socket, ifindex)? {
-                    attach::put(socket, ifindex, self.programs.of(is_vxlan))?;
+                    attach::put(socket, ifindex, self.programs.of(place))?;
                     applied.operations += 1;
                 }
             }
@@ -256,12 +253,12 @@ impl Running {
 fn attach_all(
     socket: &mut Socket,
     programs: &Programs,
-    links: &[(u32, bool)],
+    links: &[(u32, Place)],
     fresh: bool,
 ) -> Result<usize, PlaneError> {
     let mut changes = 0;
-    for (ifindex, is_vxlan) in links {
-        let program = programs.of(*is_vxlan);
+    for (ifindex, place) in links {
+        let program = programs.of(*place);
         if fresh || !attach::is_equal(socket, *ifindex, program)? {
             changes += attach::put(socket, *ifindex, program)?;
         }

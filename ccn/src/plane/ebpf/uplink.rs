@@ -7,11 +7,13 @@ use netlink::Socket;
 
 use super::attach;
 use super::layout::{Globals, LAYOUT_VERSION};
+use super::programs::Place;
 use super::translate;
 use crate::config::PlaneConfig;
 use crate::plane::PlaneError;
 use crate::plane::routes::compose::Host;
 use crate::plane::routes::devices::{self, failed};
+use crate::plane::routes::layout::IDC_TABLE;
 use crate::plane::routes::sysctl;
 
 /// Makes or corrects device and settings. Answers what routing needs to know of the host, and how many
@@ -71,6 +73,9 @@ pub(crate) fn facts(
         mtu: config.mtu,
         mac: config.mac.bytes(),
         trace_link: u32::MAX,
+        idc_table: IDC_TABLE,
+        port: config.port.to_be_bytes(),
+        past_device: config.goes_past_device().into(),
         ..Globals::default()
     };
     match config.vtep {
@@ -88,6 +93,62 @@ pub(crate) fn facts(
     Ok(translate::Host { globals, own })
 }
 
+/// The links that programs are put on, and what each is.
+pub(crate) fn places(
+    socket: &mut Socket,
+    config: &PlaneConfig,
+    host: &Host,
+) -> Result<Vec<(u32, Place)>, PlaneError> {
+    let mut places: Vec<(u32, Place)> = host
+        .idc
+        .iter()
+        .map(|link| (link.index, Place::Idc))
+        .chain([(host.vxlan_index, Place::Device)])
+        .collect();
+    for ifindex in underlay(socket, config)? {
+        if places.iter().all(|(known, _)| *known != ifindex) {
+            places.push((ifindex, Place::Underlay));
+        }
+    }
+    Ok(places)
+}
+
+/// The interfaces that packets of hypervisors come in by: those configured, or else the one that has the
+/// VTEP's address, unless that is the loopback's.
+fn underlay(socket: &mut Socket, config: &PlaneConfig) -> Result<Vec<u32>, PlaneError> {
+    if !config.goes_past_device() {
+        return Ok(Vec::new());
+    }
+    let links = socket
+        .links()
+        .map_err(|error| failed("read the links", error))?;
+    if let Some(names) = &config.underlay_interfaces {
+        let index = |name: &String| {
+            let found = links.iter().find(|link| link.name == *name);
+            found
+                .map(|link| link.index)
+                .ok_or_else(|| PlaneError::NoDevice {
+                    name: name.clone(),
+                    field: "plane.underlay_interfaces",
+                })
+        };
+        return names.iter().map(index).collect();
+    }
+    let addresses = socket
+        .addresses()
+        .map_err(|error| failed("read the addresses", error))?;
+    let with_vtep = addresses
+        .iter()
+        .filter(|address| address.net.addr() == config.vtep)
+        .map(|address| address.ifindex);
+    let is_loopback = |index: &u32| {
+        links
+            .iter()
+            .any(|link| link.index == *index && link.name == "lo")
+    };
+    Ok(with_vtep.filter(|index| !is_loopback(index)).collect())
+}
+
 /// The links and the filters on them, a line each.
 pub(crate) fn lines(socket: &mut Socket, config: &PlaneConfig) -> Result<Vec<String>, PlaneError> {
     let links = socket
@@ -98,8 +159,6 @@ pub(crate) fn lines(socket: &mut Socket, config: &PlaneConfig) -> Result<Vec<Str
         let name = &link.name;
         if *name == config.device {
             lines.push(format!("link {name} index {}", link.index));
-        } else if !config.idc_interfaces.contains(name) {
-            continue;
         }
         if attach::is_attached(socket, link.index)? {
             lines.push(format!("filter on ingress of {name}"));
