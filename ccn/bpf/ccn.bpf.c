@@ -365,8 +365,10 @@ static __always_inline int is_own(const struct vpc *vpc, __be32 addr)
 	return (addr & vpc->own[0].mask) == vpc->own[0].net || (addr & vpc->own[1].mask) == vpc->own[1].net;
 }
 
-static __always_inline int from_vpc_ip(struct __sk_buff *skb, __u32 vni, const int family, const enum mode mode)
+static __always_inline int from_vpc_ip(struct __sk_buff *skb, const struct envelope *e, const int family,
+				       const enum mode mode)
 {
+	__u32 vni = e->vni;
 	struct packet p = {};
 	struct whose w = { .vni = vni, .link = NO_COUNTER, .vpc = NO_COUNTER, .asked = mode == ASKED };
 	struct globals *g = global();
@@ -375,7 +377,7 @@ static __always_inline int from_vpc_ip(struct __sk_buff *skb, __u32 vni, const i
 		return mode == PAST ? CONTINUE : TC_ACT_SHOT;
 	const __u32 at = mode == PAST ? INNER_AT : ETH_LEN;
 	int malformed = parse(skb, &p, at, family);
-	if (mode == PAST && (malformed || !vpc || at + p.octets != skb->len))
+	if (mode == PAST && (malformed || !vpc || at + p.octets != skb->len || !tells_nothing(e->ecn, p.tos & ECN)))
 		return CONTINUE;
 	if (mode == LIVE)
 		count_total(TOTAL_DECAPSULATED, p.octets);
@@ -406,11 +408,10 @@ static __always_inline int from_vpc_ip(struct __sk_buff *skb, __u32 vni, const i
 __noinline int past_device(struct __sk_buff *skb)
 {
 	struct globals *g = global();
-	__u32 vni;
-	int family;
-	if (!skb || !g || look_inside(skb, g, &vni, &family))
+	struct envelope e = {};
+	if (!skb || !g || look_inside(skb, g, &e))
 		return CONTINUE;
-	return family == 4 ? from_vpc_ip(skb, vni, 4, PAST) : from_vpc_ip(skb, vni, 6, PAST);
+	return e.family == 4 ? from_vpc_ip(skb, &e, 4, PAST) : from_vpc_ip(skb, &e, 6, PAST);
 }
 
 /* What is not looked at as an IP packet. */
@@ -466,10 +467,11 @@ int from_underlay(struct __sk_buff *skb)
 SEC("classifier")
 int ask_vpc(struct __sk_buff *skb)
 {
+	struct envelope e = { .vni = skb->cb[0] };
 	if (skb->protocol == bpf_htons(ETH_P_IP))
-		return from_vpc_ip(skb, skb->cb[0], 4, ASKED);
+		return from_vpc_ip(skb, &e, 4, ASKED);
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		return from_vpc_ip(skb, skb->cb[0], 6, ASKED);
+		return from_vpc_ip(skb, &e, 6, ASKED);
 	return CONTINUE;
 }
 
@@ -487,6 +489,7 @@ SEC("classifier")
 int from_vpc(struct __sk_buff *skb)
 {
 	int vni = vni_of(skb);
+	struct envelope e = { .vni = vni };
 	if (vni < 0)
 		return TC_ACT_SHOT;
 	if (skb->vlan_present)
@@ -495,9 +498,9 @@ int from_vpc(struct __sk_buff *skb)
 	if (skb->pkt_type != PACKET_HOST)
 		return drop_frame(skb, vni, REASON_OTHER_MAC);
 	if (skb->protocol == bpf_htons(ETH_P_IP))
-		return from_vpc_ip(skb, vni, 4, LIVE);
+		return from_vpc_ip(skb, &e, 4, LIVE);
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		return from_vpc_ip(skb, vni, 6, LIVE);
+		return from_vpc_ip(skb, &e, 6, LIVE);
 	return drop_frame(skb, vni, REASON_NOT_IP);
 }
 

@@ -123,7 +123,7 @@ struct count {
 enum total {
 	TOTAL_DECAPSULATED, /* received from hypervisors */
 	TOTAL_ENCAPSULATED, /* sent to hypervisors */
-	TOTAL_FLOWS,	    /* flows begun; octets unused */
+	TOTAL_FLOWS,	    /* flows that got a place in `flows`; octets unused */
 	TOTALS,
 };
 

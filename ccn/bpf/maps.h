@@ -1,4 +1,4 @@
-/* The maps. Sizes that depend on the machine or the configuration are set by the loader. */
+/* The maps. Sizes are what they begin with: the agent has hashes and counters grow, and sets the others. */
 #ifndef CCN_MAPS_H
 #define CCN_MAPS_H
 
@@ -35,24 +35,24 @@ SHARED_ARRAY(globals, struct globals, 1);
 SHARED_ARRAY(slots, struct slot, 2097152);
 SHARED_ARRAY(hosts, struct host, 65535);
 
-HASH(vpcs, __u32, struct vpc, 65536);
-HASH(subnets4, struct prefix4, struct subnet, 131072);
-HASH(subnets6, struct prefix6, struct subnet, 131072);
-HASH(linked4, struct prefix4, struct subnet, 131072);
-HASH(linked6, struct prefix6, struct subnet, 131072);
-HASH(classics4, struct prefix4, struct permit, 262144);
-HASH(classics6, struct prefix6, struct permit, 262144);
-HASH(sparse, struct address, struct slot, 1048576);
+HASH(vpcs, __u32, struct vpc, 8192);
+HASH(subnets4, struct prefix4, struct subnet, 16384);
+HASH(subnets6, struct prefix6, struct subnet, 16384);
+HASH(linked4, struct prefix4, struct subnet, 16384);
+HASH(linked6, struct prefix6, struct subnet, 16384);
+HASH(classics4, struct prefix4, struct permit, 16384);
+HASH(classics6, struct prefix6, struct permit, 16384);
+HASH(sparse, struct address, struct slot, 32768);
 
-PER_CPU(link_counters, struct counter, 16384);
-PER_CPU(vpc_counters, struct counter, 65536);
+PER_CPU(link_counters, struct counter, 1024);
+PER_CPU(vpc_counters, struct counter, 4096);
 PER_CPU(drops, struct count, REASONS);
 PER_CPU(last_drops, struct sample, REASONS);
 PER_CPU(totals, struct count, TOTALS);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 262144);
+	__uint(max_entries, 65536);
 	__type(key, struct flow);
 	__type(value, struct flow_state);
 } flows SEC(".maps");

@@ -15,7 +15,6 @@
 #define LOOPBACK 1 /* the interface that the kernel's own packets are looked up with */
 #define OUTER_TTL 64
 #define ECN 3
-#define ECN_CE 3
 #define FIRST_PORT 49152 /* RFC 7348 section 5 */
 #define ADJ_ROOM_DECAP_L3_IPV6 (1U << 8) /* Linux 6.3 */
 #define VXLAN_FLAGS 0x08000000U /* a VNI, and no extension of others */
@@ -205,9 +204,23 @@ __noinline int reencapsulate(struct __sk_buff *skb, const struct tunnel *t)
 	return leave(&fib);
 }
 
-/* The VNI of a frame from a hypervisor that may go past the device, and the family of its inner packet;
- * nonzero for all others, among them whatever the device or the host's stack would refuse. */
-static __always_inline int look_inside(struct __sk_buff *skb, const struct globals *g, __u32 *vni, int *family)
+/* What the outer headers of a frame tell. */
+struct envelope {
+	__u32 vni;
+	__u8 ecn;
+	__u8 family; /* of the inner packet */
+};
+
+/* Whether what the outer header says of congestion need not be told to the inner one (RFC 6040 section 4.2), which
+ * is the device's work. */
+static __always_inline int tells_nothing(__u8 outer, __u8 inner)
+{
+	return !(outer & 1) || outer == inner;
+}
+
+/* Reads the outer headers of a frame from a hypervisor that may go past the device; nonzero for all others,
+ * among them whatever the device or the host's stack would refuse. */
+static __always_inline int look_inside(struct __sk_buff *skb, const struct globals *g, struct envelope *e)
 {
 	if (!g->past_device || skb->gso_size || skb->vlan_present || pull(skb, INNER_AT + IPV4_LEN))
 		return -1;
@@ -217,7 +230,7 @@ static __always_inline int look_inside(struct __sk_buff *skb, const struct globa
 		return -1;
 	__u32 octets = skb->len - ETH_LEN;
 	if (o->ihl != 0x45 || o->proto != IPPROTO_UDP || o->dst != bpf_htonl(g->local4) || o->dport != g->port ||
-	    o->frag & ~bpf_htons(IP_DF) || (o->tos & ECN) == ECN_CE || o->udp_check ||
+	    o->frag & ~bpf_htons(IP_DF) || o->udp_check ||
 	    o->octets != bpf_htons(octets) || o->udp_octets != bpf_htons(octets - IPV4_LEN) ||
 	    o->flags != bpf_htonl(VXLAN_FLAGS) || o->vni & bpf_htonl(0xff))
 		return -1;
@@ -231,9 +244,10 @@ static __always_inline int look_inside(struct __sk_buff *skb, const struct globa
 	const __u16 *to = (const __u16 *)o->inner_dst, *own = (const __u16 *)g->mac;
 	if (to[0] != own[0] || to[1] != own[1] || to[2] != own[2])
 		return -1;
-	*vni = bpf_ntohl(o->vni) >> 8;
-	*family = o->inner_proto == bpf_htons(ETH_P_IP) ? 4 : o->inner_proto == bpf_htons(ETH_P_IPV6) ? 6 : 0;
-	return !*family;
+	e->vni = bpf_ntohl(o->vni) >> 8;
+	e->ecn = o->tos & ECN;
+	e->family = o->inner_proto == bpf_htons(ETH_P_IP) ? 4 : o->inner_proto == bpf_htons(ETH_P_IPV6) ? 6 : 0;
+	return !e->family;
 }
 
 /* Takes the outer headers off a frame that was looked into. Nonzero: impossible, and nothing has changed. */

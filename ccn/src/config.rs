@@ -154,6 +154,10 @@ pub struct PlaneConfig {
     /// empty list: all packets pass the device and the stack. An IPv6 underlay's always do.
     #[serde(default)]
     pub underlay_interfaces: Option<Vec<String>>,
+    /// Flows over links of mode `classic-to-vpc` that the `ebpf` plane remembers at a time, 1024..=16,777,216, some
+    /// 128 bytes each: when there are more, the one that was silent longest is forgotten.
+    #[serde(default = "default_max_flows")]
+    pub max_flows: u32,
     /// Where the `ebpf` plane pins its maps: a directory in a BPF file system.
     #[serde(default = "default_bpffs")]
     pub bpffs: PathBuf,
@@ -189,6 +193,10 @@ fn default_mtu() -> u32 {
 
 fn default_protocol() -> u8 {
     77
+}
+
+fn default_max_flows() -> u32 {
+    65_536
 }
 
 fn default_bpffs() -> PathBuf {
@@ -271,6 +279,12 @@ impl Config {
         }
         if !(1280..=9000).contains(&plane.mtu) {
             return fault("plane.mtu", format!("{} is outside 1280..=9000", plane.mtu));
+        }
+        if !(1024..=1 << 24).contains(&plane.max_flows) {
+            return fault(
+                "plane.max_flows",
+                format!("{} is outside 1024..=16777216", plane.max_flows),
+            );
         }
         if plane.protocol < 5 {
             return fault(

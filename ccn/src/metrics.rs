@@ -307,6 +307,15 @@ impl Reading {
         family(to, "flows_begun", help, None, MetricType::Counter, |each| {
             counter(each, &[], flows.begun)
         })?;
+        let help = "Flows forgotten because others needed the room";
+        family(
+            to,
+            "flows_evicted",
+            help,
+            None,
+            MetricType::Counter,
+            |each| counter(each, &[], flows.evicted),
+        )?;
         family(
             to,
             "flows",
@@ -453,6 +462,7 @@ mod tests {
                 vpcs: BTreeMap::from([(Vni::new(1001).unwrap(), ways)]),
                 flows: Some(Flows {
                     begun: 4,
+                    evicted: 2,
                     known: 2,
                     max: 10,
                 }),
@@ -480,6 +490,7 @@ mod tests {
             r#"ccn_link_bytes_total{link="web",direction="dropped"} 100"#,
             r#"ccn_vpc_packets_total{vpc="web",vni="1001",direction="to-vpc"} 3"#,
             "ccn_flows_begun_total 4",
+            "ccn_flows_evicted_total 2",
             "ccn_flows 2",
         ] {
             assert!(body.lines().any(|l| l == line), "{line} is not in\n{body}");

@@ -38,6 +38,8 @@ fn config() -> PlaneConfig {
         mtu: 1450,
         protocol: PROTOCOL,
         audit_interval: 0,
+        underlay_interfaces: None,
+        max_flows: 65_536,
         bpffs: "/sys/fs/bpf/ccn-test".into(),
     }
 }

@@ -37,6 +37,8 @@ fn well() -> Facts {
         mtu: 1450,
         protocol: 77,
         audit_interval: 60,
+        underlay_interfaces: None,
+        max_flows: 65_536,
         bpffs: PathBuf::from("/sys/fs/bpf/ccn"),
     };
     let status = Status {

@@ -115,8 +115,11 @@ pub struct Sampled {
 /// Flows over links of mode `classic-to-vpc`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Flows {
-    /// Begun since the plane was first prepared.
+    /// Begun since the plane was first prepared; one that begins again where it was silent too long is not
+    /// counted twice.
     pub begun: u64,
+    /// Forgotten because others needed the room.
+    pub evicted: u64,
     /// Known now.
     pub known: u64,
     /// The most there may be: a new one takes the place of the one that was silent longest.

@@ -18,6 +18,7 @@ mod world;
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ccn::config::PlaneConfig;
 use ccn::plane::ebpf::EbpfPlane;
 use ccn::plane::routes::RoutesPlane;
 use judge::Mind;
@@ -33,6 +34,19 @@ const SLOTS: u32 = 1 << 14;
 const FLOWS: u16 = 300;
 /// Random regions that are the same in each run.
 const FIXED_SEEDS: u64 = 8;
+
+/// The `ebpf` plane as it is where the underlay's interfaces are not its own: what else goes past the VXLAN
+/// device has to come out the same.
+const THROUGH_THE_DEVICE: Subject = Subject {
+    by: By::Ebpf,
+    make: |config| {
+        let config = PlaneConfig {
+            underlay_interfaces: Some(Vec::new()),
+            ..config.clone()
+        };
+        Box::new(EbpfPlane::with_slots(&config, SLOTS))
+    },
+};
 
 /// Every plane there is.
 fn planes() -> Vec<Subject> {
@@ -123,6 +137,11 @@ fn the_ebpf_plane_keeps_the_contract() {
     ask(&plane(By::Ebpf));
 }
 
+#[test]
+fn the_ebpf_plane_keeps_the_contract_where_all_packets_pass_the_device() {
+    ask(&THROUGH_THE_DEVICE);
+}
+
 /// What `CONTRACT_SEED` says, one or `FIRST..LAST`; else some that are always the same, and one that
 /// never is.
 fn seeds() -> Vec<u64> {
@@ -164,6 +183,11 @@ fn the_routes_plane_does_what_the_model_says() {
 #[test]
 fn the_ebpf_plane_does_what_the_model_says() {
     compare(&plane(By::Ebpf), false);
+}
+
+#[test]
+fn the_ebpf_plane_does_what_the_model_says_where_all_packets_pass_the_device() {
+    compare(&THROUGH_THE_DEVICE, true);
 }
 
 #[test]

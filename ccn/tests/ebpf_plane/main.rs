@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bgp::Prefix;
 use ccn::config::{PlaneConfig, PlaneKind};
 use ccn::plane::ebpf::EbpfPlane;
+use ccn::plane::ebpf::layout::LAYOUT_VERSION;
 use ccn::plane::ebpf::sys::Map;
 use ccn::plane::entry::{EntryKey, EntryValue, Hop, ScopeId};
 use ccn::plane::model::{Ingress, Packet};
@@ -44,6 +45,8 @@ fn config(bpffs: &Path) -> PlaneConfig {
         mtu: 1450,
         protocol: PROTOCOL,
         audit_interval: 0,
+        underlay_interfaces: None,
+        max_flows: 65_536,
         bpffs: bpffs.to_owned(),
     }
 }
@@ -280,7 +283,10 @@ fn another_layout_is_filled_beside_the_old_one_and_keeps_the_flows() {
         resync(&mut plane, &desired);
         let dump = plane.dump().expect("a dump");
         drop(plane);
-        let (ours, other) = (directory(config).join("v1"), directory(config).join("v0"));
+        let (ours, other) = (
+            directory(config).join(format!("v{LAYOUT_VERSION}")),
+            directory(config).join("v0"),
+        );
         std::fs::rename(&ours, &other).expect("renamed");
         let id = |name: &str| Map::open(&ours.join(name)).expect("pinned").id();
         let flows = Map::open(&other.join("flows")).expect("pinned").id();
@@ -299,6 +305,85 @@ fn another_layout_is_filled_beside_the_old_one_and_keeps_the_flows() {
         assert_eq!(id("flows"), flows);
         assert_ne!(id("slots"), slots);
         assert!(!other.exists());
+    });
+}
+
+#[test]
+fn maps_that_are_full_get_more_room_and_a_restart_finds_it() {
+    in_namespace(|socket, config| {
+        let mut desired = region(10);
+        let mut plane = ready(config);
+        resync(&mut plane, &desired);
+        let entries = |name: &str| {
+            let path = directory(config)
+                .join(format!("v{LAYOUT_VERSION}"))
+                .join(name);
+            Map::open(&path).expect("pinned").shape().entries
+        };
+        let names = ["sparse", "classics4", "link_counters", "vpc_counters"];
+        let before = names.map(entries);
+        let mut more: BTreeMap<EntryKey, EntryValue> = BTreeMap::new();
+        // Too far from one another for a window.
+        for n in 0..u128::from(before[0]) + 10 {
+            let addr = 0xfd00_0001_0000_0000_0001_0000_0000_0000 + (n << 24);
+            more.extend([endpoint(
+                100,
+                std::net::Ipv6Addr::from(addr).into(),
+                100,
+                &[(1, 1)],
+            )]);
+        }
+        for n in 0..before[1] + 10 {
+            let (link, classic) = (n % (before[2] + 10), Ipv4Addr::from(0x0b00_0000 + n));
+            more.extend([permit(
+                &format!("many{link}"),
+                100,
+                "192.168.0.0/16",
+                &format!("{classic}/32"),
+            )]);
+        }
+        for n in 0..before[3] + 10 {
+            let subnet = Ipv4Addr::from(0x6440_0000 + (n << 4));
+            more.extend([source(1000 + n, &format!("{subnet}/28"), 1000 + n)]);
+        }
+        let batch = Batch {
+            generation: 2,
+            upserts: more.clone(),
+            verify: true,
+            ..Batch::default()
+        };
+        let programs_before = programs(socket, "idc0");
+        clean(&plane.apply(&batch).expect("applied"));
+        assert_ne!(programs(socket, "idc0"), programs_before);
+        for (name, before) in names.into_iter().zip(before) {
+            assert!(entries(name) > before, "{name}");
+        }
+        desired.entries.extend(more);
+        assert_eq!(resync(&mut plane, &desired), 0);
+        drop(plane);
+        assert_eq!(resync(&mut ready(config), &desired), 0);
+    });
+}
+
+#[test]
+fn as_many_flows_are_remembered_as_is_configured() {
+    in_namespace(|_, config| {
+        let desired = region(10);
+        resync(&mut ready(config), &desired);
+        let entries = || {
+            let path = directory(config)
+                .join(format!("v{LAYOUT_VERSION}"))
+                .join("flows");
+            Map::open(&path).expect("pinned").shape().entries
+        };
+        assert_eq!(entries(), config.max_flows);
+        let config = PlaneConfig {
+            max_flows: 2048,
+            ..config.clone()
+        };
+        assert!(resync(&mut ready(&config), &desired) > 0);
+        assert_eq!(entries(), 2048);
+        assert_eq!(resync(&mut ready(&config), &desired), 0);
     });
 }
 
@@ -334,9 +419,9 @@ fn what_a_foreign_hand_took_away_is_put_back() {
 #[test]
 fn removal_leaves_no_trace_and_nothing_of_others() {
     in_namespace(|socket, config| {
-        let under = socket.link("under0").expect("ask").expect("there");
+        let other = socket.link("lo").expect("ask").expect("there");
         socket
-            .request(Request::add_clsact(under.index))
+            .request(Request::add_clsact(other.index))
             .expect("a qdisc of another");
         let mut plane = ready(config);
         resync(&mut plane, &region(100));
@@ -345,8 +430,10 @@ fn removal_leaves_no_trace_and_nothing_of_others() {
         plane.remove().expect("removed");
         assert!(socket.link("ccn0").expect("ask").is_none());
         let idc = socket.link("idc0").expect("ask").expect("there");
+        let under = socket.link("under0").expect("ask").expect("there");
         assert!(!socket.has_clsact(idc.index).expect("asked"));
-        assert!(socket.has_clsact(under.index).expect("asked"));
+        assert!(!socket.has_clsact(under.index).expect("asked"));
+        assert!(socket.has_clsact(other.index).expect("asked"));
         let ours = RouteFilter {
             protocol: Some(PROTOCOL),
             ..RouteFilter::default()

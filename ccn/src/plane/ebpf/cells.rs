@@ -6,10 +6,12 @@ use std::net::IpAddr;
 
 use bgp::{Family, Prefix};
 
+use super::addresses::MAX_SPARSE;
 use super::layout::{
     Address, Globals, Permit, Plain, Slot, Subnet, Vpc, VpcKey, mapped, prefix_key,
     read_prefix_key, unmapped,
 };
+use super::translate::{MAX_CLASSICS, MAX_SUBNETS, MAX_VPCS};
 
 /// A hash map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +51,19 @@ impl Table {
             Table::Linked6 => "linked6",
             Table::Vpcs => "vpcs",
         }
+    }
+
+    /// Most keys.
+    pub(crate) fn most(self) -> u32 {
+        let most = match self {
+            Table::Sparse => MAX_SPARSE,
+            // The host's own addresses beside them.
+            Table::Linked4 | Table::Linked6 => MAX_SUBNETS * 2,
+            Table::Subnets4 | Table::Subnets6 => MAX_SUBNETS,
+            Table::Classics4 | Table::Classics6 => MAX_CLASSICS,
+            Table::Vpcs => MAX_VPCS as usize,
+        };
+        most as u32
     }
 
     /// Octets of a key and of a value.

@@ -36,7 +36,7 @@ mod window;
 use netlink::{Group, Journal, Link, Netfilter, Request, Socket};
 
 use self::pins::Pins;
-use self::programs::Programs;
+use self::programs::{Programs, Sizes};
 use self::running::Running;
 use self::samples::Ring;
 use self::tables::Tables;
@@ -60,8 +60,7 @@ pub struct EbpfPlane {
     sockets: Option<Sockets>,
     /// Loaded when it was prepared.
     programs: Option<Programs>,
-    /// How many there are to begin with.
-    slots: u32,
+    sizes: Sizes,
     /// `None` until the first resync, and after a call that left the kernel's state unknown.
     running: Option<Running>,
     /// Which packets are sampled, and the ring they come in, from the first time that any were wanted.
@@ -97,7 +96,10 @@ impl EbpfPlane {
             pins: Pins::new(&config.bpffs, &config.device),
             sockets: None,
             programs: None,
-            slots: SLOTS,
+            sizes: Sizes {
+                slots: SLOTS,
+                flows: config.max_flows,
+            },
             running: None,
             wanted: None,
             ring: None,
@@ -108,10 +110,9 @@ impl EbpfPlane {
     /// each growth copies them once.
     #[must_use]
     pub fn with_slots(config: &PlaneConfig, slots: u32) -> EbpfPlane {
-        EbpfPlane {
-            slots,
-            ..EbpfPlane::new(config)
-        }
+        let mut plane = EbpfPlane::new(config);
+        plane.sizes.slots = slots;
+        plane
     }
 
     /// Whether this plane has left anything in the kernel.
@@ -146,7 +147,7 @@ impl Plane for EbpfPlane {
     }
 
     fn prepare(&mut self) -> Result<Prepared, PlaneError> {
-        let (config, pins, slots) = (self.config.clone(), self.pins.clone(), self.slots);
+        let (config, pins, sizes) = (self.config.clone(), self.pins.clone(), self.sizes);
         let socket = &mut self.sockets()?.routes;
         let (host, _) = uplink::ensure(socket, &config)?;
         let attached = attach::is_attached(socket, host.vxlan_index)?;
@@ -156,7 +157,7 @@ impl Plane for EbpfPlane {
         pins.carry_over()?;
         let programs = match self.programs.take() {
             Some(programs) if programs.read_pinned(&pins) => programs,
-            _ => Programs::load(&pins, slots)?,
+            _ => Programs::load(&pins, sizes)?,
         };
         self.programs = Some(programs);
         Ok(Prepared {
@@ -167,7 +168,7 @@ impl Plane for EbpfPlane {
     fn resync(&mut self, desired: &Desired) -> Result<Applied, PlaneError> {
         let (config, pins) = (self.config.clone(), self.pins.clone());
         let before = self.running.take().map(Running::into_programs);
-        let programs = (before.or_else(|| self.programs.take()), self.slots);
+        let programs = (before.or_else(|| self.programs.take()), self.sizes);
         let wanted = self.wanted.clone();
         let sockets = self.sockets()?;
         let (running, applied) =
@@ -227,7 +228,7 @@ impl Plane for EbpfPlane {
             self.ring = Some(ring);
         }
         if let Some(running) = &mut self.running {
-            running.sample(wanted)?;
+            running.sample(wanted);
         }
         Ok(true)
     }

@@ -68,6 +68,13 @@ pub(crate) enum Place {
     Device,
 }
 
+/// How many elements maps begin with whose sizes are not the same for everybody.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    pub(crate) slots: u32,
+    pub(crate) flows: u32,
+}
+
 /// All of them.
 #[derive(Debug)]
 pub(crate) struct Programs {
@@ -80,10 +87,11 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// Loads them with the maps that are pinned; `slots` is how many there are if that map is not.
-    pub(crate) fn load(pins: &Pins, slots: u32) -> Result<Programs, PlaneError> {
+    /// Loads them with the maps that are pinned; the others begin with these sizes.
+    pub(crate) fn load(pins: &Pins, sizes: Sizes) -> Result<Programs, PlaneError> {
         let mut loader = EbpfLoader::new();
-        loader.map_max_entries("slots", slots);
+        loader.map_max_entries("slots", sizes.slots);
+        loader.map_max_entries("flows", sizes.flows);
         Programs::from(with_pinned(&mut loader, pins))
     }
 

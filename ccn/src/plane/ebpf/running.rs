@@ -13,10 +13,11 @@ use super::cells::{Cell, Changes, Content};
 use super::layout::{LAYOUT_VERSION, Sample, Slot, unmapped};
 use super::memory::Memory;
 use super::pins::{self, Pins};
-use super::programs::{self, Asking, Place, Programs};
+use super::programs::{self, Asking, Place, Programs, Sizes};
 use super::routing::Routing;
 use super::samples::Sampling;
 use super::shared::KernelMemory;
+use super::sys::Map;
 use super::tables::{Refused, Tables};
 use super::translate::{Failures, Found, Translator};
 use super::{Sockets, ask, remove_leftovers, traffic, uplink};
@@ -38,6 +39,7 @@ pub(crate) struct Running {
     asking: Option<Asking>,
     /// Links and what each is, in the order in which the programs are put there.
     links: Vec<(u32, Place)>,
+    sizes: Sizes,
     /// Cells that did not become as they shall be: tried again with the next change.
     open: BTreeSet<Cell>,
 }
@@ -48,7 +50,7 @@ impl Running {
         sockets: &mut Sockets,
         config: &PlaneConfig,
         pins: &Pins,
-        (programs, slots): (Option<Programs>, u32),
+        (programs, sizes): (Option<Programs>, Sizes),
         desired: &Desired,
         wanted: Option<&Wanted>,
     ) -> Result<(Running, Applied), PlaneError> {
@@ -63,7 +65,7 @@ impl Running {
         };
         let programs = match programs {
             Some(programs) if programs.read_pinned(pins) => programs,
-            _ => Programs::load(pins, slots)?,
+            _ => Programs::load(pins, sizes)?,
         };
         let (tables, memory) = Tables::open(pins)?;
         let fresh = tables.globals().version != LAYOUT_VERSION;
@@ -88,6 +90,7 @@ impl Running {
             routing,
             asking: None,
             links,
+            sizes,
             open: BTreeSet::new(),
         };
         running.write(&mut sockets.routes, pins, &changes, true, &mut applied)?;
@@ -146,8 +149,8 @@ impl Running {
         Ok(applied)
     }
 
-    /// Writes changes to the maps, with a larger `slots` before anything leads into it, and puts what
-    /// the kernel refuses down to the entries it belongs to.
+    /// Writes changes to the maps, each larger where it has to be before anything leads into it, and puts
+    /// what the kernel refuses down to the entries it belongs to.
     fn write(
         &mut self,
         socket: &mut Socket,
@@ -157,19 +160,30 @@ impl Running {
         applied: &mut Applied,
     ) -> Result<(), PlaneError> {
         let memory = self.translator.addresses_mut().places_mut().memory_mut();
-        if let Some(grown) = memory.take_grown() {
-            programs::repin(&grown, &pins.map("slots"))
-                .map_err(|error| pins::failed("pin a larger map of slots", &error))?;
-            self.programs = Programs::load(pins, grown.shape().entries)?;
-            self.asking = None;
-            for (ifindex, place) in self.links.clone() {
-                if attach::is_attached(socket, ifindex)? {
-                    attach::put(socket, ifindex, self.programs.of(place))?;
-                    applied.operations += 1;
+        let grown_slots = memory.take_grown();
+        let (programs, links, sizes) = (&mut self.programs, &self.links, self.sizes);
+        let mut moved = 0;
+        let mut move_to = |name: &'static str, map: &Map| {
+            programs::repin(map, &pins.map(name))
+                .map_err(|error| pins::failed(&format!("pin a map of {name}"), &error))?;
+            *programs = Programs::load(pins, sizes)?;
+            for (ifindex, place) in links {
+                if attach::is_attached(socket, *ifindex)? {
+                    attach::put(socket, *ifindex, programs.of(*place))?;
                 }
             }
+            moved += 1;
+            Ok(())
+        };
+        if let Some(slots) = grown_slots {
+            move_to("slots", &slots)?;
         }
-        let (operations, mut refused) = self.tables.write(changes)?;
+        self.tables.resize_flows(sizes.flows, &mut move_to)?;
+        let (operations, mut refused) = self.tables.write(changes, &mut move_to)?;
+        if moved > 0 {
+            self.asking = None;
+            applied.operations += moved;
+        }
         applied.operations += operations;
         if verify {
             let shown = self.tables.verify(changes)?;
@@ -227,14 +241,10 @@ impl Running {
     }
 
     /// Has packets sampled, or none.
-    pub(crate) fn sample(&mut self, wanted: Option<&Wanted>) -> Result<(), PlaneError> {
+    pub(crate) fn sample(&mut self, wanted: Option<&Wanted>) {
         let sampling = Sampling::of(wanted, self.translator.links());
         self.translator.sample(sampling);
-        let changes = Changes {
-            globals: self.translator.globals(),
-            ..Changes::default()
-        };
-        self.tables.write(&changes).map(drop)
+        self.tables.set_globals(&self.translator.globals());
     }
 
     /// What the programs have written of packets, in the words of everybody.

@@ -1,6 +1,7 @@
 //! The maps of the kernel, open: dumps, writes and reads of cells, and the counters.
 //!
-//! It carries out what others decide, in the order they give.
+//! It carries out what others decide, in the order they give. A map that is full is filled anew with twice the
+//! room, and the programs move over to it before anything else is written.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,7 +10,7 @@ use super::cells::{Cell, Changes, Content, Counted, Table};
 use super::layout::{Counter, Globals, Plain, Sample, Tally};
 use super::pins::{self, Pins};
 use super::shared::{self, Area, KernelMemory};
-use super::sys::Map;
+use super::sys::{Map, Shape};
 use super::translate::Found;
 use crate::plane::model::DropReason;
 use crate::plane::{Count, PlaneError};
@@ -31,6 +32,9 @@ pub(crate) struct Tables {
     totals: Map,
     flows: Map,
 }
+
+/// Has the programs read a larger map from now on, in the place of the one with this name.
+pub(crate) type MoveTo<'a> = dyn FnMut(&'static str, &Map) -> Result<(), PlaneError> + 'a;
 
 /// A write that the kernel refused, with its words.
 pub(crate) type Refused = Vec<(Cell, String)>;
@@ -85,6 +89,15 @@ impl Tables {
         shared::globals(&self.globals)
     }
 
+    /// Sets what concerns all packets. Answers how many things that changed.
+    pub(crate) fn set_globals(&self, globals: &Globals) -> usize {
+        if self.globals() == *globals {
+            return 0;
+        }
+        shared::set_globals(&self.globals, globals);
+        1
+    }
+
     /// What all hash maps hold. What nobody of us can have written is left out, and taken away.
     pub(crate) fn found(&self) -> Result<Found, PlaneError> {
         let mut found = Found::new();
@@ -108,7 +121,12 @@ impl Tables {
     }
 
     /// Carries out all changes, in their order. Answers how many there were, and which were refused.
-    pub(crate) fn write(&self, changes: &Changes) -> Result<(usize, Refused), PlaneError> {
+    pub(crate) fn write(
+        &mut self,
+        changes: &Changes,
+        move_to: &mut MoveTo<'_>,
+    ) -> Result<(usize, Refused), PlaneError> {
+        self.make_counters(changes, move_to)?;
         let mut operations = changes.puts.len() + changes.deletes.len();
         let mut refused = Refused::new();
         for counted in &changes.resets {
@@ -125,12 +143,9 @@ impl Tables {
             .puts
             .chunk_by(|(a, _), (b, _)| a.table() == b.table())
         {
-            self.put(run, &mut refused)?;
+            self.put(run, &mut refused, move_to)?;
         }
-        if self.globals() != changes.globals {
-            shared::set_globals(&self.globals, &changes.globals);
-            operations += 1;
-        }
+        operations += self.set_globals(&changes.globals);
         for cell in &changes.deletes {
             if let Err(error) = self.hash(cell.table())?.delete(&cell.key()) {
                 refused.push((*cell, format!("cannot take {cell} away: {error}")));
@@ -139,27 +154,84 @@ impl Tables {
         Ok((operations, refused))
     }
 
-    fn put(&self, run: &[(Cell, Content)], refused: &mut Refused) -> Result<(), PlaneError> {
+    /// Makes counters for every number that the changes lead to. What programs count while they are being
+    /// copied is not counted.
+    fn make_counters(
+        &mut self,
+        changes: &Changes,
+        move_to: &mut MoveTo<'_>,
+    ) -> Result<(), PlaneError> {
+        let (mut links, mut vpcs) = (0, 0);
+        for (_, content) in &changes.puts {
+            match content {
+                Content::Permit(permit) => links = links.max(permit.link + 1),
+                Content::Vpc(vpc) => vpcs = vpcs.max(vpc.counter + 1),
+                Content::Slot(_) | Content::Subnet(_) => {}
+            }
+        }
+        let counters = [
+            ("link_counters", &mut self.link_counters, links),
+            ("vpc_counters", &mut self.vpc_counters, vpcs),
+        ];
+        for (name, map, needed) in counters {
+            if needed > map.shape().entries {
+                let larger = filled_anew(name, map, needed.next_power_of_two())?;
+                move_to(name, &larger)?;
+                *map = larger;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has room for so many flows; when it is less than before, some are forgotten.
+    pub(crate) fn resize_flows(
+        &mut self,
+        entries: u32,
+        move_to: &mut MoveTo<'_>,
+    ) -> Result<(), PlaneError> {
+        if self.flows.shape().entries != entries {
+            let other = filled_anew("flows", &self.flows, entries)?;
+            move_to("flows", &other)?;
+            self.flows = other;
+        }
+        Ok(())
+    }
+
+    fn put(
+        &mut self,
+        run: &[(Cell, Content)],
+        refused: &mut Refused,
+        move_to: &mut MoveTo<'_>,
+    ) -> Result<(), PlaneError> {
         let Some((first, _)) = run.first() else {
             return Ok(());
         };
-        let map = self.hash(first.table())?;
+        let table = first.table();
         let mut rest = run;
         while !rest.is_empty() {
+            let map = self.hash(table)?;
             let keys: Vec<u8> = rest.iter().flat_map(|(cell, _)| cell.key()).collect();
             let values: Vec<u8> = rest
                 .iter()
                 .flat_map(|(_, content)| content.octets())
                 .collect();
-            let (done, error) = map.update_many(&keys, &values).map_err(|error| {
-                failed(&format!("write the map {}", first.table().name()), &error)
-            })?;
+            let (done, error) = map
+                .update_many(&keys, &values)
+                .map_err(|error| failed(&format!("write the map {}", table.name()), &error))?;
             let Some(error) = error else {
                 return Ok(());
             };
             let Some((cell, _)) = rest.get(done) else {
                 return Ok(());
             };
+            let entries = map.shape().entries;
+            if error.raw_os_error() == Some(nix::libc::E2BIG) && entries < table.most() {
+                let larger = filled_anew(table.name(), map, entries.saturating_mul(2))?;
+                move_to(table.name(), &larger)?;
+                self.hashes.insert(table, larger);
+                rest = &rest[done..];
+                continue;
+            }
             refused.push((*cell, format!("the kernel does not take {cell}: {error}")));
             rest = &rest[done + 1..];
         }
@@ -296,4 +368,23 @@ impl Tables {
         }
         Ok(sum)
     }
+}
+
+/// A map with other room that holds what a map holds.
+fn filled_anew(name: &'static str, map: &Map, entries: u32) -> Result<Map, PlaneError> {
+    let action = || format!("have room for {entries} in the map {name}");
+    let shape = Shape {
+        entries,
+        ..map.shape()
+    };
+    let other = Map::create(name, shape).map_err(|error| failed(&action(), &error))?;
+    let mut outcome = Ok(());
+    map.each(|key, value| {
+        if outcome.is_ok() && value.iter().any(|octet| *octet != 0) {
+            outcome = other.update(key, value);
+        }
+    })
+    .and(outcome)
+    .map_err(|error| failed(&action(), &error))?;
+    Ok(other)
 }
