@@ -285,6 +285,7 @@ static __always_inline int forward(struct __sk_buff *skb, const struct globals *
 			if (p->ttl > 1 && mode == LIVE) {
 				/* The stack has the same routes, and cuts it up. */
 				count_from_vpc(w, p->octets);
+				skb->mark = STACK_MARK;
 				return CONTINUE;
 			}
 		} else if (!exists) {

@@ -53,9 +53,8 @@ __noinline int note_flow(struct __sk_buff *skb, const struct packet *p, __u32 vn
 	if (!a.opens)
 		return 0;
 	struct flow_state begun = { .seen = now, .flags = a.ends ? FLOW_CLOSING : 0 };
-	/* Nobody takes flows out, so what was new and is no more was evicted. */
-	if (!bpf_map_update_elem(&flows, &key, &begun, BPF_ANY) && !known)
-		count_total(TOTAL_FLOWS, 0);
+	if (!bpf_map_update_elem(&flows, &key, &begun, BPF_ANY))
+		count_total(TOTAL_FLOWS, !known);
 	return 0;
 }
 

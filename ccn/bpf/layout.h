@@ -123,7 +123,9 @@ struct count {
 enum total {
 	TOTAL_DECAPSULATED, /* received from hypervisors */
 	TOTAL_ENCAPSULATED, /* sent to hypervisors */
-	TOTAL_FLOWS,	    /* flows that got a place in `flows`; octets unused */
+	/* Flows begun. In place of octets: those that took a place in `flows`; nobody takes them out, so what is there
+	 * no more was evicted. */
+	TOTAL_FLOWS,
 	TOTALS,
 };
 
@@ -198,6 +200,10 @@ struct globals {
 	struct lengths linked4; /* these two last */
 	struct lengths linked6;
 };
+
+/* skb->mark of a packet of a VPC that the stack is to route to the IDC: too big for the way, it is to be fragmented.
+ * Without the mark nothing that comes in by the VXLAN device is routed, also where somebody took our filter away. */
+#define STACK_MARK 0xcc01
 
 /* What `ask_idc` and `ask_vpc` answer when they are run for a test: they do what the programs on the
  * interfaces do, but count nothing and begin no flow. `ask_vpc` takes the VNI in word 0 of the skb's control

@@ -25,6 +25,8 @@ pub struct Rule {
     pub to: Option<IpNet>,
     /// Id of the tunnel the packet came out of; never 0.
     pub tunnel_id: Option<u64>,
+    /// Mark of the packet (`skb->mark`), all of its bits; never 0.
+    pub mark: Option<u32>,
     /// What to do.
     pub action: RuleAction,
     /// Ignore routes found whose prefix is this long or shorter.
@@ -60,6 +62,7 @@ impl Rule {
             from: None,
             to: None,
             tunnel_id: None,
+            mark: None,
             action: RuleAction::Lookup(table),
             suppress_prefix_length: None,
             protocol: 0,
@@ -78,6 +81,7 @@ impl Rule {
             .filter(|net| net.prefix_len() > 0)
             .map(|net| net.trunc());
         self.tunnel_id = self.tunnel_id.filter(|&id| id != 0);
+        self.mark = self.mark.filter(|&mark| mark != 0);
         self
     }
 
@@ -115,6 +119,9 @@ impl Rule {
         if let Some(id) = self.tunnel_id {
             list.push(RuleAttribute::TunId(id));
         }
+        if let Some(mark) = self.mark {
+            list.push(RuleAttribute::FwMark(mark));
+        }
         if let Some(length) = self.suppress_prefix_length {
             list.push(RuleAttribute::SuppressPrefixLen(length));
         }
@@ -140,6 +147,7 @@ impl Rule {
                     rule.to = Some(IpNet::new(addr, header.dst_len).ok()?);
                 }
                 RuleAttribute::TunId(id) => rule.tunnel_id = Some(id),
+                RuleAttribute::FwMark(mark) => rule.mark = Some(mark),
                 // The kernel shows "no suppression" as all ones.
                 RuleAttribute::SuppressPrefixLen(length) => {
                     rule.suppress_prefix_length = (length != u32::MAX).then_some(length);
@@ -180,6 +188,9 @@ impl fmt::Display for Rule {
         }
         if let Some(id) = self.tunnel_id {
             write!(f, " tun_id {id}")?;
+        }
+        if let Some(mark) = self.mark {
+            write!(f, " fwmark {mark:#x}")?;
         }
         match self.action {
             RuleAction::Lookup(table) => write!(f, " lookup {table}")?,

@@ -363,6 +363,10 @@ fn rules_come_back_as_they_were_asked_for() {
             ..base(Family::V4, 103)
         },
         Rule {
+            mark: Some(0xcc01),
+            ..base(Family::V6, 103)
+        },
+        Rule {
             oif: Some("br".to_owned()),
             ..base(Family::V4, 104)
         },

@@ -115,8 +115,7 @@ pub struct Sampled {
 /// Flows over links of mode `classic-to-vpc`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Flows {
-    /// Begun since the plane was first prepared; one that begins again where it was silent too long is not
-    /// counted twice.
+    /// Begun since the plane was first prepared.
     pub begun: u64,
     /// Forgotten because others needed the room.
     pub evicted: u64,

@@ -33,6 +33,8 @@ pub const TRACE_DROPS: u16 = 1;
 pub const TRACE_FORWARDED: u16 = 2;
 /// The highest number of a host.
 pub const HOST_MAX: u16 = 0xfffe;
+/// Mark of the packets of VPCs that the stack is to route to the IDC.
+pub const STACK_MARK: u32 = 0xcc01;
 /// Slots of an SLB's nodes, at most.
 pub const MAX_NODE_SLOTS: u32 = 1 << 16;
 
@@ -480,6 +482,7 @@ mod tests {
             ("DSCP_COPY", format!("{DSCP_COPY:#x}")),
             ("HOST_NONE", HOST_NONE.to_string()),
             ("HOST_SLB", format!("{HOST_SLB:#x}")),
+            ("STACK_MARK", format!("{STACK_MARK:#x}")),
             ("TRACE_DROPS", TRACE_DROPS.to_string()),
             ("TRACE_FORWARDED", TRACE_FORWARDED.to_string()),
         ] {

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use bgp::Prefix;
 use netlink::{Family, IpNet, Journal, Route, RouteKind, Rule, Socket};
 
+use super::layout::STACK_MARK;
 use crate::plane::routes::compose::Host;
 use crate::plane::routes::keeper::{Keeper, Wrong};
 use crate::plane::routes::kernel;
@@ -43,7 +44,7 @@ impl Routing {
         applied: &mut Applied,
     ) -> Result<(Routing, Wrong), PlaneError> {
         let actual = kernel::read(socket, host.protocol, &host.devices())?;
-        let mut shall = always(&host, own);
+        let mut shall = always(&host, own, finds_tables_by_number());
         for (prefix, hops) in &desired.learned {
             learn(&host, &mut shall, *prefix, hops, applied);
         }
@@ -170,9 +171,22 @@ fn learned_prefix(key: &Key) -> Option<Prefix> {
     }
 }
 
+/// Whether programs can ask a table by its number, as far as the kernel's version tells. Older kernels find
+/// the IDC's table by a rule, and so does then whatever else comes in by the VXLAN device.
+fn finds_tables_by_number() -> bool {
+    let release = nix::sys::utsname::uname().map(|name| name.release().to_owned());
+    let release = release.unwrap_or_default();
+    let mut numbers = release
+        .to_str()
+        .unwrap_or_default()
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(6), Some(5))
+}
+
 /// What is there whatever is learned. No VM reaches an address of this host (`own`), also where a router
 /// announces its subnet: programs that ask this table alone do not see the table of local addresses.
-fn always(host: &Host, own: &BTreeSet<IpAddr>) -> State {
+fn always(host: &Host, own: &BTreeSet<IpAddr>, tables_by_number: bool) -> State {
     let mut list = Vec::new();
     for addr in own {
         list.push(Object::route(Route {
@@ -198,17 +212,26 @@ fn always(host: &Host, own: &BTreeSet<IpAddr>) -> State {
         list.push(last(IDC_TABLE, LAST, RouteKind::Unreachable));
         // A rule that itself says blackhole would answer programs as for an address of this host.
         list.push(last(NOWHERE_TABLE, METRIC, RouteKind::Blackhole));
-        let rule = |name: &str, at, table| {
-            Object::rule(Rule {
-                iif: Some(name.to_owned()),
-                protocol: host.protocol,
-                ..Rule::lookup(family, at, table)
-            })
+        let rule = |name: &str, at, table| Rule {
+            iif: Some(name.to_owned()),
+            protocol: host.protocol,
+            ..Rule::lookup(family, at, table)
         };
+        let mut rules = Vec::new();
         for link in &host.idc {
-            list.push(rule(&link.name, priority::EBPF_FROM_IDC, NOWHERE_TABLE));
+            rules.push(rule(&link.name, priority::EBPF_FROM_IDC, NOWHERE_TABLE));
         }
-        list.push(rule(&host.vxlan, priority::EBPF_FROM_VPC, IDC_TABLE));
+        let from_vpc = rule(&host.vxlan, priority::EBPF_FROM_VPC, IDC_TABLE);
+        if tables_by_number {
+            rules.push(Rule {
+                mark: Some(STACK_MARK),
+                ..from_vpc
+            });
+            rules.push(rule(&host.vxlan, priority::EBPF_UNMARKED, NOWHERE_TABLE));
+        } else {
+            rules.push(from_vpc);
+        }
+        list.extend(rules.into_iter().map(Object::rule));
     }
     list.into_iter()
         .map(|object| (object.key(), object))

@@ -48,7 +48,7 @@ pub(crate) fn read<M: Memory>(
     let (known, max) = tables.flows()?;
     traffic.flows = Some(Flows {
         begun: begun.packets,
-        evicted: begun.packets.saturating_sub(known),
+        evicted: begun.bytes.saturating_sub(known),
         known,
         max,
     });

@@ -66,6 +66,8 @@ pub(crate) mod priority {
     /// the rules above are not for them, and those below are not reached: a gateway is switched from one
     /// plane to the other while both have their rules.
     pub(crate) const EBPF_FROM_VPC: u32 = 10_025;
+    /// Of the `ebpf` plane. From the VXLAN device, whatever its programs did not mark for the stack: nowhere.
+    pub(crate) const EBPF_UNMARKED: u32 = 10_026;
     /// From the VXLAN device, any other VNI: dropped.
     pub(crate) const UNKNOWN_VNI: u32 = 10_030;
     /// From the IDC, of a classic prefix to a linked subnet: the scope's table.
