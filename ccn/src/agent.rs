@@ -21,7 +21,7 @@ use crate::announce::Relearning;
 use crate::api;
 use crate::api::socket::SocketError;
 use crate::config::{Config, PlaneConfig, PlaneKind};
-use crate::controller::{AgentHandle, Controller, Facts, Parts, sleep_until};
+use crate::controller::{AgentHandle, Controller, Facts, Parts, note, sleep_until};
 use crate::doctor::{Choice, Surroundings};
 use crate::metrics;
 use crate::plane::Plane;
@@ -31,6 +31,7 @@ use crate::plane::thread::{OrderError, PlaneHandle};
 use crate::reach::{self, Interests, Reach};
 use crate::record::GroupName;
 use crate::reload::Reloader;
+use crate::startup::Startup;
 use crate::store::StoreError;
 use crate::store::embedded::EmbeddedStore;
 use crate::suspicion::{Suspect, Suspicion};
@@ -75,6 +76,7 @@ pub enum AgentError {
 /// # Errors
 /// See [`AgentError`]. Nothing was announced when it could not start.
 pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
+    let mut startup = Startup::new(Instant::now());
     let monitor = Monitor::open(
         &[
             Group::Link,
@@ -89,10 +91,12 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     let _unbind = Unbind(&config.admin_socket);
     let scrapes = listen_for_scrapes(&config).await?;
     let store = Arc::new(open_store(&config.store.path)?);
+    note(&mut startup, "open", 1, "store");
     let (plane, choice) = choose_plane(&config.plane);
     let plane = PlaneHandle::spawn(plane)?;
     let adopted = plane.prepare().await?.adopted;
     info!(plane = plane.name(), adopted, "the plane is ready");
+    note(&mut startup, "prepare", 1, "plane");
     let interests = Interests::of(&config.plane);
     let mut reach = Reach::new(interests.clone());
     let seen = reach::follow::look()?;
@@ -106,6 +110,7 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
         plane: plane.clone(),
         speaker: speaker.clone(),
         drain: config.bgp.drain(),
+        startup,
     })
     .await?;
     let reloader = Reloader::new(path, config.clone(), speaker.clone(), adopted);

@@ -21,6 +21,7 @@ pub mod reach;
 pub mod record;
 pub mod region;
 pub mod reload;
+pub mod startup;
 pub mod store;
 pub mod suspicion;
 pub mod trace;

@@ -411,7 +411,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::api::{LinksView, PeersView, PlaneView, RecordsView};
+    use crate::api::{LinksView, PeersView, PlaneView, RecordsView, StartView};
     use crate::plane::Counters;
     use crate::plane::traffic::Flows;
     use crate::record::{GroupName, Vni};
@@ -437,6 +437,7 @@ mod tests {
                 group: GroupName::default(),
                 version: "0",
                 uptime_s: 5,
+                start: StartView::default(),
                 generation: 9,
                 acknowledged: 8,
                 settled: false,

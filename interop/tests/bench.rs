@@ -118,6 +118,24 @@ fn forward_brings_every_packet_through_every_subject() {
 }
 
 #[test]
+fn a_start_and_what_a_vm_costs_are_told() {
+    let lines = bench(&["start", "--quick"]);
+    for case in [
+        "cold-start",
+        "cold-start/open",
+        "cold-start/read",
+        "cold-start/plan",
+        "cold-start/program",
+        "cold-start/announce",
+        "warm-start",
+        "agent-bytes-per-vm",
+    ] {
+        let line = measured(&lines, case, "ours");
+        assert!(line.is_some(), "{case}: not measured in {lines:#?}");
+    }
+}
+
+#[test]
 fn program_is_told_for_both_planes() {
     let lines = bench(&["program", "--quick"]);
     let both = ["program", "dump", "one-change-p50", "one-change-p99"];

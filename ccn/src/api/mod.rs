@@ -29,7 +29,7 @@ use error::{ApiError, ErrorCode};
 
 pub use view::{
     LimitView, LinkView, LinksView, PeersView, PlaneDetail, PlaneView, RecordChange, RecordsView,
-    RouteView, Status, VmView, VpcView,
+    RouteView, StartView, Status, VmView, VpcView,
 };
 
 /// The largest request, in bytes.

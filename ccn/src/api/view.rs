@@ -17,6 +17,7 @@ use crate::record::{
     CcsiId, ClassicRef, Dscp, GroupName, LinkId, Mac, Mode, Record, RecordKey, VmId, Vni, VpcId,
     Vtep,
 };
+use crate::startup::Phase;
 use crate::store::Change;
 
 /// A link, and how far it has come.
@@ -201,6 +202,8 @@ pub struct Status {
     pub version: &'static str,
     /// Seconds since the agent started.
     pub uptime_s: u64,
+    /// How its start went.
+    pub start: StartView,
     /// Generation of the store.
     pub generation: u64,
     /// Generation that the plane has acknowledged.
@@ -217,6 +220,15 @@ pub struct Status {
     pub records: RecordsView,
     /// The plane's counters.
     pub counters: Counters,
+}
+
+/// The agent's start, in a [`Status`].
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct StartView {
+    /// Seconds until everything was announced; absent while that goes on.
+    pub seconds: Option<f64>,
+    /// Its parts so far, one after the other.
+    pub phases: Vec<Phase>,
 }
 
 /// The plane, in a [`Status`].

@@ -240,6 +240,7 @@ pub(super) async fn status(client: &Client, out: Output) -> Shown {
         at("/group"),
         at("/uptime_s")
     ))?;
+    out.line(start_in_status(&status))?;
     out.line(format!(
         "store       generation {}, in the kernel {}",
         at("/generation"),
@@ -275,6 +276,26 @@ pub(super) async fn status(client: &Client, out: Output) -> Shown {
         print_counters(counters, out)?;
     }
     Ok(())
+}
+
+/// The start of the agent: how long it took and its parts, or which parts are done.
+fn start_in_status(status: &Value) -> String {
+    let seconds = |value: &Value| {
+        value
+            .as_f64()
+            .map_or_else(String::new, |s| format!("{s:.2} s"))
+    };
+    let phases = status.pointer("/start/phases").and_then(Value::as_array);
+    let phases: Vec<String> = phases
+        .into_iter()
+        .flatten()
+        .map(|phase| format!("{} {}", text(phase, "/phase"), seconds(&phase["seconds"])))
+        .collect();
+    let took = match status.pointer("/start/seconds") {
+        Some(took) if took.is_number() => seconds(took),
+        _ => "not done".to_owned(),
+    };
+    format!("start       {took}: {}", phases.join(", "))
 }
 
 /// What there is to say of peers beside how many of the configured ones are established.

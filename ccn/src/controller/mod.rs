@@ -24,6 +24,7 @@ use crate::plan::Planner;
 use crate::plane::thread::{OrderError, PlaneHandle};
 use crate::plane::{Applied, Desired, LearnedNextHops};
 use crate::record::LinkId;
+use crate::startup::Startup;
 use crate::store::{Change, Precondition, Store, StoreError, Watch, WatchEvent};
 
 pub use handle::{AgentHandle, LinkOrder};
@@ -120,6 +121,7 @@ pub struct Controller {
     waiters: Vec<Waiter>,
     undecided: Option<Undecided>,
     generation: u64,
+    startup: Startup,
     /// The first resync is done and what it allowed is announced.
     complete: bool,
 }
@@ -138,6 +140,8 @@ pub struct Parts {
     pub drain: Duration,
     /// Which routers' tables are waited for before learned routes are taken away.
     pub relearning: Relearning,
+    /// How long the start took so far.
+    pub startup: Startup,
 }
 
 impl Controller {
@@ -153,15 +157,22 @@ impl Controller {
             speaker,
             drain,
             relearning,
+            mut startup,
         } = parts;
         let snapshot = store.load().await?;
         let watch = store.watch(snapshot.generation).await?;
         let generation = snapshot.generation;
+        let records = snapshot.records.len();
+        note(&mut startup, "read", records, "records");
         let mut inventory = Inventory::default();
         let planner = Planner::new(facts.group.clone());
         let mut order = Order::new(drain, Instant::now());
         let changed = inventory.load(snapshot.records);
-        order.planned(planner.update(&inventory, &changed, generation));
+        note(&mut startup, "inventory", records, "records");
+        let delta = planner.update(&inventory, &changed, generation);
+        let entries = delta.upserts.len();
+        order.planned(delta);
+        note(&mut startup, "plan", entries, "entries");
         let (commander, commands) = mpsc::channel(64);
         // One message for each thing asked for: bounded by what is outstanding.
         let (happen, happened) = mpsc::unbounded_channel();
@@ -186,6 +197,7 @@ impl Controller {
             waiters: Vec::new(),
             undecided: None,
             generation,
+            startup,
             complete: false,
         };
         Ok((controller, handle))
@@ -289,6 +301,10 @@ impl Controller {
         if !self.complete && self.health.last_resync_operations.is_some() {
             self.complete = true;
             self.speaker.initial_routes_complete().await;
+            let announced = self.order.announced().count();
+            note(&mut self.startup, "announce", announced, "prefixes");
+            let took = self.startup.complete(Instant::now());
+            info!(seconds = took.as_secs_f64(), "started");
         }
     }
 
@@ -323,6 +339,14 @@ impl Controller {
                         info!(
                             operations = applied.operations,
                             "kernel state compared and mended"
+                        );
+                    }
+                    if self.health.last_resync_operations.is_none() {
+                        note(
+                            &mut self.startup,
+                            "program",
+                            applied.operations,
+                            "operations",
                         );
                     }
                     self.health.last_resync_operations = Some(applied.operations);
@@ -533,9 +557,16 @@ impl Controller {
             order: &self.order,
             learned: self.learned.routes(),
             health: &self.health,
+            startup: &self.startup,
             generation: self.generation,
         }
     }
+}
+
+/// Writes down that a part of the start is done, and says so.
+pub(crate) fn note(startup: &mut Startup, phase: &'static str, count: usize, of: &'static str) {
+    let done = startup.done(phase, count, of, Instant::now());
+    info!("start: {done}");
 }
 
 async fn answer_of(undecided: &mut Option<Undecided>) -> Result<u64, ApiError> {

@@ -9,7 +9,8 @@ use bgp::{Family, Prefix};
 use super::{Facts, PlaneHealth};
 use crate::api::error::{ApiError, ErrorCode, Fault};
 use crate::api::{
-    LinkView, LinksView, PeersView, PlaneView, RecordsView, RouteView, Status, VmView, VpcView,
+    LinkView, LinksView, PeersView, PlaneView, RecordsView, RouteView, StartView, Status, VmView,
+    VpcView,
 };
 use crate::doctor::sample;
 use crate::explain::{self, Explanation};
@@ -20,6 +21,7 @@ use crate::plane::model::flow::Flows;
 use crate::plane::model::{Model, Mtus};
 use crate::plane::{Counters, LearnedNextHops};
 use crate::record::{ClassicRef, Dscp, Link, LinkId, Record, RecordKey, Vni, VpcId};
+use crate::startup::Startup;
 
 /// What the controller knows at this moment.
 pub struct View<'a> {
@@ -28,6 +30,7 @@ pub struct View<'a> {
     pub(super) order: &'a Order,
     pub(super) learned: &'a BTreeMap<Prefix, LearnedNextHops>,
     pub(super) health: &'a PlaneHealth,
+    pub(super) startup: &'a Startup,
     pub(super) generation: u64,
 }
 
@@ -322,6 +325,10 @@ impl View<'_> {
             group: self.facts.group.clone(),
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: Instant::now().duration_since(self.facts.started).as_secs(),
+            start: StartView {
+                seconds: self.startup.took().map(|took| took.as_secs_f64()),
+                phases: self.startup.phases().to_vec(),
+            },
             generation: self.generation,
             acknowledged: self.order.acknowledged(),
             settled: self.order.is_settled(),
@@ -390,6 +397,7 @@ mod tests {
             order: &Order::new(Duration::ZERO, now),
             learned: &BTreeMap::new(),
             health: &PlaneHealth::default(),
+            startup: &Startup::new(now),
             generation: 1,
         };
         for (classic, subnets) in [

@@ -46,6 +46,7 @@ fn well() -> Facts {
         group: GroupName::default(),
         version: "1",
         uptime_s: 60,
+        start: Default::default(),
         generation: 7,
         acknowledged: 7,
         settled: true,

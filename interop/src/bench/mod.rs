@@ -22,6 +22,7 @@ pub mod ours;
 pub mod prefix_set;
 pub mod program;
 pub mod report;
+pub mod start;
 pub mod stream;
 pub mod subject;
 pub mod usage;
@@ -47,6 +48,8 @@ enum Bench {
     Forward(forward::Options),
     /// A plane: programming a whole region, finding it again, moving one VM, the kernel's memory
     Program(program::Options),
+    /// An agent: from its start with a whole region to the last UPDATE, and its memory
+    Start(start::Options),
 }
 
 impl Bench {
@@ -56,6 +59,7 @@ impl Bench {
             Bench::LinkLatency(_) => "link-latency",
             Bench::Forward(_) => "forward",
             Bench::Program(_) => "program",
+            Bench::Start(_) => "start",
         }
     }
 
@@ -65,6 +69,7 @@ impl Bench {
             Bench::Bgp(_) | Bench::LinkLatency(_) => "bird",
             Bench::Forward(_) => "plain-vxlan",
             Bench::Program(_) => "routes",
+            Bench::Start(_) => "ours",
         }
     }
 
@@ -74,6 +79,7 @@ impl Bench {
             Bench::LinkLatency(options) => options.json.as_deref(),
             Bench::Forward(options) => options.json.as_deref(),
             Bench::Program(options) => options.json.as_deref(),
+            Bench::Start(options) => options.json.as_deref(),
         }
     }
 
@@ -81,7 +87,7 @@ impl Bench {
     fn prepare(&self) -> Result<Option<(&'static str, String)>, Failure> {
         match self {
             Bench::Bgp(options) => options.prepare().map(|()| None),
-            Bench::LinkLatency(_) | Bench::Program(_) => Ok(None),
+            Bench::LinkLatency(_) | Bench::Program(_) | Bench::Start(_) => Ok(None),
             Bench::Forward(options) => options.prepare(),
         }
     }
@@ -92,6 +98,7 @@ impl Bench {
             Bench::LinkLatency(options) => link_latency::run(options, lab, report),
             Bench::Forward(options) => forward::run(options, lab, report),
             Bench::Program(options) => program::run(options, lab, report),
+            Bench::Start(options) => start::run(options, lab, report),
         }
     }
 }
