@@ -13,6 +13,7 @@ pub mod explain;
 pub mod fixture;
 pub mod inventory;
 pub mod link;
+mod memory;
 pub mod metrics;
 pub mod order;
 pub mod plan;

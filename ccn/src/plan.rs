@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use bgp::Prefix;
 
 use crate::inventory::{Effects, Inventory, LinkState, VpcState};
+use crate::plane::endpoints::{Endpoint, Endpoints, Hops};
 use crate::plane::entry::{EntryKey, EntryValue, Hop};
 use crate::record::{GroupName, LinkId, VpcId};
 use crate::store::Generation;
@@ -24,6 +25,9 @@ pub type Announcements = BTreeMap<Prefix, BTreeSet<LinkId>>;
 pub struct Delta {
     /// The generation of the store that the new plan is made from.
     pub generation: Generation,
+    /// Beside the entries that are named, every endpoint of the plan is new: the plane must have
+    /// everything.
+    pub whole: bool,
     /// Entries that are new or have another value.
     pub upserts: Entries,
     /// Entries that are gone, with the value they had.
@@ -46,12 +50,42 @@ impl Planner {
 
     /// All entries, made anew.
     pub fn entries(&self, inventory: &Inventory) -> Entries {
+        let endpoints = self.endpoints(inventory);
+        let mut entries = self.backing(inventory);
+        entries.extend(endpoints.iter().map(Endpoint::entry));
+        entries
+    }
+
+    /// All endpoints, as a list.
+    pub fn endpoints(&self, inventory: &Inventory) -> Endpoints {
+        let mut vpcs: Vec<_> = inventory
+            .vpcs()
+            .map(|(id, vpc)| (vpc.scope, vpc.vni, id))
+            .collect();
+        vpcs.sort_unstable();
+        let mut list: Vec<Endpoint> = Vec::with_capacity(inventory.vm_count());
+        // Sorted scope by scope, in pieces that the processor has at hand.
+        for of_scope in vpcs.chunk_by(|(one, ..), (other, ..)| one == other) {
+            let begin = list.len();
+            for &(scope, vni, id) in of_scope {
+                let of_vpc = inventory.endpoints_of(id).map(|(addr, hops)| Endpoint {
+                    scope,
+                    addr,
+                    vni,
+                    hops,
+                });
+                list.extend(of_vpc);
+            }
+            list[begin..].sort_by_key(|endpoint| endpoint.addr);
+        }
+        list.into()
+    }
+
+    /// All entries but the endpoints: what announcements rest on.
+    pub fn backing(&self, inventory: &Inventory) -> Entries {
         let mut entries = Entries::new();
         for (id, vpc) in inventory.vpcs() {
             add_sources(&mut entries, &vpc);
-            for (addr, hops) in inventory.endpoints_of(id) {
-                add_endpoint(&mut entries, &vpc, addr, hops);
-            }
             for (link, state) in inventory.links_of(id) {
                 self.add_permits(&mut entries, &vpc, link, state);
             }
@@ -77,6 +111,15 @@ impl Planner {
         effects: &Effects,
         generation: Generation,
     ) -> Delta {
+        if effects.whole {
+            return Delta {
+                generation,
+                whole: true,
+                upserts: self.backing(inventory),
+                removals: Entries::new(),
+                announcements: self.announcements(inventory),
+            };
+        }
         let now = Time {
             inventory,
             effects,
@@ -103,6 +146,7 @@ impl Planner {
         }
         Delta {
             generation,
+            whole: false,
             upserts,
             removals,
             announcements,
@@ -119,7 +163,7 @@ impl Planner {
                 continue;
             }
             for (addr, hops) in time.endpoints(id) {
-                add_endpoint(&mut entries, &vpc, addr, hops);
+                add_endpoint(&mut entries, &vpc, addr, hops.as_slice().to_vec());
             }
         }
         for (id, addr) in time.effects.endpoints.keys() {
@@ -280,7 +324,7 @@ impl<'a> Time<'a> {
     }
 
     /// The endpoints of a VPC, but for those that are touched by themselves.
-    fn endpoints(&self, vpc: &VpcId) -> impl Iterator<Item = (IpAddr, Vec<Hop>)> {
+    fn endpoints(&self, vpc: &VpcId) -> impl Iterator<Item = (IpAddr, Hops)> {
         let touched = |addr: IpAddr| self.effects.endpoints.contains_key(&(vpc.clone(), addr));
         self.inventory
             .endpoints_of(vpc)

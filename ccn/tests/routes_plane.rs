@@ -173,6 +173,7 @@ fn region(endpoints: u32) -> Desired {
             (prefix("0.0.0.0/0"), hops(&["10.255.0.2"])),
         ]),
         keep_unknown_learned: false,
+        ..Desired::default()
     }
 }
 

@@ -308,6 +308,7 @@ fn region() -> Desired {
             (prefix("2001:db8:1::/48"), hops("2001:db8:ff::2")),
         ]),
         keep_unknown_learned: false,
+        ..Desired::default()
     }
 }
 

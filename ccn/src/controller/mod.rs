@@ -4,6 +4,7 @@
 //! plane's thread, the speaker, the store) is asked by message and answers by message.
 
 mod handle;
+mod load;
 mod view;
 
 use std::future::pending;
@@ -19,6 +20,7 @@ use crate::announce::{self, Learned, Relearning};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::inventory::Inventory;
 use crate::link;
+use crate::memory;
 use crate::order::{LinkPhase, Order, Output, WithdrawalId};
 use crate::plan::Planner;
 use crate::plane::thread::{OrderError, PlaneHandle};
@@ -159,17 +161,15 @@ impl Controller {
             relearning,
             mut startup,
         } = parts;
-        let snapshot = store.load().await?;
-        let watch = store.watch(snapshot.generation).await?;
-        let generation = snapshot.generation;
-        let records = snapshot.records.len();
-        note(&mut startup, "read", records, "records");
         let mut inventory = Inventory::default();
+        let settling = |records| note(&mut startup, "read", records, "records");
+        let taken = load::load(store.as_ref(), &mut inventory, settling).await?;
+        let generation = taken.generation;
+        let watch = store.watch(generation).await?;
+        note(&mut startup, "settle", taken.records, "records");
         let planner = Planner::new(facts.group.clone());
         let mut order = Order::new(drain, Instant::now());
-        let changed = inventory.load(snapshot.records);
-        note(&mut startup, "inventory", records, "records");
-        let delta = planner.update(&inventory, &changed, generation);
+        let delta = planner.update(&inventory, &taken.effects, generation);
         let entries = delta.upserts.len();
         order.planned(delta);
         note(&mut startup, "plan", entries, "entries");
@@ -310,7 +310,7 @@ impl Controller {
 
     /// All that the plane should hold now.
     fn desired(&self) -> Desired {
-        let mut entries = self.planner.entries(&self.inventory);
+        let mut entries = self.planner.backing(&self.inventory);
         entries.extend(
             self.order
                 .held()
@@ -319,6 +319,7 @@ impl Controller {
         Desired {
             generation: self.generation,
             entries,
+            endpoints: self.planner.endpoints(&self.inventory),
             learned: self.learned.routes().clone(),
             keep_unknown_learned: self.relearning.is_some(),
         }
@@ -359,7 +360,11 @@ impl Controller {
                 }
                 self.health.operations += applied.operations as u64;
                 self.health.last_error = None;
+                let compared = self.order.is_resyncing();
                 self.order.applied(&applied, Instant::now());
+                if compared {
+                    memory::give_back();
+                }
             }
             Happened::Plane(Err(failure)) => {
                 error!(%failure, "the plane failed; comparing its state again");
@@ -436,16 +441,19 @@ impl Controller {
             }
             WatchEvent::Lagged => {
                 warn!("the watch of the store fell behind; reading it again");
-                let snapshot = self.store.load().await?;
-                self.watch = self.store.watch(snapshot.generation).await?;
-                self.generation = snapshot.generation;
-                self.inventory.load(snapshot.records)
+                let taken = load::load(self.store.as_ref(), &mut self.inventory, |_| {}).await?;
+                self.watch = self.store.watch(taken.generation).await?;
+                self.generation = taken.generation;
+                taken.effects
             }
         };
-        self.order.planned(
-            self.planner
-                .update(&self.inventory, &changed, self.generation),
-        );
+        let generation = self.generation;
+        let delta = self.planner.update(&self.inventory, &changed, generation);
+        let whole = delta.whole;
+        self.order.planned(delta);
+        if whole {
+            self.order.resync(Instant::now());
+        }
         if let Some(Undecided { stored, reply }) = self.undecided.take() {
             tokio::spawn(async move {
                 let _ = reply.send(ended(stored.await));

@@ -45,7 +45,7 @@ impl View<'_> {
                 vni: state.vni,
                 subnets: state.subnets,
                 ccsi: state.ccsi,
-                vms: self.inventory.vms_of(id).count(),
+                vms: self.inventory.vm_count_of(id),
                 slbs: self.inventory.slbs_of(id).count(),
                 links: self
                     .inventory
@@ -60,12 +60,13 @@ impl View<'_> {
     #[must_use]
     pub fn vms(&self, only: Option<&VpcId>) -> Vec<VmView> {
         self.inventory
-            .vms()
-            .filter(|(vpc, ..)| only.is_none_or(|only| only == *vpc))
-            .map(|(vpc, id, vm)| VmView {
+            .vpcs()
+            .filter(|(vpc, _)| only.is_none_or(|only| only == *vpc))
+            .flat_map(|(vpc, _)| self.inventory.vms_of(vpc).map(move |vm| (vpc, vm)))
+            .map(|(vpc, (id, vm))| VmView {
                 vpc: vpc.clone(),
-                vm: id.clone(),
-                addrs: vm.addrs.clone(),
+                vm: id,
+                addrs: vm.addrs,
                 mac: vm.mac,
                 vtep: vm.vtep,
             })

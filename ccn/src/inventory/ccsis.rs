@@ -37,6 +37,10 @@ impl Ccsis {
         self.slots.get(id)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     pub(super) fn keys(&self) -> impl Iterator<Item = RecordKey> {
         self.slots.keys().cloned().map(RecordKey::Ccsi)
     }
@@ -151,7 +155,7 @@ impl Inventory {
             let key = RecordKey::Ccsi(rank.1.clone());
             let error = |(index, reason)| RecordError::new(&key, format!("vpcs[{index}]"), reason);
             let faults = faults.into_iter().map(error).collect();
-            self.set_faults(key.to_string(), faults, work);
+            self.quarantine.set_faults(key.to_string(), faults, work);
             self.take_members(&rank, members, work);
         }
     }

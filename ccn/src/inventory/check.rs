@@ -58,14 +58,11 @@ impl Inventory {
     /// What is wrong with the changes, and what became wrong with records that were right.
     fn new_errors(&self, changes: &[Change], work: &Work) -> Vec<RecordError> {
         let changed: BTreeSet<&str> = changes.iter().map(Change::key).collect();
-        let own = changed
-            .iter()
-            .filter_map(|key| self.quarantine.get(*key))
-            .flatten();
+        let own = changed.iter().flat_map(|key| self.quarantine.at(key));
         let touched = work.effects.quarantine.iter();
         let others = touched.filter(|(key, _)| !changed.contains(key.as_str()));
         let others = others.flat_map(|(key, before)| {
-            let faults = self.quarantine.get(key).into_iter().flatten();
+            let faults = self.quarantine.at(key).iter();
             faults.filter(|fault| is_new(fault, before))
         });
         own.chain(others).take(MAX_ERRORS).cloned().collect()
@@ -78,7 +75,7 @@ impl Inventory {
         {
             return Some((created, Ok((parsed, record))));
         }
-        let error = self.quarantine.get(key)?.first()?;
+        let error = self.quarantine.at(key).first()?;
         Some((*self.junk.get(key)?, Err(error.clone())))
     }
 }

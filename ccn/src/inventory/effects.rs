@@ -13,6 +13,8 @@ use crate::record::{CcsiId, LinkId, RecordError, VpcId};
 /// What is named here need not differ in the end; what is not named does not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effects {
+    /// The inventory was empty before, so that everything is touched. Addresses are not named then.
+    pub whole: bool,
     /// VPCs whose VNI, subnets or scope may differ.
     pub vpcs: BTreeMap<VpcId, Option<VpcState>>,
     /// Addresses whose hops may differ.
@@ -30,6 +32,19 @@ pub(super) struct Work {
     pub(super) effects: Effects,
     pub(super) vpcs: BTreeSet<VpcId>,
     pub(super) ccsis: BTreeSet<Rank<CcsiId>>,
+    /// VPCs whose VMs and SLBs are all looked at.
+    pub(super) tenants: BTreeSet<VpcId>,
     pub(super) endpoints: BTreeSet<(VpcId, Rank<EndpointId>)>,
     pub(super) links: BTreeSet<Rank<LinkId>>,
+}
+
+impl Work {
+    /// Has a VM or an SLB looked at.
+    pub(super) fn look_at(&mut self, vpc: VpcId, rank: Rank<EndpointId>) {
+        if !self.effects.whole {
+            self.endpoints.insert((vpc, rank));
+        } else if !self.tenants.contains(&vpc) {
+            self.tenants.insert(vpc);
+        }
+    }
 }

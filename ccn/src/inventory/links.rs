@@ -61,6 +61,10 @@ impl Links {
         self.slots.get(id)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     pub(super) fn keys(&self) -> impl Iterator<Item = RecordKey> {
         self.slots.keys().cloned().map(RecordKey::Link)
     }
@@ -224,7 +228,8 @@ impl Inventory {
                 }
                 (Ok(_), Ok(_)) => None,
             };
-            self.set_fault(&RecordKey::Link(rank.1), fault, work);
+            self.quarantine
+                .set_fault(&RecordKey::Link(rank.1), fault, work);
         }
     }
 

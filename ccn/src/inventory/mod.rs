@@ -14,7 +14,10 @@ mod check;
 mod effects;
 mod endpoints;
 mod links;
+mod load;
 pub mod prefixes;
+mod quarantine;
+mod vm_table;
 mod vpcs;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,10 +25,11 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use effects::Effects;
 pub use endpoints::EndpointId;
 pub use links::LinkState;
+pub use load::{Load, Loaded};
 pub use vpcs::VpcState;
 
 use crate::record::{Classic, ClassicName, Reason, Record, RecordError, RecordKey};
-use crate::store::{Changed, Generation, Stored};
+use crate::store::{Changed, Generation};
 use effects::Work;
 
 /// Who is right: the lowest.
@@ -57,7 +61,7 @@ pub struct Inventory {
     links: links::Links,
     /// Keys whose record does not parse, and when they were created.
     junk: BTreeMap<String, Generation>,
-    quarantine: BTreeMap<String, Vec<RecordError>>,
+    quarantine: quarantine::Quarantine,
 }
 
 /// A record as it came: parsed, or why not.
@@ -91,28 +95,19 @@ impl Inventory {
         work.effects
     }
 
-    /// Takes over the whole of the store: what is not in it is gone, what is the same is not
-    /// touched.
-    pub fn load(&mut self, records: Vec<Stored>) -> Effects {
-        let mut work = Work::default();
-        let mut gone = self.keys();
-        for stored in &records {
-            gone.remove(&stored.key);
-        }
-        for key in gone {
-            self.delete(&key, &mut work);
-        }
-        for stored in records {
-            let parsed = parse(&stored.key, &stored.value);
-            self.put(&stored.key, stored.created, parsed, &mut work);
-        }
-        self.settle(&mut work);
-        work.effects
+    /// Whether the store has no record at all.
+    pub fn is_empty(&self) -> bool {
+        self.junk.is_empty()
+            && self.vpcs.is_empty()
+            && self.ccsis.is_empty()
+            && self.classics.is_empty()
+            && self.endpoints.is_empty()
+            && self.links.is_empty()
     }
 
     /// Everything that is wrong with records of the store, by key.
     pub fn quarantine(&self) -> impl Iterator<Item = &RecordError> {
-        self.quarantine.values().flatten()
+        self.quarantine.iter()
     }
 
     /// How many records are quarantined, whole or in part.
@@ -122,15 +117,11 @@ impl Inventory {
 
     /// What is wrong with the record at this key; nothing when it is accepted or not there.
     pub fn faults(&self, key: &RecordKey) -> &[RecordError] {
-        if self.quarantine.is_empty() {
-            return &[];
-        }
-        self.quarantine
-            .get(&key.to_string())
-            .map_or(&[], Vec::as_slice)
+        self.quarantine.of(key)
     }
 
-    /// The record at this key as it stands in the store, accepted or not, if it parses.
+    /// The record at this key as it stands in the store, accepted or not, if it parses; of a VM without
+    /// the fields that are not known.
     pub fn record(&self, key: &RecordKey) -> Option<Record> {
         match key {
             RecordKey::Vpc(id) => Some(Record::Vpc(self.vpcs.slot(id)?.record.clone())),
@@ -138,7 +129,7 @@ impl Inventory {
             RecordKey::Classic(name) => {
                 Some(Record::Classic(self.classics.get(name)?.record.clone()))
             }
-            RecordKey::Vm(vpc, id) => Some(Record::Vm(self.endpoints.vm(vpc, id)?.record.clone())),
+            RecordKey::Vm(vpc, id) => Some(Record::Vm(self.endpoints.vm(vpc, id)?)),
             RecordKey::Slb(vpc, id) => {
                 Some(Record::Slb(self.endpoints.slb(vpc, id)?.record.clone()))
             }
@@ -173,18 +164,24 @@ impl Inventory {
             RecordKey::Vpc(id) => self.vpcs.slot(id).map(|slot| slot.created),
             RecordKey::Ccsi(id) => self.ccsis.slot(id).map(|slot| slot.created),
             RecordKey::Classic(name) => self.classics.get(name).map(|slot| slot.created),
-            RecordKey::Vm(vpc, id) => self.endpoints.vm(vpc, id).map(|slot| slot.created),
+            RecordKey::Vm(vpc, id) => self.endpoints.vm_created(vpc, id),
             RecordKey::Slb(vpc, id) => self.endpoints.slb(vpc, id).map(|slot| slot.created),
             RecordKey::Link(id) => self.links.slot(id).map(|slot| slot.created),
+        }
+    }
+
+    /// Whether this record stands there already, created then.
+    fn has(&self, key: &RecordKey, created: Generation, record: &Record) -> bool {
+        match (key, record) {
+            (RecordKey::Vm(vpc, id), Record::Vm(vm)) => self.endpoints.has_vm(vpc, id, created, vm),
+            _ => self.created(key) == Some(created) && self.record(key).as_ref() == Some(record),
         }
     }
 
     fn put(&mut self, key: &str, created: Generation, parsed: Parsed, work: &mut Work) {
         match parsed {
             Ok((parsed, record)) => {
-                if self.created(&parsed) == Some(created)
-                    && self.record(&parsed).as_ref() == Some(&record)
-                {
+                if self.has(&parsed, created, &record) {
                     return;
                 }
                 self.delete(key, work);
@@ -192,10 +189,15 @@ impl Inventory {
             }
             Err(error) => {
                 self.delete(key, work);
-                self.junk.insert(key.to_owned(), created);
-                self.set_faults(key.to_owned(), vec![error], work);
+                self.insert_junk(created, error, work);
             }
         }
+    }
+
+    fn insert_junk(&mut self, created: Generation, error: RecordError, work: &mut Work) {
+        let key = error.key.clone();
+        self.junk.insert(key.clone(), created);
+        self.quarantine.set_faults(key, vec![error], work);
     }
 
     fn insert(&mut self, key: RecordKey, created: Generation, record: Record, work: &mut Work) {
@@ -239,9 +241,7 @@ impl Inventory {
             Err(_) => {}
         }
         self.junk.remove(key);
-        if self.quarantine.contains_key(key) {
-            self.set_faults(key.to_owned(), Vec::new(), work);
-        }
+        self.quarantine.heal(key, work);
     }
 
     /// Looks again at all that a change may have turned, until nothing is left.
@@ -250,31 +250,6 @@ impl Inventory {
         self.settle_ccsis(work);
         self.settle_endpoints(work);
         self.settle_links(work);
-    }
-
-    /// Writes down what is wrong with a record; nothing, when it is accepted.
-    fn set_faults(&mut self, key: String, faults: Vec<RecordError>, work: &mut Work) {
-        let before = match self.quarantine.get(&key) {
-            None if faults.is_empty() => return,
-            Some(before) if *before == faults => return,
-            None => Vec::new(),
-            Some(before) => before.clone(),
-        };
-        work.effects.quarantine.entry(key.clone()).or_insert(before);
-        if faults.is_empty() {
-            self.quarantine.remove(&key);
-        } else {
-            self.quarantine.insert(key, faults);
-        }
-    }
-
-    /// As [`Inventory::set_faults`], for a record with one fault or none.
-    fn set_fault(&mut self, key: &RecordKey, fault: Option<(String, Reason)>, work: &mut Work) {
-        if fault.is_none() && self.quarantine.is_empty() {
-            return;
-        }
-        let faults = fault.map(|(field, reason)| RecordError::new(key, field, reason));
-        self.set_faults(key.to_string(), faults.into_iter().collect(), work);
     }
 }
 

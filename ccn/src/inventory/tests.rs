@@ -8,7 +8,7 @@ use serde_json::json;
 use super::history::{MapStore, delete, history, put};
 use super::*;
 use crate::record::{Ccsi, ClassicRef, Link, Vpc, VpcId};
-use crate::store::Change;
+use crate::store::{Change, Stored};
 
 /// An inventory beside its store.
 #[derive(Default)]
@@ -650,11 +650,14 @@ proptest! {
     #[test]
     fn incremental_equals_from_scratch(history in history()) {
         let mut world = World::default();
+        let mut loaded = Inventory::default();
         for changes in &history {
             world.commit(changes);
             let mut anew = Inventory::default();
             anew.load(world.store.all());
             prop_assert_eq!(&world.inventory, &anew, "after {:?}", changes);
+            loaded.load(world.store.all());
+            prop_assert_eq!(&loaded, &anew, "loaded in place of what was there, after {:?}", changes);
         }
         prop_assert_eq!(plain::accepted(&world.inventory), plain::judge(&world.store.all()));
         prop_assert!(world.faults().iter().all(|(_, field, _)| !field.is_empty()));
@@ -671,11 +674,11 @@ proptest! {
             let effects = world.commit(changes);
             let changed: BTreeSet<&str> = changes.iter().map(Change::key).collect();
             let broken = effects.quarantine.iter().any(|(key, before)| {
-                let faults = world.inventory.quarantine.get(key).into_iter().flatten();
+                let faults = world.inventory.quarantine.at(key).iter();
                 !changed.contains(key.as_str())
                     && faults.clone().any(|fault| super::check::is_new(fault, before))
             });
-            let wrong = changed.iter().any(|key| world.inventory.quarantine.contains_key(*key));
+            let wrong = changed.iter().any(|key| !world.inventory.quarantine.at(key).is_empty());
             prop_assert_eq!(verdict.is_err(), broken || wrong, "{:?}: {:?}", changes, verdict);
         }
     }

@@ -23,6 +23,10 @@ impl Vpcs {
         self.slots.get(id)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     pub(super) fn keys(&self) -> impl Iterator<Item = RecordKey> {
         self.slots.keys().cloned().map(RecordKey::Vpc)
     }
@@ -133,7 +137,7 @@ impl Inventory {
                 slot.state = status;
             }
             let fault = first.map(|by| ("vni".to_owned(), Reason::VniTaken { vni, by }));
-            self.set_fault(&RecordKey::Vpc(id), fault, work);
+            self.quarantine.set_fault(&RecordKey::Vpc(id), fault, work);
         }
         let touched: Vec<(VpcId, bool)> = work
             .effects

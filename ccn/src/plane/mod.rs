@@ -11,6 +11,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 pub mod ebpf;
+pub mod endpoints;
 pub mod entry;
 pub mod model;
 pub mod routes;
@@ -18,6 +19,7 @@ pub mod thread;
 pub mod traffic;
 pub mod witness;
 
+use endpoints::{Endpoint, Endpoints};
 use entry::{EntryKey, EntryValue};
 use model::Packet;
 use traffic::{Sampled, Traffic, Wanted};
@@ -31,13 +33,24 @@ pub type LearnedNextHops = BTreeSet<IpAddr>;
 pub struct Desired {
     /// The generation of the store this was made from.
     pub generation: u64,
-    /// Forwarding entries.
+    /// Forwarding entries, but for the endpoints below.
     pub entries: BTreeMap<EntryKey, EntryValue>,
+    /// Endpoints that `entries` does not name.
+    pub endpoints: Endpoints,
     /// Routes learned from the IDC.
     pub learned: BTreeMap<Prefix, LearnedNextHops>,
     /// Leave learned routes that the kernel has and `learned` lacks: the routers have not sent
     /// their tables since this agent started, and what worked must go on working (RFC 4724 4.1).
     pub keep_unknown_learned: bool,
+}
+
+impl Desired {
+    /// All entries, also the endpoints that are in a list of their own; in no order.
+    pub fn all(&self) -> impl Iterator<Item = (EntryKey, EntryValue)> {
+        let entries = self.entries.iter();
+        let entries = entries.map(|(key, value)| (key.clone(), value.clone()));
+        entries.chain(self.endpoints.iter().map(Endpoint::entry))
+    }
 }
 
 /// A difference to apply.

@@ -336,7 +336,7 @@ impl<'a> Model<'a> {
             vni: state.vni,
             ccsi: state.ccsi.clone(),
             subnet,
-            endpoint: self.inventory.owner(vpc, addr).cloned(),
+            endpoint: self.inventory.owner(vpc, addr),
         }
     }
 

@@ -38,6 +38,14 @@ pub enum IdError {
 }
 
 fn checked(text: &str) -> Result<(), IdError> {
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+    if text.len() <= MAX_LEN
+        && text.bytes().all(allowed)
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+    {
+        return Ok(());
+    }
+    // Something is wrong: what?
     if text.is_empty() {
         return Err(IdError::Empty);
     }
@@ -45,17 +53,14 @@ fn checked(text: &str) -> Result<(), IdError> {
     if count > MAX_LEN {
         return Err(IdError::TooLong(count));
     }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if let Some(character) = text.chars().find(|c| !allowed(*c)) {
+    let wrong = |c: &char| !u8::try_from(*c).is_ok_and(allowed);
+    if let Some(character) = text.chars().find(wrong) {
         return Err(IdError::Character {
             text: text.to_owned(),
             character,
         });
     }
-    if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        return Err(IdError::Start(text.to_owned()));
-    }
-    Ok(())
+    Err(IdError::Start(text.to_owned()))
 }
 
 macro_rules! id {

@@ -9,6 +9,7 @@ mod error;
 mod fields;
 mod id;
 mod key;
+mod quick;
 mod value;
 
 pub use error::{Reason, RecordError, Standing};
@@ -265,6 +266,11 @@ impl Record {
                 max: MAX_VALUE_BYTES,
             };
             return Err(RecordError::new(key, "value", reason));
+        }
+        if key.kind() == Kind::Vm
+            && let Some(vm) = quick::vm(value)
+        {
+            return Ok(Record::Vm(vm));
         }
         let value: Value = serde_json::from_slice(value)
             .map_err(|error| RecordError::new(key, "value", Reason::NotJson(error.to_string())))?;

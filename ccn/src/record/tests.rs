@@ -244,6 +244,19 @@ fn an_error_in_json_has_a_code() {
 }
 
 proptest! {
+    /// The short way for one address is the way of all prefixes.
+    #[test]
+    fn an_address_is_as_ordinary_as_its_host_prefix(v4 in any::<[u8; 4]>(), v6 in any::<[u16; 8]>(), cut in 0usize..8) {
+        let mut low = v6;
+        low[..cut].fill(0);
+        for addr in [IpAddr::from(v4), IpAddr::from(v6), IpAddr::from(low)] {
+            let by_prefix = value::ordinary(&Prefix::host(addr));
+            prop_assert_eq!(value::ordinary_host(addr), by_prefix);
+        }
+    }
+}
+
+proptest! {
     /// Whatever the bytes, there is an answer, and what is accepted reads back as itself.
     #[test]
     fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0usize..6) {

@@ -174,7 +174,7 @@ impl Vtep {
     /// When the address cannot be the far end of a tunnel (unspecified, loopback, link-local,
     /// multicast, broadcast, IPv4-mapped).
     pub fn new(addr: IpAddr) -> Result<Self, ValueError> {
-        ordinary(&Prefix::host(addr)).map_err(|reason| ValueError(format!("no VTEP: {reason}")))?;
+        ordinary_host(addr).map_err(|reason| ValueError(format!("no VTEP: {reason}")))?;
         Ok(Vtep(addr))
     }
 
@@ -324,6 +324,19 @@ pub(super) fn ordinary(prefix: &Prefix) -> Result<(), String> {
     }
 }
 
+/// As [`ordinary`], of one address.
+pub(super) fn ordinary_host(addr: IpAddr) -> Result<(), String> {
+    let plain = match addr {
+        IpAddr::V4(addr) => matches!(addr.octets()[0], 1..=126 | 128..=168 | 170..=223),
+        IpAddr::V6(addr) => matches!(addr.segments()[0], 1..=0xfe7f),
+    };
+    // Most are far from anything reserved.
+    match plain {
+        true => Ok(()),
+        false => ordinary(&Prefix::host(addr)),
+    }
+}
+
 /// A prefix of ordinary unicast space.
 pub(super) fn prefix(value: &Value) -> Result<Prefix, Reason> {
     let prefix: Prefix = fields::text(value)?;
@@ -336,9 +349,14 @@ pub(super) fn address(value: &Value) -> Result<IpAddr, Reason> {
     let text = value
         .as_str()
         .ok_or_else(|| expected("an IP address in quotes", value))?;
+    ordinary_address(text)
+}
+
+/// As [`address`], of its text.
+pub(super) fn ordinary_address(text: &str) -> Result<IpAddr, Reason> {
     let addr: IpAddr = text
         .parse()
         .map_err(|_| Reason::Invalid(format!("\"{text}\" is no IP address")))?;
-    ordinary(&Prefix::host(addr)).map_err(Reason::Invalid)?;
+    ordinary_host(addr).map_err(Reason::Invalid)?;
     Ok(addr)
 }

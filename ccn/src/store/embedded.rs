@@ -11,12 +11,12 @@ use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::log::{CommitLog, Watch};
 use super::{
-    Answer, Change, Changed, Commit, Generation, Precondition, Snapshot, Store, StoreError, Stored,
+    Answer, Change, Changed, Commit, Generation, Precondition, Reading, Row, Store, StoreError,
+    Stored, Writing,
 };
 
 /// Key -> (created, modified, value).
@@ -26,7 +26,7 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// The layout of the two tables above.
 const FORMAT: u64 = 1;
 /// What the file's pages may take in memory, in bytes.
-const CACHE: usize = 64 << 20;
+const CACHE: usize = 4 << 20;
 
 /// A store in one file. Clones share it; it closes when the last one is dropped.
 #[derive(Clone)]
@@ -133,8 +133,8 @@ impl EmbeddedStore {
 }
 
 impl Store for EmbeddedStore {
-    fn load(&self) -> Answer<'_, Snapshot> {
-        self.blocking("reading", Inner::load)
+    fn read(&self) -> Answer<'_, Reading> {
+        self.blocking("reading", Inner::read)
     }
 
     fn commit(&self, changes: Vec<Change>, precondition: Precondition) -> Answer<'_, Generation> {
@@ -197,31 +197,23 @@ fn prepare(path: &Path, database: &Database) -> Result<Generation, StoreError> {
 }
 
 impl Inner {
-    fn load(&self) -> Result<Snapshot, StoreError> {
-        self.try_load()
-            .map_err(|error| self.failed("reading", &error))
-    }
-
-    fn try_load(&self) -> Result<Snapshot, redb::Error> {
-        let read = self.database.begin_read()?;
-        let meta = read.open_table(META)?;
-        let generation = meta.get("generation")?.map_or(0, |number| number.value());
-        let mut records = Vec::new();
-        for row in read.open_table(RECORDS)?.iter()? {
-            let (key, row) = row?;
-            let (created, modified, value) = row.value();
-            let value = Bytes::copy_from_slice(value);
-            records.push(Stored {
-                key: key.value().to_owned(),
-                created,
-                modified,
-                value,
-            });
-        }
-        Ok(Snapshot {
-            generation,
-            records,
-        })
+    /// Begins to read everything, and goes on on a thread of its own.
+    fn read(&self) -> Result<Reading, StoreError> {
+        let failed = |error: redb::Error| self.failed("reading", &error);
+        let begin = || -> Result<_, redb::Error> {
+            let read = self.database.begin_read()?;
+            let meta = read.open_table(META)?;
+            let generation = meta.get("generation")?.map_or(0, |number| number.value());
+            Ok((generation, read.open_table(RECORDS)?))
+        };
+        let (generation, records) = begin().map_err(failed)?;
+        let (mut writing, reading) = Reading::new(generation);
+        let path = self.path.clone();
+        tokio::task::spawn_blocking(move || {
+            let outcome = each(&records, &mut writing);
+            writing.end(outcome.map_err(|error| failure(&path, "reading", &error)));
+        });
+        Ok(reading)
     }
 
     fn commit(
@@ -276,12 +268,37 @@ impl Inner {
     }
 
     fn failed(&self, action: &'static str, error: &redb::Error) -> StoreError {
-        StoreError::Io {
-            path: self.path.clone(),
-            action,
-            detail: error.to_string(),
+        failure(&self.path, action, error)
+    }
+}
+
+fn failure(path: &Path, action: &'static str, error: &redb::Error) -> StoreError {
+    StoreError::Io {
+        path: path.to_owned(),
+        action,
+        detail: error.to_string(),
+    }
+}
+
+/// Hands every record on, until nobody takes them any more.
+fn each(
+    records: &redb::ReadOnlyTable<&'static str, (u64, u64, &'static [u8])>,
+    into: &mut Writing,
+) -> Result<(), redb::Error> {
+    for row in records.iter()? {
+        let (key, row) = row?;
+        let (created, modified, value) = row.value();
+        let row = Row {
+            key: key.value(),
+            created,
+            modified,
+            value,
+        };
+        if !into.push(row) {
+            break;
         }
     }
+    Ok(())
 }
 
 /// A commit that was told of and is not on disk. It is recalled unless this is forgotten.

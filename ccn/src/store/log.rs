@@ -13,7 +13,7 @@ use super::{Commit, Generation};
 /// The most commits that are kept.
 const MAX_COMMITS: usize = 4096;
 /// The most changes that are kept, over all commits.
-const MAX_CHANGES: usize = 1 << 17;
+const MAX_CHANGES: usize = 1 << 15;
 
 /// The tail of the store's history.
 #[derive(Debug)]

@@ -5,8 +5,10 @@
 
 pub mod embedded;
 mod log;
+mod reading;
 
 pub use log::{CommitLog, Watch, WatchEvent};
+pub use reading::{Part, Reading, Row, Writing};
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -171,8 +173,13 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Se
 
 /// A store. Cheap to share behind an `Arc`.
 pub trait Store: Send + Sync {
-    /// Everything, at one generation. Errors when the store cannot be read.
-    fn load(&self) -> Answer<'_, Snapshot>;
+    /// Everything, at one generation, as a stream. Errors when the store cannot be read.
+    fn read(&self) -> Answer<'_, Reading>;
+
+    /// As [`Store::read`], all at once.
+    fn load(&self) -> Answer<'_, Snapshot> {
+        Box::pin(async move { self.read().await?.snapshot().await })
+    }
 
     /// Makes all changes at once, or none. The answer is the generation that holds them, which is
     /// durable; it is the present one when nothing differs from what is there already.

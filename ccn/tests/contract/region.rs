@@ -234,9 +234,11 @@ impl Region {
 
     /// What a plane should hold.
     pub(crate) fn desired(&self) -> Desired {
+        let (planner, inventory) = (Planner::new(GroupName::default()), self.inventory());
         Desired {
             generation: 1,
-            entries: Planner::new(GroupName::default()).entries(&self.inventory()),
+            entries: planner.backing(&inventory),
+            endpoints: planner.endpoints(&inventory),
             learned: self.learned.clone(),
             keep_unknown_learned: false,
         }

@@ -316,12 +316,11 @@ impl World {
 
 /// What leads from one desired state to another.
 fn difference(from: &Desired, to: &Desired) -> Batch {
-    let is_new = |(key, value): &(&EntryKey, &EntryValue)| from.entries.get(key) != Some(value);
-    let upserts = to.entries.iter().filter(is_new);
-    let gone = from
-        .entries
-        .keys()
-        .filter(|key| !to.entries.contains_key(key));
+    let before: BTreeMap<EntryKey, EntryValue> = from.all().collect();
+    let after: BTreeMap<EntryKey, EntryValue> = to.all().collect();
+    let is_new = |(key, value): &(&EntryKey, &EntryValue)| before.get(key) != Some(value);
+    let upserts = after.iter().filter(is_new);
+    let gone = before.keys().filter(|key| !after.contains_key(key));
     let other =
         |(prefix, hops): &(&Prefix, &LearnedNextHops)| from.learned.get(prefix) != Some(hops);
     let changed = to

@@ -20,7 +20,7 @@ use super::memory::Memory;
 use super::numbers::Numbers;
 use super::places::{MAX_SLOTS, Places};
 use super::samples::Sampling;
-use crate::plane::entry::{EntryKey, EntryValue};
+use crate::plane::entry::{EntryKey, EntryValue, ScopeId};
 use crate::plane::{Batch, Desired, Limit};
 use crate::record::{LinkId, Mode, Vni};
 
@@ -184,7 +184,7 @@ impl<M: Memory> Translator<M> {
         let is_source = |key: &EntryKey| matches!(key, EntryKey::Source { .. });
         let is_permit = |key: &EntryKey| matches!(key, EntryKey::Permit { .. });
         self.put_found_first(found, desired, is_source, &mut failures);
-        self.put_endpoints(desired.entries.iter(), true, &mut failures);
+        self.put_endpoints(all_endpoints(desired), true, &mut failures);
         self.put_found_first(found, desired, is_permit, &mut failures);
         self.addresses.tidy();
         failures
@@ -246,7 +246,8 @@ impl<M: Memory> Translator<M> {
         let mut failures = Failures::new();
         for permits in [false, true] {
             if permits {
-                self.put_endpoints(entries.clone(), false, &mut failures);
+                let endpoints = entries.clone().filter_map(endpoint_of);
+                self.put_endpoints(endpoints, false, &mut failures);
             }
             for (key, value) in entries.clone() {
                 let is_due = match key {
@@ -262,11 +263,11 @@ impl<M: Memory> Translator<M> {
         failures
     }
 
-    /// Puts the endpoints among the entries, which are in order. When they are `all`, whoever is not
-    /// among them is gone.
+    /// Puts endpoints, given by their scopes in order. When they are `all`, whoever is not among them is
+    /// gone.
     fn put_endpoints<'a>(
         &mut self,
-        entries: impl Iterator<Item = (&'a EntryKey, &'a EntryValue)>,
+        endpoints: impl Iterator<Item = (ScopeId, Endpoint<'a>)>,
         all: bool,
         failures: &mut Failures,
     ) {
@@ -274,41 +275,25 @@ impl<M: Memory> Translator<M> {
             true => self.addresses.subnets().map(|(scope, _)| scope).collect(),
             false => BTreeSet::new(),
         };
-        let mut keys: Vec<&EntryKey> = Vec::new();
-        let mut endpoints: Vec<Endpoint<'_>> = Vec::new();
-        let mut at = 0;
-        let mut put = |this: &mut Self,
-                       scope: u32,
-                       keys: &mut Vec<&EntryKey>,
-                       list: &mut Vec<Endpoint<'a>>| {
-            empty.remove(&scope);
-            for (place, reason) in this.addresses.put(scope, list, all) {
-                failures.insert(keys[place].clone(), reason);
+        let mut list: Vec<Endpoint<'_>> = Vec::new();
+        let mut at = None;
+        let mut put = |this: &mut Self, scope: Option<ScopeId>, list: &mut Vec<Endpoint<'a>>| {
+            let Some(scope) = scope else { return };
+            empty.remove(&scope.0.number());
+            for (place, reason) in this.addresses.put(scope.0.number(), list, all) {
+                let addr = list[place].addr;
+                failures.insert(EntryKey::Endpoint { scope, addr }, reason);
             }
-            keys.clear();
             list.clear();
         };
-        for (key, value) in entries {
-            let (EntryKey::Endpoint { scope, addr }, EntryValue::Endpoint { vni, hops }) =
-                (key, value)
-            else {
-                continue;
-            };
-            let scope = scope.0.number();
-            if scope != at && !keys.is_empty() {
-                put(self, at, &mut keys, &mut endpoints);
+        for (scope, endpoint) in endpoints {
+            if at != Some(scope) {
+                put(self, at, &mut list);
             }
-            at = scope;
-            keys.push(key);
-            endpoints.push(Endpoint {
-                addr: *addr,
-                vni: vni.number(),
-                hops,
-            });
+            at = Some(scope);
+            list.push(endpoint);
         }
-        if !keys.is_empty() {
-            put(self, at, &mut keys, &mut endpoints);
-        }
+        put(self, at, &mut list);
         for scope in empty {
             self.addresses.put(scope, &[], true);
         }
@@ -979,6 +964,37 @@ impl<M: Memory> Translator<M> {
             ),
         ]
     }
+}
+
+/// An entry, if it is an endpoint.
+fn endpoint_of<'a>(
+    (key, value): (&'a EntryKey, &'a EntryValue),
+) -> Option<(ScopeId, Endpoint<'a>)> {
+    let (EntryKey::Endpoint { scope, addr }, EntryValue::Endpoint { vni, hops }) = (key, value)
+    else {
+        return None;
+    };
+    let (addr, vni) = (*addr, vni.number());
+    Some((*scope, Endpoint { addr, vni, hops }))
+}
+
+/// Every endpoint of a desired state, by scope and address.
+fn all_endpoints(desired: &Desired) -> impl Iterator<Item = (ScopeId, Endpoint<'_>)> {
+    let mut few = desired.entries.iter().filter_map(endpoint_of).peekable();
+    let many = desired.endpoints.iter().map(|endpoint| {
+        let (addr, vni) = (endpoint.addr, endpoint.vni.number());
+        let hops = endpoint.hops.as_slice();
+        (endpoint.scope, Endpoint { addr, vni, hops })
+    });
+    let mut many = many.peekable();
+    let place = |&(scope, endpoint): &(ScopeId, Endpoint<'_>)| (scope, endpoint.addr);
+    std::iter::from_fn(
+        move || match (few.peek().map(place), many.peek().map(place)) {
+            (Some(one), Some(other)) if one > other => many.next(),
+            (Some(_), _) => few.next(),
+            (None, _) => many.next(),
+        },
+    )
 }
 
 #[cfg(test)]

@@ -170,22 +170,22 @@ fn read_anew(sockets: &mut Sockets, host: &Host) -> Result<State, PlaneError> {
 /// before what is new.
 fn take_all(translator: &mut Translator, desired: &Desired, actual: &State, applied: &mut Applied) {
     let mut late = Vec::new();
-    for (key, value) in &desired.entries {
+    for (key, value) in desired.all() {
         if translator
-            .keys_of(key, value)
+            .keys_of(&key, &value)
             .iter()
             .all(|key| actual.contains_key(key))
         {
-            if let Err(reason) = translator.put(key, value) {
-                applied.failures.insert(key.clone(), reason);
+            if let Err(reason) = translator.put(&key, &value) {
+                applied.failures.insert(key, reason);
             }
         } else {
             late.push((key, value));
         }
     }
     for (key, value) in late {
-        if let Err(reason) = translator.put(key, value) {
-            applied.failures.insert(key.clone(), reason);
+        if let Err(reason) = translator.put(&key, &value) {
+            applied.failures.insert(key, reason);
         }
     }
     for (prefix, hops) in &desired.learned {

@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use tokio::time::timeout;
 
 use super::*;
+use crate::store::Snapshot;
 use crate::store::log::WatchEvent;
 
 fn put(key: &str, value: &str) -> Change {

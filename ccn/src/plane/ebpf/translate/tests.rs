@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::super::layout::Slot;
 use super::super::memory::heap::Heap;
 use super::*;
+use crate::plane;
 use crate::plane::entry::{Hop, ScopeId};
 use crate::record::Mac;
 
@@ -242,11 +243,27 @@ fn batch(before: &Entries, after: &Entries) -> Batch {
     }
 }
 
+/// Every second endpoint stands in the list of endpoints.
 fn desired(entries: &Entries) -> Desired {
-    Desired {
-        entries: entries.clone(),
-        ..Desired::default()
+    let mut desired = Desired::default();
+    let mut list = Vec::new();
+    for (at, (key, value)) in entries.iter().enumerate() {
+        match (key, value) {
+            (EntryKey::Endpoint { scope, addr }, EntryValue::Endpoint { vni, hops })
+                if at % 2 == 0 =>
+            {
+                list.push(plane::endpoints::Endpoint {
+                    scope: *scope,
+                    addr: *addr,
+                    vni: *vni,
+                    hops: hops.clone().into(),
+                });
+            }
+            _ => drop(desired.entries.insert(key.clone(), value.clone())),
+        }
     }
+    desired.endpoints = list.into();
+    desired
 }
 
 /// A running plane, without a kernel.
