@@ -1,8 +1,9 @@
 //! Regions in and out: import in parts that the socket takes, export, and made-up ones.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::CliError;
@@ -24,11 +25,14 @@ pub(super) async fn import(client: &Client, out: Output, path: &Path) -> Result<
     let mut part = Vec::new();
     let mut size = 0;
     let mut generation = Value::Null;
+    let bar = progress(out, total);
     for entry in &entries {
         let change = json!({ "key": entry.key, "value": entry.record });
         let length = change.to_string().len() + 1;
         if size + length > PART && !part.is_empty() {
+            let count = part.len();
             generation = send(client, &mut part).await?;
+            bar.inc(count as u64);
             size = 0;
         }
         size += length;
@@ -37,11 +41,26 @@ pub(super) async fn import(client: &Client, out: Output, path: &Path) -> Result<
     if !part.is_empty() {
         generation = send(client, &mut part).await?;
     }
+    bar.finish_and_clear();
     out.json(&json!({ "imported": total, "generation": generation }))?;
     out.line(format!(
         "imported {total} records; the store is at generation {generation}"
     ))?;
     Ok(())
+}
+
+/// A bar on standard error, which shows nothing unless that is a terminal and text was asked for.
+fn progress(out: Output, records: usize) -> ProgressBar {
+    let target = match !out.is_json() && io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let bar = ProgressBar::with_draw_target(Some(records as u64), target);
+    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} records, {eta} left");
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
 }
 
 async fn send(client: &Client, part: &mut Vec<Value>) -> Result<Value, CliError> {
