@@ -2,7 +2,8 @@
 //!
 //! It keeps score and finds by subnet and link; what follows from that is the order's business.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt;
 
 use bgp::Prefix;
@@ -65,7 +66,7 @@ pub(super) enum Forwarding {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Planned {
     value: EntryValue,
     phase: Phase,
 }
@@ -73,9 +74,55 @@ struct Entry {
 /// The entries, with indexes.
 #[derive(Debug, Default)]
 pub(super) struct Backing {
-    entries: BTreeMap<EntryKey, Entry>,
-    by_subnet: BTreeMap<Prefix, BTreeSet<EntryKey>>,
-    by_link: BTreeMap<LinkId, BTreeSet<EntryKey>>,
+    entries: BTreeMap<EntryKey, Planned>,
+    by_subnet: BTreeMap<Prefix, Keys>,
+    by_link: BTreeMap<LinkId, Keys>,
+}
+
+/// Keys of an index, at least one. Most subnets are not linked and have their source alone, for which
+/// a set of its own would take ten times as much.
+#[derive(Debug)]
+enum Keys {
+    One(EntryKey),
+    Several(BTreeSet<EntryKey>),
+}
+
+impl Keys {
+    fn add<K: Ord>(index: &mut BTreeMap<K, Keys>, at: K, key: &EntryKey) {
+        match index.entry(at) {
+            Entry::Vacant(vacant) => drop(vacant.insert(Keys::One(key.clone()))),
+            Entry::Occupied(mut occupied) => match occupied.get_mut() {
+                Keys::Several(keys) => drop(keys.insert(key.clone())),
+                Keys::One(only) if only == key => {}
+                Keys::One(only) => {
+                    let both = [only.clone(), key.clone()];
+                    occupied.insert(Keys::Several(both.into()));
+                }
+            },
+        }
+    }
+
+    fn remove<K: Ord>(index: &mut BTreeMap<K, Keys>, at: &K, key: &EntryKey) {
+        let is_empty = match index.get_mut(at) {
+            None => false,
+            Some(Keys::One(only)) => only == key,
+            Some(Keys::Several(keys)) => {
+                keys.remove(key);
+                keys.is_empty()
+            }
+        };
+        if is_empty {
+            index.remove(at);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &EntryKey> {
+        let (one, several) = match self {
+            Keys::One(only) => (Some(only), None),
+            Keys::Several(keys) => (None, Some(keys)),
+        };
+        one.into_iter().chain(several.into_iter().flatten())
+    }
 }
 
 /// The subnet whose announcement an entry backs; endpoints back none.
@@ -89,14 +136,12 @@ pub(super) fn subnet_of(key: &EntryKey) -> Option<Prefix> {
 impl Backing {
     /// Takes in a planned entry that backs `subnet`.
     pub(super) fn want(&mut self, key: &EntryKey, subnet: Prefix, value: EntryValue) {
-        let keys = self.by_subnet.entry(subnet).or_default();
-        keys.insert(key.clone());
+        Keys::add(&mut self.by_subnet, subnet, key);
         if let EntryKey::Permit { link, .. } = key {
-            let keys = self.by_link.entry(link.clone()).or_default();
-            keys.insert(key.clone());
+            Keys::add(&mut self.by_link, link.clone(), key);
         }
         let phase = Phase::Wanted;
-        self.entries.insert(key.clone(), Entry { value, phase });
+        self.entries.insert(key.clone(), Planned { value, phase });
     }
 
     pub(super) fn phase(&self, key: &EntryKey) -> Option<&Phase> {
@@ -111,20 +156,12 @@ impl Backing {
 
     /// Drops an entry that is gone from the plane.
     pub(super) fn forget(&mut self, key: &EntryKey) {
-        fn unindex<K: Ord>(index: &mut BTreeMap<K, BTreeSet<EntryKey>>, at: &K, key: &EntryKey) {
-            if let Some(keys) = index.get_mut(at) {
-                keys.remove(key);
-                if keys.is_empty() {
-                    index.remove(at);
-                }
-            }
-        }
         self.entries.remove(key);
         if let Some(subnet) = subnet_of(key) {
-            unindex(&mut self.by_subnet, &subnet, key);
+            Keys::remove(&mut self.by_subnet, &subnet, key);
         }
         if let EntryKey::Permit { link, .. } = key {
-            unindex(&mut self.by_link, link, key);
+            Keys::remove(&mut self.by_link, link, key);
         }
     }
 
@@ -143,7 +180,7 @@ impl Backing {
 
     /// What backs this subnet.
     pub(super) fn of_subnet(&self, subnet: &Prefix) -> impl Iterator<Item = (&EntryKey, &Phase)> {
-        let keys = self.by_subnet.get(subnet).into_iter().flatten();
+        let keys = self.by_subnet.get(subnet).into_iter().flat_map(Keys::iter);
         keys.filter_map(|key| Some((key, self.phase(key)?)))
     }
 
