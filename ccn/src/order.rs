@@ -138,9 +138,13 @@ impl Order {
         }
     }
 
-    /// The plan changed.
+    /// The plan changed. One that is new as a whole is followed by [`Order::resync`].
     pub fn planned(&mut self, delta: Delta) {
         self.planned = delta.generation;
+        if delta.whole {
+            // Which of them are planned again is not named; the comparison takes away the others.
+            self.held_endpoints.clear();
+        }
         let withdrawal = self.announcements_changed(delta.announcements);
         for (key, value) in delta.upserts {
             self.held_endpoints.remove(&key);

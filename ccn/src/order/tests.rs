@@ -538,6 +538,38 @@ fn a_link_made_again_while_it_drains_stays() {
 }
 
 #[test]
+fn endpoints_of_a_plan_that_is_new_as_a_whole_are_not_taken_away_by_an_old_withdrawal() {
+    let mut lab = linked();
+    lab.run(Step::Answer { refuse: None });
+    let (entries, announcements) = lab.planned.clone();
+    let is_endpoint = |key: &EntryKey| matches!(key, EntryKey::Endpoint { .. });
+    lab.run(Step::NoVpc(1));
+    assert!(lab.order.held().any(|(key, _)| is_endpoint(key)));
+    lab.run(Step::Answer { refuse: None });
+    let mut upserts = entries.clone();
+    upserts.retain(|key, _| !is_endpoint(key));
+    lab.generation += 1;
+    lab.planned = (entries.clone(), announcements.clone());
+    lab.order.planned(Delta {
+        generation: lab.generation,
+        whole: true,
+        upserts,
+        announcements,
+        ..Delta::default()
+    });
+    lab.order.resync(lab.now);
+    lab.poll();
+    lab.run(Step::Answer { refuse: None });
+    lab.run(Step::Flush);
+    lab.run(Step::Wait(1_000));
+    while lab.outstanding.is_some() {
+        lab.run(Step::Answer { refuse: None });
+    }
+    assert_eq!(lab.kernel, entries);
+    assert_eq!(lab.announced, [prefix("10.1.0.0/24")].into());
+}
+
+#[test]
 fn a_plane_that_keeps_failing_is_asked_less_and_less_often() {
     let mut lab = Lab::new();
     let mut pauses = Vec::new();

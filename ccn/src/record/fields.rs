@@ -102,7 +102,11 @@ impl Fields {
 
     /// What nobody took.
     pub(super) fn rest(self) -> Extra {
-        self.map
+        match self.map.is_empty() {
+            // A map keeps the room of what was taken out of it, 632 octets for each record.
+            true => Extra::new(),
+            false => self.map,
+        }
     }
 
     fn items(&mut self, name: &str, least: usize, most: usize) -> Result<Vec<Value>, Fault> {
