@@ -20,8 +20,8 @@ use tracing::{info, warn};
 use crate::announce::Relearning;
 use crate::api;
 use crate::api::socket::SocketError;
-use crate::config::{Config, PlaneConfig, PlaneKind};
-use crate::controller::{AgentHandle, Controller, Facts, Parts, note, sleep_until};
+use crate::config::{Config, PlaneConfig, PlaneKind, StoreConfig};
+use crate::controller::{AgentHandle, Controller, Facts, Parts, Report, note, sleep_until};
 use crate::doctor::{Choice, Surroundings};
 use crate::metrics;
 use crate::plane::Plane;
@@ -29,11 +29,12 @@ use crate::plane::ebpf::EbpfPlane;
 use crate::plane::routes::RoutesPlane;
 use crate::plane::thread::{OrderError, PlaneHandle};
 use crate::reach::{self, Interests, Reach};
-use crate::record::GroupName;
+use crate::record::{Gateway, GatewayName, GroupName, Health, IdError, Role, Vtep};
 use crate::reload::Reloader;
 use crate::startup::Startup;
-use crate::store::StoreError;
 use crate::store::embedded::EmbeddedStore;
+use crate::store::etcd::EtcdStore;
+use crate::store::{Store, StoreError};
 use crate::suspicion::{Suspect, Suspicion};
 use crate::trace::Tracer;
 
@@ -59,6 +60,14 @@ pub enum AgentError {
         address: std::net::SocketAddr,
         /// Why.
         source: io::Error,
+    },
+    /// What the configuration says cannot be registered in the store of a cluster.
+    #[error("{field}: {reason}")]
+    Unfit {
+        /// The field.
+        field: &'static str,
+        /// Why.
+        reason: String,
     },
     /// The kernel cannot be watched.
     #[error("netlink: {0}")]
@@ -90,7 +99,7 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     let socket = api::socket::bind(&config.admin_socket)?;
     let _unbind = Unbind(&config.admin_socket);
     let scrapes = listen_for_scrapes(&config).await?;
-    let store = Arc::new(open_store(&config.store.path)?);
+    let (store, cluster) = open_store(&config.store)?;
     note(&mut startup, "open", 1, "store");
     let (plane, choice) = choose_plane(&config.plane);
     let plane = PlaneHandle::spawn(plane)?;
@@ -103,6 +112,7 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     let speaker = Speaker::start(config.bgp.speaker(adopted))?;
     reach::follow::tell(&mut reach, &seen, &speaker).await;
     let facts = facts(&config)?;
+    let gateway = facts.gateway.clone();
     let (controller, agent) = Controller::new(Parts {
         relearning: relearning(&config, adopted, facts.started),
         facts,
@@ -122,6 +132,10 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
             config: config.plane.clone(),
             choice,
         }));
+    if let Some(cluster) = cluster {
+        let (name, own) = registration(&config, &gateway)?;
+        tokio::spawn(register(cluster, name, own, controller.report()));
+    }
 
     let mut controller = tokio::spawn(controller.run());
     tokio::spawn(tracer.run());
@@ -226,8 +240,13 @@ pub fn dump_plane(config: &Config) -> Result<Vec<String>, AgentError> {
     Ok(lines.map_err(OrderError::Plane)?)
 }
 
-/// Opens the store, in a folder that is made when this gateway starts for the first time.
-fn open_store(path: &Path) -> Result<EmbeddedStore, StoreError> {
+/// Opens the store, its file in a folder that is made when this gateway starts for the first time. Where it is
+/// that of a cluster, it is given once more as what it is.
+fn open_store(config: &StoreConfig) -> Result<(Arc<dyn Store>, Option<EtcdStore>), StoreError> {
+    let path = match config {
+        StoreConfig::Embedded { path } => path,
+        StoreConfig::Etcd(etcd) => &etcd.snapshot,
+    };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|error| StoreError::Io {
             path: path.to_owned(),
@@ -235,7 +254,58 @@ fn open_store(path: &Path) -> Result<EmbeddedStore, StoreError> {
             detail: error.to_string(),
         })?;
     }
-    EmbeddedStore::open(path)
+    Ok(match config {
+        StoreConfig::Embedded { path } => (Arc::new(EmbeddedStore::open(path)?), None),
+        StoreConfig::Etcd(etcd) => {
+            let store = EtcdStore::open(etcd.clone())?;
+            (Arc::new(store.clone()), Some(store))
+        }
+    })
+}
+
+/// What this gateway registers as: its name, and what of it does not change.
+fn registration(config: &Config, name: &str) -> Result<(GatewayName, Gateway), AgentError> {
+    let unfit = |field, reason: String| AgentError::Unfit { field, reason };
+    let name = name
+        .parse()
+        .map_err(|error: IdError| unfit("name", error.to_string()))?;
+    let vtep =
+        Vtep::new(config.plane.vtep).map_err(|error| unfit("plane.vtep", error.to_string()))?;
+    let own = Gateway {
+        group: config.group.clone(),
+        vtep,
+        router_id: config.bgp.router_id,
+        asn: config.bgp.asn,
+        roles: vec![Role::ClassicLink],
+        generation: 0,
+        health: Health::Starting,
+        extra: serde_json::Map::new(),
+    };
+    Ok((name, own))
+}
+
+/// Keeps the gateway registered with what the controller reports.
+async fn register(
+    cluster: EtcdStore,
+    name: GatewayName,
+    own: Gateway,
+    mut reports: tokio::sync::watch::Receiver<Report>,
+) {
+    let (tell, told) = tokio::sync::watch::channel(own.clone());
+    let telling = async {
+        loop {
+            let Report { generation, health } = *reports.borrow_and_update();
+            tell.send_replace(Gateway {
+                generation,
+                health,
+                ..own.clone()
+            });
+            if reports.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(telling, cluster.keep_registered(name, told));
 }
 
 /// The plane that is configured, or the best that works here.

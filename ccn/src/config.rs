@@ -9,8 +9,10 @@ use thiserror::Error;
 use crate::record::{GroupName, Mac};
 
 mod bgp;
+mod store;
 
 pub use bgp::BgpConfig;
+pub use store::{Endpoint, EtcdConfig, Login, StoreConfig, TlsConfig};
 
 /// Where the agent listens for orders unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/ccn/agent.sock";
@@ -83,27 +85,6 @@ fn default_socket() -> PathBuf {
 pub struct MetricsConfig {
     /// Address and port of `http://ADDRESS:PORT/metrics`, which needs no password.
     pub listen: std::net::SocketAddr,
-}
-
-/// `[store]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StoreConfig {
-    /// The file of the embedded store.
-    #[serde(default = "default_store")]
-    pub path: PathBuf,
-}
-
-fn default_store() -> PathBuf {
-    PathBuf::from("/var/lib/ccn/store.redb")
-}
-
-impl Default for StoreConfig {
-    fn default() -> Self {
-        StoreConfig {
-            path: default_store(),
-        }
-    }
 }
 
 /// Which plane to use.

@@ -171,6 +171,7 @@ impl Findings {
 #[must_use]
 pub fn examine(facts: &Facts) -> Report {
     let mut findings = Findings::default();
+    store(facts, &mut findings);
     plane(facts, &mut findings);
     parts(facts, &mut findings);
     match &facts.host {
@@ -197,6 +198,21 @@ pub fn examine(facts: &Facts) -> Report {
         well: findings.iter().all(|finding| finding.level < Level::Wrong),
         findings,
     }
+}
+
+fn store(facts: &Facts, to: &mut Findings) {
+    let store = &facts.status.store;
+    let Some(age) = store.stale_s else {
+        return to.fine("store", "what is known is what it holds");
+    };
+    let reason = store.reason.as_deref().unwrap_or("no reason is known");
+    let found = format!("{} ({age} s ago): {reason}", store.state);
+    let stays = "nothing can be changed; what is forwarded and announced stays as it was";
+    let todo = match store.state {
+        "restored" => "if this backup is meant to be followed: `ccn store follow`",
+        _ => "mend what the reason names; the agent tries again by itself",
+    };
+    to.wrong("store", found, (stays, todo));
 }
 
 fn plane(facts: &Facts, to: &mut Findings) {

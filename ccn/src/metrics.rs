@@ -130,11 +130,24 @@ impl Reading {
             MetricType::Gauge,
             |each| gauge(each, &[], status.uptime_s),
         )?;
+        family(
+            to,
+            "store_age",
+            "Since what is known was last known to be what the store holds; 0 while it is heard",
+            seconds,
+            MetricType::Gauge,
+            |each| gauge(each, &[], status.store.stale_s.unwrap_or(0)),
+        )?;
         for (name, help, value) in [
             (
                 "store_generation",
                 "Generation of the store",
                 status.generation,
+            ),
+            (
+                "store_stale",
+                "1 when the store is not heard, so that nothing can be changed",
+                u64::from(status.store.stale_s.is_some()),
             ),
             (
                 "acknowledged_generation",
@@ -411,7 +424,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::api::{LinksView, PeersView, PlaneView, RecordsView, StartView};
+    use crate::api::{LinksView, PeersView, PlaneView, RecordsView, StartView, StoreView};
     use crate::plane::Counters;
     use crate::plane::traffic::Flows;
     use crate::record::{GroupName, Vni};
@@ -439,6 +452,11 @@ mod tests {
                 uptime_s: 5,
                 start: StartView::default(),
                 generation: 9,
+                store: StoreView {
+                    state: "away",
+                    stale_s: Some(40),
+                    reason: None,
+                },
                 acknowledged: 8,
                 settled: false,
                 plane: PlaneView {
@@ -480,6 +498,8 @@ mod tests {
             r#"ccn_agent{gateway="gw\"1",group="default",version="0",plane="ebpf"} 1"#,
             "ccn_uptime_seconds 5",
             "ccn_store_generation 9",
+            "ccn_store_stale 1",
+            "ccn_store_age_seconds 40",
             "ccn_settled 0",
             "ccn_plane_healthy 1",
             "ccn_plane_operations_total 0",

@@ -140,6 +140,8 @@ impl Order {
 
     /// The plan changed. One that is new as a whole is followed by [`Order::resync`].
     pub fn planned(&mut self, delta: Delta) {
+        // Of a store that went back nothing later was acknowledged.
+        self.acknowledged = self.acknowledged.min(delta.generation);
         self.planned = delta.generation;
         if delta.whole {
             // Which of them are planned again is not named; the comparison takes away the others.

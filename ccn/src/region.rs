@@ -258,13 +258,20 @@ fn parse(at: &At, line: &[u8]) -> Result<RegionEntry, RegionError> {
             reason: Reason::BadKey(error),
         })
     })?;
+    if key.kind().registers_itself() {
+        return Err(wrong(RecordError::new(
+            &key,
+            "key",
+            Reason::RegistersItself,
+        )));
+    }
     let record = Record::from_value(&key, value).map_err(wrong)?;
     Ok(RegionEntry { key, record })
 }
 
 /// Writes records of a store as a region, in the order in which [`read`] gives them. Those whose
 /// key or value is wrong come last, and a value that is no JSON is written as a text, so that
-/// nothing is left out.
+/// nothing is left out but the gateways, which register themselves.
 ///
 /// # Errors
 /// When `out` cannot be written.
@@ -272,6 +279,10 @@ pub fn write(mut out: impl Write, records: &[Stored]) -> io::Result<()> {
     let mut sorted: Vec<(Option<RecordKey>, &Stored)> = records
         .iter()
         .map(|stored| (stored.key.parse().ok(), stored))
+        .filter(|(key, _): &(Option<RecordKey>, _)| {
+            key.as_ref()
+                .is_none_or(|key| !key.kind().registers_itself())
+        })
         .collect();
     sorted.sort_by(|(one, first), (other, second)| {
         (one.is_none(), one, &first.key).cmp(&(other.is_none(), other, &second.key))

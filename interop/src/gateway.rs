@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::enter::{Chain, Lab};
+use crate::etcd::Etcd;
 use crate::peer::RouterConfig;
 use crate::process::{Finished, Launch, Process, ProcessError};
 use crate::topology::{IDC, INSTANCE_MTU, plan};
@@ -88,8 +89,16 @@ pub struct GatewayConfig {
 /// `[store]`
 #[derive(Debug, Clone, Serialize)]
 pub struct StoreSection {
-    /// The file of the embedded store.
+    /// The file of the embedded store; empty where `more` names another store.
+    #[serde(skip_serializing_if = "is_empty")]
     pub path: PathBuf,
+    /// Whatever else the section says.
+    #[serde(flatten)]
+    pub more: toml::Table,
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 /// `[plane]`
@@ -256,6 +265,7 @@ impl Gateway {
             admin_socket: directory.join("agent.sock"),
             store: StoreSection {
                 path: directory.join("store.redb"),
+                more: toml::Table::new(),
             },
             plane: PlaneSection {
                 kind: std::env::var("CCN_LAB_PLANE").unwrap_or_else(|_| "routes".to_owned()),
@@ -286,6 +296,14 @@ impl Gateway {
             log,
             agent: None,
         })
+    }
+
+    /// Has the next start of the agent use this etcd.
+    pub fn store_in(&mut self, etcd: &Etcd) {
+        self.config.store = StoreSection {
+            path: PathBuf::new(),
+            more: etcd.section(&self.directory.join("snapshot.redb")),
+        };
     }
 
     /// Starts the agent; returns when its admin socket answers. Does nothing if it runs.

@@ -6,6 +6,7 @@ pub mod bench;
 pub mod capture;
 pub mod demo;
 pub mod enter;
+pub mod etcd;
 pub mod gateway;
 pub mod hostile;
 pub mod peer;

@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 /// Where Debian keeps daemons that are not on an ordinary user's PATH.
 const DAEMON_DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 /// Which Debian package brings a program that the lab starts.
-const PACKAGES: [(&str, &str); 15] = [
+const PACKAGES: [(&str, &str); 17] = [
     ("bird", "bird2"),
     ("birdc", "bird2"),
     ("gobgpd", "gobgpd"),
@@ -31,6 +31,8 @@ const PACKAGES: [(&str, &str); 15] = [
     ("/usr/sbin/bgpd", "openbgpd"),
     ("bgpctl", "openbgpd"),
     ("exabgp", "exabgp"),
+    ("etcd", "etcd-server"),
+    ("etcdctl", "etcd-client"),
     ("tshark", "tshark"),
     ("bgpdump", "bgpdump"),
     ("ping", "iputils-ping"),

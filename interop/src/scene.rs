@@ -7,16 +7,18 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ccn::region::{self, RegionError};
 use ccn::store::embedded::EmbeddedStore;
 use ccn::store::{Change, Precondition, Store, StoreError};
 use ipnet::IpNet;
-use netlink::RouteFilter;
+use netlink::{Namespace, RouteFilter};
 use serde_json::Value;
 
 use crate::enter::Lab;
+use crate::etcd::{Etcd, EtcdError};
 use crate::gateway::{Gateway, GatewayConfig, GatewayError, PeerSection};
 use crate::peer::{Daemon, PeerError, Router};
 use crate::topology::{
@@ -53,6 +55,15 @@ pub enum SceneError {
     /// The store's file.
     #[error("the store")]
     Store(#[from] StoreError),
+    /// etcd.
+    #[error("etcd")]
+    Etcd(#[from] EtcdError),
+    /// The system gave no directory for etcd.
+    #[error("a directory for etcd")]
+    Directory(#[source] std::io::Error),
+    /// The gateway was started without an etcd.
+    #[error("no etcd was started")]
+    NoStore,
     /// The system gave no runtime.
     #[error("a runtime")]
     Runtime(#[source] std::io::Error),
@@ -94,6 +105,38 @@ impl Scene {
         routers: u8,
         change: impl FnOnce(&mut GatewayConfig),
     ) -> Result<Self, SceneError> {
+        Self::set(lab, routers, |gateway, _| {
+            change(&mut gateway.config);
+            Ok(())
+        })
+    }
+
+    /// [`Scene::start`], with the records in an etcd of so many members, which run beside the agent.
+    ///
+    /// # Errors
+    /// As for [`Scene::start`]; or etcd does not come up.
+    pub fn start_on_etcd(
+        lab: &Lab,
+        routers: u8,
+        members: usize,
+    ) -> Result<(Self, Etcd), SceneError> {
+        let mut etcd = None;
+        let scene = Self::set(lab, routers, |gateway, namespace| {
+            let directory = lab.scratch().join("etcd");
+            std::fs::create_dir_all(&directory).map_err(SceneError::Directory)?;
+            let started = Etcd::start(&directory, lab.scratch(), Some(namespace.clone()), members)?;
+            gateway.store_in(&started);
+            etcd = Some(started);
+            Ok(())
+        })?;
+        Ok((scene, etcd.ok_or(SceneError::NoStore)?))
+    }
+
+    fn set(
+        lab: &Lab,
+        routers: u8,
+        prepare: impl FnOnce(&mut Gateway, &Arc<Namespace>) -> Result<(), SceneError>,
+    ) -> Result<Self, SceneError> {
         let mut region = Region::build(lab, RegionConfig::default())?;
         region.add_lan("office", &nets(&OFFICE)?)?;
         region.add_lan("lab", &nets(&LAB)?)?;
@@ -122,7 +165,7 @@ impl Scene {
         for router in &mut birds {
             router.start()?;
         }
-        let gateway = start_gateway(lab, &mut region, &birds, change)?;
+        let gateway = start_gateway(lab, &mut region, &birds, prepare)?;
         let mut scene = Self {
             region,
             gateway,
@@ -145,7 +188,10 @@ impl Scene {
         change: impl FnOnce(&mut GatewayConfig),
     ) -> Result<Self, SceneError> {
         let mut region = Region::build(lab, RegionConfig::default())?;
-        let gateway = start_gateway(lab, &mut region, &[], change)?;
+        let gateway = start_gateway(lab, &mut region, &[], |gateway, _| {
+            change(&mut gateway.config);
+            Ok(())
+        })?;
         Ok(Self {
             region,
             gateway,
@@ -300,15 +346,15 @@ fn start_gateway(
     lab: &Lab,
     region: &mut Region,
     routers: &[Box<dyn Router>],
-    change: impl FnOnce(&mut GatewayConfig),
+    prepare: impl FnOnce(&mut Gateway, &Arc<Namespace>) -> Result<(), SceneError>,
 ) -> Result<Gateway, SceneError> {
     let namespace = region.gateway().namespace().clone();
     let peers = routers
         .iter()
         .map(|router| PeerSection::of(router.config()));
     let mac = region.gateway_address().mac;
-    let mut gateway = Gateway::new(lab, namespace, mac, peers)?;
-    change(&mut gateway.config);
+    let mut gateway = Gateway::new(lab, namespace.clone(), mac, peers)?;
+    prepare(&mut gateway, &namespace)?;
     gateway.start()?;
     gateway.ccn(["import".as_ref(), fixture().as_os_str()])?;
     gateway.await_settled(SOON)?;

@@ -25,6 +25,8 @@ pub enum ErrorCode {
     Timeout,
     /// Accepted and stored; the plane could not take it (507).
     PlaneRefused,
+    /// The store cannot be reached, or is not the one that was seen before (503).
+    Unavailable,
     /// The agent or its store failed (500).
     Internal,
 }
@@ -40,6 +42,7 @@ impl ErrorCode {
             ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
             ErrorCode::PlaneRefused => StatusCode::INSUFFICIENT_STORAGE,
+            ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

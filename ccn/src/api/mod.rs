@@ -28,8 +28,8 @@ use crate::region;
 use error::{ApiError, ErrorCode};
 
 pub use view::{
-    LimitView, LinkView, LinksView, PeersView, PlaneDetail, PlaneView, RecordChange, RecordsView,
-    RouteView, StartView, Status, VmView, VpcView,
+    GatewayView, LimitView, LinkView, LinksView, PeersView, PlaneDetail, PlaneView, RecordChange,
+    RecordsView, RouteView, StartView, Status, StoreView, VmView, VpcView,
 };
 
 /// The largest request, in bytes.
@@ -52,12 +52,14 @@ fn router(agent: AgentHandle) -> Router {
         .route("/v1/links/{link}", delete(unlink))
         .route("/v1/vpcs", get(vpcs))
         .route("/v1/vms", get(vms))
+        .route("/v1/gateways", get(gateways))
         .route("/v1/routes", get(routes))
         .route("/v1/quarantine", get(quarantine))
         .route("/v1/limits", get(limits))
         .route("/v1/explain", get(explain))
         .route("/v1/doctor", get(doctor))
         .route("/v1/records", get(export).merge(post(import)))
+        .route("/v1/store/follow", post(follow_store))
         .route("/v1/mrt/dump", post(mrt_dump))
         .route("/v1/plane", get(plane))
         .route("/v1/plane/dump", get(dump))
@@ -167,6 +169,10 @@ async fn vms(
     ))
 }
 
+async fn gateways(State(agent): State<AgentHandle>) -> Answer<Vec<GatewayView>> {
+    Ok(Json(agent.ask(|view| view.gateways()).await?))
+}
+
 async fn routes(State(agent): State<AgentHandle>) -> Answer<Vec<RouteView>> {
     Ok(Json(agent.routes().await?))
 }
@@ -256,6 +262,12 @@ async fn export(State(agent): State<AgentHandle>) -> Result<impl IntoResponse, A
     let mut lines = Vec::new();
     region::write(&mut lines, &agent.records().await?).map_err(internal)?;
     Ok(([(header::CONTENT_TYPE, "application/jsonl")], lines))
+}
+
+/// Takes what a store that went back holds now.
+async fn follow_store(State(agent): State<AgentHandle>) -> Answer<Value> {
+    agent.follow_store().await?;
+    Ok(Json(json!({ "state": "following" })))
 }
 
 #[derive(Deserialize)]

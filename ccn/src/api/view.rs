@@ -14,8 +14,8 @@ use crate::doctor::Choice;
 use crate::order::LinkPhase;
 use crate::plane::{Abilities, Counters, Limit, Part};
 use crate::record::{
-    CcsiId, ClassicRef, Dscp, GroupName, LinkId, Mac, Mode, Record, RecordKey, VmId, Vni, VpcId,
-    Vtep,
+    CcsiId, ClassicRef, Dscp, Gateway, GatewayName, GroupName, LinkId, Mac, Mode, Reason, Record,
+    RecordError, RecordKey, VmId, Vni, VpcId, Vtep,
 };
 use crate::startup::Phase;
 use crate::store::Change;
@@ -77,6 +77,16 @@ pub struct VpcView {
     pub slbs: usize,
     /// Its links.
     pub links: Vec<LinkId>,
+}
+
+/// A gateway that is registered.
+#[derive(Debug, Clone, Serialize)]
+pub struct GatewayView {
+    /// Its name.
+    pub gateway: GatewayName,
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub record: Gateway,
 }
 
 /// A VM.
@@ -206,6 +216,8 @@ pub struct Status {
     pub start: StartView,
     /// Generation of the store.
     pub generation: u64,
+    /// How the store is heard.
+    pub store: StoreView,
     /// Generation that the plane has acknowledged.
     pub acknowledged: u64,
     /// Nothing is on its way: the kernel and the speaker have all of it.
@@ -229,6 +241,18 @@ pub struct StartView {
     pub seconds: Option<f64>,
     /// Its parts so far, one after the other.
     pub phases: Vec<Phase>,
+}
+
+/// How the store is heard, in a [`Status`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct StoreView {
+    /// `current`; `away`: it cannot be reached; `restored`: it went back, and is not followed until `ccn store
+    /// follow`. But for `current`, forwarding and announcements stay as they were.
+    pub state: &'static str,
+    /// Seconds since what is known was last known to be what the store holds; none while it is current.
+    pub stale_s: Option<u64>,
+    /// Why it is not current.
+    pub reason: Option<String>,
 }
 
 /// The plane, in a [`Status`].
@@ -352,6 +376,10 @@ impl RecordChange {
             .key
             .parse()
             .map_err(|error| ApiError::new(ErrorCode::BadRequest, format!("key: {error}")))?;
+        if key.kind().registers_itself() {
+            let error = RecordError::new(&key, "key", Reason::RegistersItself);
+            return Err(ApiError::refused(&[error]));
+        }
         if self.value.is_null() {
             return Ok(Change::Delete {
                 key: key.to_string(),

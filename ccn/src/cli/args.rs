@@ -48,6 +48,8 @@ pub enum Command {
         /// Only those of this VPC.
         vpc: Option<VpcId>,
     },
+    /// Gateways that are registered in the store of the cluster
+    Gateways,
     /// BGP peers, and what was exchanged with each
     Peers,
     /// One peer in full, or an order to it
@@ -72,9 +74,23 @@ pub enum Command {
     Import {
         /// JSON lines of the form {"key":"vpcs/web","value":{...}}.
         path: PathBuf,
+        /// Write straight into the store that this configuration of an agent names, not by way of the agent. The
+        /// records are checked beside one another, and not beside those that are there.
+        #[arg(long, value_name = "CONFIG")]
+        store_of: Option<PathBuf>,
     },
     /// Print all records in the form that `import` reads
-    Export,
+    Export {
+        /// Read straight from the store that this configuration of an agent names.
+        #[arg(long, value_name = "CONFIG")]
+        store_of: Option<PathBuf>,
+    },
+    /// The store
+    Store {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
     /// Print a made-up region of any size, always the same for the same numbers
     Fixture(FixtureArgs),
     /// Read BGP messages in hex, one a line, and print each as a JSON object
@@ -350,6 +366,13 @@ pub enum MrtCommand {
         /// The file, on the gateway; one that is there is replaced when the new one is whole.
         file: PathBuf,
     },
+}
+
+/// `ccn store`
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum StoreCommand {
+    /// Take what the store holds although it went back, as after a backup was restored
+    Follow,
 }
 
 /// `ccn plane`

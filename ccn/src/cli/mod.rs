@@ -7,6 +7,7 @@ pub mod output;
 mod peer;
 mod region;
 mod show;
+mod straight;
 mod traffic;
 
 use std::io::{self, IsTerminal};
@@ -18,10 +19,12 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::agent::{self, AgentError};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, StoreConfig};
 use crate::region::RegionError;
+use crate::store::StoreError;
 use args::{
-    AgentArgs, Cli, Command, LinkArgs, LogFormat, MrtCommand, PlaneCommand, RatesArgs, UnlinkArgs,
+    AgentArgs, Cli, Command, LinkArgs, LogFormat, MrtCommand, PlaneCommand, RatesArgs,
+    StoreCommand, UnlinkArgs,
 };
 use client::{Client, ClientError};
 use output::{Output, text};
@@ -41,6 +44,9 @@ pub enum CliError {
     /// A region file is refused.
     #[error(transparent)]
     Region(#[from] RegionError),
+    /// The store said no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// What was asked for could not be done.
     #[error("{0}")]
     Failed(String),
@@ -60,7 +66,11 @@ impl CliError {
         match self {
             CliError::Client(error) => error.exit_code(),
             CliError::Config(_) | CliError::Usage(_) => 2,
-            CliError::Agent(_) | CliError::Region(_) | CliError::Failed(_) | CliError::Io(_) => 1,
+            CliError::Agent(_)
+            | CliError::Region(_)
+            | CliError::Store(_)
+            | CliError::Failed(_)
+            | CliError::Io(_) => 1,
         }
     }
 }
@@ -118,6 +128,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Trace(args) => traffic::trace(&client, out, &args).await,
         Command::Drops => traffic::drops(&client, out).await,
         Command::Vms { vpc } => show::vms(&client, out, vpc.as_ref()).await,
+        Command::Gateways => show::gateways(&client, out).await,
         Command::Peers => show::peers(&client, out).await,
         Command::Peer(args) => peer::peer(args, &client, out).await,
         Command::Drain(args) => peer::drain(true, args.wait, &client, out).await,
@@ -128,8 +139,25 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Limits => show::limits(&client, out).await,
         Command::Explain(args) => show::explain(&client, out, &args).await,
         Command::Doctor(args) => show::doctor(&client, out, args.sample).await,
-        Command::Import { path } => region::import(&client, out, &path).await,
-        Command::Export => region::export(&client).await,
+        Command::Import {
+            path,
+            store_of: None,
+        } => region::import(&client, out, &path).await,
+        Command::Import {
+            path,
+            store_of: Some(config),
+        } => straight::import(&Config::read(&config)?.store, out, &path).await,
+        Command::Export { store_of: None } => region::export(&client).await,
+        Command::Export {
+            store_of: Some(config),
+        } => straight::export(&Config::read(&config)?.store).await,
+        Command::Store {
+            command: StoreCommand::Follow,
+        } => {
+            let answer: Value = client.post("/v1/store/follow", &json!({})).await?;
+            out.json(&answer)?;
+            Ok(out.line("following the store as it is now; see `ccn status`")?)
+        }
         Command::Fixture(args) => region::fixture(&args),
         Command::Decode(args) => decode::decode(&args),
         Command::Plane {
@@ -166,6 +194,14 @@ async fn run(cli: Cli) -> Result<(), CliError> {
 async fn run_agent(args: AgentArgs, out: Output) -> Result<(), CliError> {
     let config = Config::read(&args.config)?;
     if args.check {
+        if let StoreConfig::Etcd(etcd) = &config.store
+            && let Some((field, reason)) = etcd.unreadable()
+        {
+            let config = args.config.display();
+            return Err(CliError::Usage(format!(
+                "{config}: store.{field}: {reason}"
+            )));
+        }
         out.line(format!("{}: fine", args.config.display()))?;
         out.json(&json!({ "ok": true }))?;
         return Ok(());

@@ -58,6 +58,25 @@ pub(super) async fn vms(client: &Client, out: Output, vpc: Option<&VpcId>) -> Sh
     Ok(out.list(&rows, COLUMNS, "no VMs")?)
 }
 
+pub(super) async fn gateways(client: &Client, out: Output) -> Shown {
+    const COLUMNS: &[Column] = &[
+        ("GATEWAY", |r| text(r, "/gateway")),
+        ("GROUP", |r| text(r, "/group")),
+        ("VTEP", |r| text(r, "/vtep")),
+        ("ROUTER ID", |r| text(r, "/router_id")),
+        ("AS", |r| text(r, "/asn")),
+        ("ROLES", |r| text(r, "/roles")),
+        ("GENERATION", |r| text(r, "/generation")),
+        ("HEALTH", |r| text(r, "/health")),
+    ];
+    let rows = client.get("/v1/gateways").await?;
+    Ok(out.list(
+        &rows,
+        COLUMNS,
+        "no gateways; they register in etcd, the store of a cluster",
+    )?)
+}
+
 pub(super) async fn peers(client: &Client, out: Output) -> Shown {
     const COLUMNS: &[Column] = &[
         ("PEER", |r| text(r, "/name")),
@@ -246,6 +265,13 @@ pub(super) async fn status(client: &Client, out: Output) -> Shown {
         at("/generation"),
         at("/acknowledged")
     ))?;
+    if let Some(age) = status.pointer("/store/stale_s").and_then(Value::as_u64) {
+        out.line(format!(
+            "            {}: what is known is {age} s old; nothing changes meanwhile",
+            at("/store/state").to_uppercase()
+        ))?;
+        out.line(format!("            {}", at("/store/reason")))?;
+    }
     out.line(format!(
         "plane       {}: {}",
         at("/plane/name"),

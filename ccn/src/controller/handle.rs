@@ -189,8 +189,16 @@ impl AgentHandle {
     pub async fn records(&self) -> Result<Vec<Stored>, ApiError> {
         let snapshot = self.store.load().await;
         let snapshot =
-            snapshot.map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
+            snapshot.map_err(|error| ApiError::new(ErrorCode::Unavailable, error.to_string()))?;
         Ok(snapshot.records)
+    }
+
+    /// Has a store that went back taken for what it is now.
+    ///
+    /// # Errors
+    /// When it did not go back, or the agent is stopping.
+    pub async fn follow_store(&self) -> Result<(), ApiError> {
+        self.send(|reply| Command::Follow { reply }).await?
     }
 
     /// Has the whole kernel state compared, for the reason given.

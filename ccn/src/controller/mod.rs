@@ -3,31 +3,35 @@
 //! It owns every piece of state and runs the sans-IO parts in turn; what blocks or waits (the
 //! plane's thread, the speaker, the store) is asked by message and answers by message.
 
+mod commits;
 mod handle;
+mod hearing;
 mod load;
 mod view;
 
+use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp::{Event, Prefix, SessionState, Speaker, Subscription};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::announce::{self, Learned, Relearning};
 use crate::api::error::{ApiError, ErrorCode};
-use crate::inventory::Inventory;
-use crate::link;
+use crate::inventory::{Effects, Inventory};
 use crate::memory;
 use crate::order::{LinkPhase, Order, Output, WithdrawalId};
 use crate::plan::Planner;
 use crate::plane::thread::{OrderError, PlaneHandle};
 use crate::plane::{Applied, Desired, LearnedNextHops};
-use crate::record::LinkId;
+use crate::record::{Health, Kind, LinkId};
 use crate::startup::Startup;
-use crate::store::{Change, Precondition, Store, StoreError, Watch, WatchEvent};
+use crate::store::{Change, Changed, Store, StoreError, Watch, WatchEvent};
+use commits::{Commits, Stored};
+use hearing::Hearing;
+use load::{First, Whole};
 
 pub use handle::{AgentHandle, LinkOrder};
 pub use view::View;
@@ -51,6 +55,10 @@ enum Command {
         goal: Goal,
         reply: oneshot::Sender<Result<(), ApiError>>,
     },
+    /// Take what a store that went back holds now.
+    Follow {
+        reply: oneshot::Sender<Result<(), ApiError>>,
+    },
     Look(&'static str),
     Resync(&'static str),
 }
@@ -66,12 +74,11 @@ enum Goal {
 enum Happened {
     Plane(Result<Applied, OrderError>),
     Flushed(WithdrawalId),
-}
-
-/// A commit that the store was asked for and has not decided on.
-struct Undecided {
-    stored: JoinHandle<Result<u64, ApiError>>,
-    reply: oneshot::Sender<Result<u64, ApiError>>,
+    Stored(Stored),
+    /// The whole of the store, and what becomes of it from there.
+    Loaded(Result<(Whole, Watch), StoreError>),
+    /// The store cannot be read as a whole, for this reason; it is tried again.
+    Unread(String),
 }
 
 struct Waiter {
@@ -88,6 +95,34 @@ struct PlaneHealth {
     /// Kernel operations of the last resync and of everything since the start.
     last_resync_operations: Option<usize>,
     operations: u64,
+}
+
+impl PlaneHealth {
+    fn in_a_word(&self) -> Health {
+        match self {
+            PlaneHealth {
+                last_error: Some(_),
+                ..
+            } => Health::Failing,
+            PlaneHealth {
+                last_resync_operations: None,
+                ..
+            } => Health::Starting,
+            PlaneHealth {
+                failed_entries: 0, ..
+            } => Health::Healthy,
+            _ => Health::Degraded,
+        }
+    }
+}
+
+/// What others are told of this gateway.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The newest generation that the plane has acknowledged.
+    pub generation: u64,
+    /// How it is doing.
+    pub health: Health,
 }
 
 /// What does not change while the agent runs.
@@ -108,6 +143,9 @@ pub struct Controller {
     facts: Facts,
     store: Arc<dyn Store>,
     watch: Watch,
+    hearing: Hearing,
+    /// The store is being read as a whole; what is heard meanwhile waits.
+    loading: bool,
     inventory: Inventory,
     planner: Planner,
     order: Order,
@@ -121,7 +159,10 @@ pub struct Controller {
     happened: mpsc::UnboundedReceiver<Happened>,
     happen: mpsc::UnboundedSender<Happened>,
     waiters: Vec<Waiter>,
-    undecided: Option<Undecided>,
+    report: watch::Sender<Report>,
+    commits: Commits,
+    /// Changes that wait until the store has decided on the one before.
+    queued: VecDeque<Command>,
     generation: u64,
     startup: Startup,
     /// The first resync is done and what it allowed is announced.
@@ -161,15 +202,19 @@ impl Controller {
             relearning,
             mut startup,
         } = parts;
-        let mut inventory = Inventory::default();
         let settling = |records| note(&mut startup, "read", records, "records");
-        let taken = load::load(store.as_ref(), &mut inventory, settling).await?;
-        let generation = taken.generation;
+        let First {
+            inventory,
+            generation,
+            records,
+            effects,
+            hearing,
+        } = load::first(store.as_ref(), settling).await?;
         let watch = store.watch(generation).await?;
-        note(&mut startup, "settle", taken.records, "records");
+        note(&mut startup, "settle", records, "records");
         let planner = Planner::new(facts.group.clone());
         let mut order = Order::new(drain, Instant::now());
-        let delta = planner.update(&inventory, &taken.effects, generation);
+        let delta = planner.update(&inventory, &effects, generation);
         let entries = delta.upserts.len();
         order.planned(delta);
         note(&mut startup, "plan", entries, "entries");
@@ -182,6 +227,8 @@ impl Controller {
             facts,
             store,
             watch,
+            hearing,
+            loading: false,
             inventory,
             planner,
             order,
@@ -195,12 +242,20 @@ impl Controller {
             happened,
             happen,
             waiters: Vec::new(),
-            undecided: None,
+            report: watch::Sender::default(),
+            commits: Commits::default(),
+            queued: VecDeque::new(),
             generation,
             startup,
             complete: false,
         };
         Ok((controller, handle))
+    }
+
+    /// How this gateway is doing, from now on.
+    #[must_use]
+    pub fn report(&self) -> watch::Receiver<Report> {
+        self.report.subscribe()
     }
 
     /// Runs until every handle is gone or the store or the speaker has ended.
@@ -215,21 +270,27 @@ impl Controller {
         }
         loop {
             self.carry_out().await;
+            self.tell();
             self.answer_waiters();
+            self.try_again();
+            // One change at a time is checked beside what the store has decided.
+            while !self.commits.is_undecided()
+                && let Some(command) = self.queued.pop_front()
+            {
+                self.command(command);
+            }
             let timeout = self.next_timeout();
             tokio::select! {
-                event = self.watch.next() => match event {
-                    Some(event) => self.store_event(event).await?,
+                event = self.watch.next(), if !self.loading => match event {
+                    Some(event) => self.store_event(event),
                     None => return Ok(()),
                 },
-                Some(happened) = self.happened.recv() => self.happened(happened),
+                Some(happened) = self.happened.recv() => self.happened(happened)?,
                 event = self.subscription.next() => match event {
                     Some(event) => self.speaker_event(event),
                     None => return Ok(()),
                 },
-                answer = answer_of(&mut self.undecided) => self.stored(answer).await?,
-                // One commit at a time is checked beside what the store has decided.
-                command = self.commands.recv(), if self.undecided.is_none() => match command {
+                command = self.commands.recv() => match command {
                     Some(command) => self.command(command),
                     None => return Ok(()),
                 },
@@ -239,12 +300,26 @@ impl Controller {
         }
     }
 
+    /// Tells whoever wants to know how this gateway is doing, when that has changed.
+    fn tell(&self) {
+        let report = Report {
+            generation: self.order.acknowledged(),
+            health: self.health.in_a_word(),
+        };
+        self.report.send_if_modified(|told| {
+            let is_new = *told != report;
+            *told = report;
+            is_new
+        });
+    }
+
     fn next_timeout(&self) -> Option<Instant> {
         let relearning = self.relearning.as_ref().map(Relearning::deadline);
         self.order
             .next_timeout()
             .into_iter()
             .chain(relearning)
+            .chain(self.commits.deadline())
             .min()
     }
 
@@ -325,9 +400,17 @@ impl Controller {
         }
     }
 
-    fn happened(&mut self, happened: Happened) {
+    fn happened(&mut self, happened: Happened) -> Result<(), StoreError> {
         match happened {
             Happened::Flushed(id) => self.order.flushed(id, Instant::now()),
+            Happened::Stored(stored) => self.stored(stored),
+            Happened::Loaded(Ok((whole, watch))) => self.loaded(whole, watch),
+            Happened::Loaded(Err(StoreError::Restored(how))) => {
+                self.loading = false;
+                self.store_event(WatchEvent::Restored(how));
+            }
+            Happened::Loaded(Err(error)) => return Err(error),
+            Happened::Unread(why) => self.hearing.lost(why),
             Happened::Plane(Ok(applied)) => {
                 for (key, reason) in &applied.failures {
                     warn!(%key, reason, "the plane refused an entry");
@@ -372,6 +455,7 @@ impl Controller {
                 self.order.plane_failed(Instant::now());
             }
         }
+        Ok(())
     }
 
     fn speaker_event(&mut self, event: Event) {
@@ -433,43 +517,117 @@ impl Controller {
         }
     }
 
-    async fn store_event(&mut self, event: WatchEvent) -> Result<(), StoreError> {
-        let changed = match event {
+    fn store_event(&mut self, event: WatchEvent) {
+        match event {
             WatchEvent::Commit(commit) => {
-                self.generation = commit.generation;
-                self.inventory.apply(&commit.changes)
+                // What gateways say of themselves makes no plan; were it a generation, each would have to say
+                // that it has acknowledged what the others said of that.
+                let gateways = Kind::Gateway.folder();
+                let of_gateway =
+                    |changed: &Changed| changed.key().split('/').next() == Some(gateways);
+                if !commit.changes.iter().all(of_gateway) {
+                    self.generation = commit.generation;
+                }
+                let changed = self.inventory.apply(&commit.changes);
+                self.replan(&changed);
             }
             WatchEvent::Lagged => {
                 warn!("the watch of the store fell behind; reading it again");
-                let taken = load::load(self.store.as_ref(), &mut self.inventory, |_| {}).await?;
-                self.watch = self.store.watch(taken.generation).await?;
-                self.generation = taken.generation;
-                taken.effects
+                self.load();
             }
-        };
-        let generation = self.generation;
-        let delta = self.planner.update(&self.inventory, &changed, generation);
+            WatchEvent::Away(why) => {
+                self.hearing.lost(why);
+            }
+            WatchEvent::Back => self.hearing.found(),
+            WatchEvent::Restored(how) => {
+                error!(
+                    %how,
+                    "the store is not the one that was seen before: nothing of it is followed until `ccn store follow`"
+                );
+                self.hearing.went_back(how);
+                self.commits.lost();
+            }
+        }
+    }
+
+    /// Has the whole store read, for as long as that takes; what is known stays in force meanwhile.
+    fn load(&mut self) {
+        if std::mem::replace(&mut self.loading, true) {
+            return;
+        }
+        let (store, happen) = (self.store.clone(), self.happen.clone());
+        tokio::spawn(async move {
+            let loaded = loop {
+                let loaded = async {
+                    let whole = load::whole(store.as_ref()).await?;
+                    let watch = store.watch(whole.generation).await?;
+                    Ok((whole, watch))
+                };
+                match loaded.await {
+                    Err(error @ StoreError::Restored(_)) => break Err(error),
+                    Err(error) if StoreError::is_passing(&error) => {
+                        warn!(%error, "the store cannot be read; trying again");
+                        let _ = happen.send(Happened::Unread(error.to_string()));
+                        tokio::time::sleep(load::AGAIN).await;
+                    }
+                    loaded => break loaded,
+                }
+            };
+            let _ = happen.send(Happened::Loaded(loaded));
+        });
+    }
+
+    /// Takes over the whole store; only what differs changes anything.
+    fn loaded(&mut self, whole: Whole, watch: Watch) {
+        self.loading = false;
+        self.watch = watch;
+        self.hearing = Hearing::Current;
+        self.generation = whole.generation;
+        let changed = whole.into_inventory(&mut self.inventory);
+        self.replan(&changed);
+    }
+
+    /// Plans anew what has changed.
+    fn replan(&mut self, changed: &Effects) {
+        let delta = self
+            .planner
+            .update(&self.inventory, changed, self.generation);
         let whole = delta.whole;
         self.order.planned(delta);
         if whole {
             self.order.resync(Instant::now());
         }
-        if let Some(Undecided { stored, reply }) = self.undecided.take() {
-            tokio::spawn(async move {
-                let _ = reply.send(ended(stored.await));
-            });
-        }
-        Ok(())
+        self.commits.heard();
     }
 
     fn command(&mut self, command: Command) {
         match command {
             Command::Ask(question) => question(&self.view()),
+            change @ (Command::Check { .. } | Command::Commit { .. })
+                if self.commits.is_undecided() =>
+            {
+                self.queued.push_back(change);
+            }
             Command::Check { changes, reply } => {
                 // A caller that hung up needs no answer.
                 let _ = reply.send(self.check(&changes));
             }
-            Command::Commit { changes, reply } => self.commit(changes, reply),
+            Command::Commit { changes, reply } => self.commit(changes, 0, reply),
+            Command::Follow { reply } => {
+                let answer = match &self.hearing {
+                    Hearing::Restored { how, .. } => {
+                        info!(%how, "following the store, as ordered");
+                        self.store.follow_restored();
+                        self.load();
+                        Ok(())
+                    }
+                    _ => Err(ApiError::new(
+                        ErrorCode::Refused,
+                        "the store did not go back: there is nothing to decide",
+                    )),
+                };
+                let _ = reply.send(answer);
+            }
             Command::Await { link, goal, reply } => {
                 self.waiters.push(Waiter { link, goal, reply });
             }
@@ -481,52 +639,6 @@ impl Controller {
                 debug!(reason, "comparing kernel state");
                 self.order.resync(Instant::now());
             }
-        }
-    }
-
-    /// Checks changes beside all that is there, and has them stored. They are acted on when the store
-    /// has decided on them, and answered for when they are durable: a change that the disk refuses in
-    /// the end is undone.
-    fn commit(&mut self, changes: Vec<Change>, reply: oneshot::Sender<Result<u64, ApiError>>) {
-        if let Err(refusal) = self.check(&changes) {
-            // A caller that hung up needs no answer.
-            let _ = reply.send(Err(refusal));
-            return;
-        }
-        let (store, unchanged) = (self.store.clone(), Precondition::Unchanged(self.generation));
-        let stored = tokio::spawn(async move {
-            let stored = store.commit(changes, unchanged).await;
-            stored.map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))
-        });
-        self.undecided = Some(Undecided { stored, reply });
-    }
-
-    /// The store has answered before it was heard to decide: nothing differed, it refused, or the
-    /// event is about to come.
-    async fn stored(&mut self, answer: Result<u64, ApiError>) -> Result<(), StoreError> {
-        let undecided = self.undecided.take();
-        if let Ok(generation) = answer {
-            while self.generation < generation {
-                let Some(event) = self.watch.next().await else {
-                    break;
-                };
-                self.store_event(event).await?;
-            }
-        }
-        if let Some(Undecided { reply, .. }) = undecided {
-            let _ = reply.send(answer);
-        }
-        Ok(())
-    }
-
-    /// Whether the store may take these changes.
-    fn check(&mut self, changes: &[Change]) -> Result<(), ApiError> {
-        self.inventory
-            .check(changes)
-            .map_err(|errors| ApiError::refused(&errors))?;
-        match link::beyond(self.plane.abilities(), changes).as_slice() {
-            [] => Ok(()),
-            errors => Err(ApiError::refused(errors)),
         }
     }
 
@@ -566,6 +678,7 @@ impl Controller {
             learned: self.learned.routes(),
             health: &self.health,
             startup: &self.startup,
+            hearing: &self.hearing,
             generation: self.generation,
         }
     }
@@ -575,18 +688,6 @@ impl Controller {
 pub(crate) fn note(startup: &mut Startup, phase: &'static str, count: usize, of: &'static str) {
     let done = startup.done(phase, count, of, Instant::now());
     info!("start: {done}");
-}
-
-async fn answer_of(undecided: &mut Option<Undecided>) -> Result<u64, ApiError> {
-    match undecided {
-        Some(undecided) => ended((&mut undecided.stored).await),
-        None => pending().await,
-    }
-}
-
-/// What came of a task; one that panicked has done nothing that anybody may rely on.
-fn ended<T>(outcome: Result<Result<T, ApiError>, JoinError>) -> Result<T, ApiError> {
-    outcome.unwrap_or_else(|error| Err(ApiError::new(ErrorCode::Internal, error.to_string())))
 }
 
 /// Sleeps until then; for ever without a time.

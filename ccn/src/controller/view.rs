@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use bgp::{Family, Prefix};
 
+use super::hearing::Hearing;
 use super::{Facts, PlaneHealth};
 use crate::api::error::{ApiError, ErrorCode, Fault};
 use crate::api::{
-    LinkView, LinksView, PeersView, PlaneView, RecordsView, RouteView, StartView, Status, VmView,
-    VpcView,
+    GatewayView, LinkView, LinksView, PeersView, PlaneView, RecordsView, RouteView, StartView,
+    Status, VmView, VpcView,
 };
 use crate::doctor::sample;
 use crate::explain::{self, Explanation};
@@ -20,7 +21,7 @@ use crate::plane::entry::{EntryKey, EntryValue};
 use crate::plane::model::flow::Flows;
 use crate::plane::model::{Model, Mtus};
 use crate::plane::{Counters, LearnedNextHops};
-use crate::record::{ClassicRef, Dscp, Link, LinkId, Record, RecordKey, Vni, VpcId};
+use crate::record::{ClassicRef, Dscp, Health, Link, LinkId, Record, RecordKey, Vni, VpcId};
 use crate::startup::Startup;
 
 /// What the controller knows at this moment.
@@ -31,6 +32,7 @@ pub struct View<'a> {
     pub(super) learned: &'a BTreeMap<Prefix, LearnedNextHops>,
     pub(super) health: &'a PlaneHealth,
     pub(super) startup: &'a Startup,
+    pub(super) hearing: &'a Hearing,
     pub(super) generation: u64,
 }
 
@@ -71,6 +73,17 @@ impl View<'_> {
                 vtep: vm.vtep,
             })
             .collect()
+    }
+
+    /// Every gateway that is registered.
+    #[must_use]
+    pub fn gateways(&self) -> Vec<GatewayView> {
+        let gateways = self.inventory.gateways();
+        let views = gateways.map(|(name, record)| GatewayView {
+            gateway: name.clone(),
+            record: record.clone(),
+        });
+        views.collect()
     }
 
     /// Every link: good, quarantined, or unlinked and not removed yet.
@@ -307,19 +320,9 @@ impl View<'_> {
             .links()
             .filter(|(id, _)| self.order.link(id) == Some(LinkPhase::Announced))
             .count();
-        let state = match self.health {
-            PlaneHealth {
-                last_error: Some(_),
-                ..
-            } => "failing",
-            PlaneHealth {
-                last_resync_operations: None,
-                ..
-            } => "starting",
-            PlaneHealth {
-                failed_entries: 0, ..
-            } => "healthy",
-            _ => "degraded: some entries were refused, see `ccn links` and the log",
+        let state = match self.health.in_a_word() {
+            Health::Degraded => "degraded: some entries were refused, see `ccn links` and the log",
+            health => health.as_str(),
         };
         Status {
             gateway: self.facts.gateway.clone(),
@@ -331,6 +334,7 @@ impl View<'_> {
                 phases: self.startup.phases().to_vec(),
             },
             generation: self.generation,
+            store: self.hearing.view(),
             acknowledged: self.order.acknowledged(),
             settled: self.order.is_settled(),
             plane: PlaneView {
@@ -399,6 +403,7 @@ mod tests {
             learned: &BTreeMap::new(),
             health: &PlaneHealth::default(),
             startup: &Startup::new(now),
+            hearing: &Hearing::Current,
             generation: 1,
         };
         for (classic, subnets) in [

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use super::host::Interface;
 use super::networkd::Networkd;
 use super::*;
-use crate::api::{LinksView, PeersView, PlaneView, RecordsView};
+use crate::api::{LinksView, PeersView, PlaneView, RecordsView, StoreView};
 use crate::config::PlaneKind;
 use crate::plane::Counters;
 use crate::plane::routes::sysctl::Setting;
@@ -48,6 +48,7 @@ fn well() -> Facts {
         uptime_s: 60,
         start: Default::default(),
         generation: 7,
+        store: StoreView::default(),
         acknowledged: 7,
         settled: true,
         plane: PlaneView {
@@ -163,6 +164,7 @@ fn where_all_is_well_each_check_says_so() {
     assert_eq!(
         checks,
         [
+            "store",
             "plane",
             "parts",
             "kernel",
@@ -201,6 +203,32 @@ fn host(facts: &mut Facts) -> &mut Host {
 }
 
 const TABLE: &[Row] = &[
+    (
+        |facts| {
+            facts.status.store = StoreView {
+                state: "away",
+                stale_s: Some(40),
+                reason: Some("connection refused".to_owned()),
+            }
+        },
+        "store",
+        Level::Wrong,
+        "away (40 s ago): connection refused",
+        "tries again by itself",
+    ),
+    (
+        |facts| {
+            facts.status.store = StoreView {
+                state: "restored",
+                stale_s: Some(4),
+                reason: None,
+            }
+        },
+        "store",
+        Level::Wrong,
+        "restored (4 s ago)",
+        "ccn store follow",
+    ),
     (
         |facts| facts.status.plane.last_error = Some("missing privilege CAP_BPF".to_owned()),
         "plane",

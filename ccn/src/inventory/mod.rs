@@ -28,7 +28,9 @@ pub use links::LinkState;
 pub use load::{Load, Loaded};
 pub use vpcs::VpcState;
 
-use crate::record::{Classic, ClassicName, Reason, Record, RecordError, RecordKey};
+use crate::record::{
+    Classic, ClassicName, Gateway, GatewayName, Reason, Record, RecordError, RecordKey,
+};
 use crate::store::{Changed, Generation};
 use effects::Work;
 
@@ -59,6 +61,7 @@ pub struct Inventory {
     classics: BTreeMap<ClassicName, Slot<Classic, ()>>,
     endpoints: endpoints::Endpoints,
     links: links::Links,
+    gateways: BTreeMap<GatewayName, Slot<Gateway, ()>>,
     /// Keys whose record does not parse, and when they were created.
     junk: BTreeMap<String, Generation>,
     quarantine: quarantine::Quarantine,
@@ -103,6 +106,7 @@ impl Inventory {
             && self.classics.is_empty()
             && self.endpoints.is_empty()
             && self.links.is_empty()
+            && self.gateways.is_empty()
     }
 
     /// Everything that is wrong with records of the store, by key.
@@ -134,6 +138,9 @@ impl Inventory {
                 Some(Record::Slb(self.endpoints.slb(vpc, id)?.record.clone()))
             }
             RecordKey::Link(id) => Some(Record::Link(self.links.slot(id)?.record.clone())),
+            RecordKey::Gateway(name) => {
+                Some(Record::Gateway(self.gateways.get(name)?.record.clone()))
+            }
         }
     }
 
@@ -149,11 +156,20 @@ impl Inventory {
             .map(|(name, slot)| (name, &slot.record))
     }
 
+    /// The gateways that are registered, by name.
+    pub fn gateways(&self) -> impl Iterator<Item = (&GatewayName, &Gateway)> {
+        self.gateways
+            .iter()
+            .map(|(name, slot)| (name, &slot.record))
+    }
+
     /// Every key of the store.
     fn keys(&self) -> BTreeSet<String> {
         let classics = self.classics.keys().cloned().map(RecordKey::Classic);
         let keys = self.vpcs.keys().chain(self.ccsis.keys()).chain(classics);
         let keys = keys.chain(self.endpoints.keys()).chain(self.links.keys());
+        let gateways = self.gateways.keys().cloned().map(RecordKey::Gateway);
+        let keys = keys.chain(gateways);
         keys.map(|key| key.to_string())
             .chain(self.junk.keys().cloned())
             .collect()
@@ -167,6 +183,7 @@ impl Inventory {
             RecordKey::Vm(vpc, id) => self.endpoints.vm_created(vpc, id),
             RecordKey::Slb(vpc, id) => self.endpoints.slb(vpc, id).map(|slot| slot.created),
             RecordKey::Link(id) => self.links.slot(id).map(|slot| slot.created),
+            RecordKey::Gateway(name) => self.gateways.get(name).map(|slot| slot.created),
         }
     }
 
@@ -222,6 +239,15 @@ impl Inventory {
                 self.insert_slb(vpc, id, created, slb, work);
             }
             (RecordKey::Link(id), Record::Link(link)) => self.insert_link(id, created, link, work),
+            (RecordKey::Gateway(name), Record::Gateway(record)) => {
+                let state = ();
+                let slot = Slot {
+                    created,
+                    record,
+                    state,
+                };
+                self.gateways.insert(name, slot);
+            }
             // Record::parse gives the variant of the key.
             _ => {}
         }
@@ -238,6 +264,9 @@ impl Inventory {
             Ok(RecordKey::Vm(vpc, id)) => self.remove_endpoint(&vpc, EndpointId::Vm(id), work),
             Ok(RecordKey::Slb(vpc, id)) => self.remove_endpoint(&vpc, EndpointId::Slb(id), work),
             Ok(RecordKey::Link(id)) => self.remove_link(&id, work),
+            Ok(RecordKey::Gateway(name)) => {
+                self.gateways.remove(&name);
+            }
             Err(_) => {}
         }
         self.junk.remove(key);

@@ -49,6 +49,9 @@ pub enum Reason {
     /// The key is none.
     #[error("{0}")]
     BadKey(KeyError),
+    /// Only a gateway itself writes its record.
+    #[error("a gateway registers itself: this is no record to write")]
+    RegistersItself,
     /// The value is larger than any record may be.
     #[error("has {len} bytes: at most {max} are allowed")]
     TooLong {
@@ -248,6 +251,7 @@ impl Reason {
     pub fn code(&self) -> &'static str {
         match self {
             Reason::BadKey(_) => "bad-key",
+            Reason::RegistersItself => "registers-itself",
             Reason::TooLong { .. } => "too-long",
             Reason::NotJson(_) => "not-json",
             Reason::NotObject => "not-object",

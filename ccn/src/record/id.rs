@@ -139,6 +139,10 @@ id! {
     GroupName
 }
 id! {
+    /// The name of a gateway, unique in its region.
+    GatewayName
+}
+id! {
     /// The name of a classic network; never one that reads as an address, so that a link's
     /// `classic` items have one meaning.
     ClassicName, not_an_address

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::id::IdError;
-use super::{CcsiId, ClassicName, LinkId, SlbId, VmId, VpcId};
+use super::{CcsiId, ClassicName, GatewayName, LinkId, SlbId, VmId, VpcId};
 
 /// The kinds of records, in the order an import writes them: what is named before what names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,18 +23,26 @@ pub enum Kind {
     Slb,
     /// `links`
     Link,
+    /// `gateways`; only gateways write these, each its own
+    Gateway,
 }
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Kind; 6] = [
+    pub const ALL: [Kind; 7] = [
         Kind::Vpc,
         Kind::Ccsi,
         Kind::Classic,
         Kind::Vm,
         Kind::Slb,
         Kind::Link,
+        Kind::Gateway,
     ];
+
+    /// Whether such a record is written by nobody but by what it tells of.
+    pub fn registers_itself(self) -> bool {
+        self == Kind::Gateway
+    }
 
     /// The first part of the keys of this kind.
     pub fn folder(self) -> &'static str {
@@ -45,6 +53,7 @@ impl Kind {
             Kind::Vm => "vms",
             Kind::Slb => "slbs",
             Kind::Link => "links",
+            Kind::Gateway => "gateways",
         }
     }
 }
@@ -64,6 +73,8 @@ pub enum RecordKey {
     Slb(VpcId, SlbId),
     /// `links/<link>`
     Link(LinkId),
+    /// `gateways/<gateway>`
+    Gateway(GatewayName),
 }
 
 impl RecordKey {
@@ -76,6 +87,7 @@ impl RecordKey {
             RecordKey::Vm(..) => Kind::Vm,
             RecordKey::Slb(..) => Kind::Slb,
             RecordKey::Link(_) => Kind::Link,
+            RecordKey::Gateway(_) => Kind::Gateway,
         }
     }
 }
@@ -90,6 +102,7 @@ impl fmt::Display for RecordKey {
             RecordKey::Vm(vpc, id) => write!(f, "{folder}/{vpc}/{id}"),
             RecordKey::Slb(vpc, id) => write!(f, "{folder}/{vpc}/{id}"),
             RecordKey::Link(id) => write!(f, "{folder}/{id}"),
+            RecordKey::Gateway(name) => write!(f, "{folder}/{name}"),
         }
     }
 }
@@ -99,7 +112,7 @@ impl fmt::Display for RecordKey {
 pub enum KeyError {
     /// The first part names no kind of record.
     #[error(
-        "the key \"{0}\" is of no known kind: it begins with none of vpcs/, ccsis/, classic/, vms/, slbs/, links/"
+        "the key \"{0}\" is of no known kind: it begins with none of vpcs/, ccsis/, classic/, vms/, slbs/, links/, gateways/"
     )]
     Kind(String),
     /// Too few or too many parts.
@@ -152,12 +165,16 @@ impl FromStr for RecordKey {
                 slb.parse().map_err(id)?,
             )),
             (Kind::Link, Some(link), None, None) => Ok(RecordKey::Link(link.parse().map_err(id)?)),
+            (Kind::Gateway, Some(name), None, None) => {
+                Ok(RecordKey::Gateway(name.parse().map_err(id)?))
+            }
             (Kind::Vpc, ..) => Err(form("vpcs/<vpc>")),
             (Kind::Ccsi, ..) => Err(form("ccsis/<ccsi>")),
             (Kind::Classic, ..) => Err(form("classic/<name>")),
             (Kind::Vm, ..) => Err(form("vms/<vpc>/<vm>")),
             (Kind::Slb, ..) => Err(form("slbs/<vpc>/<slb>")),
             (Kind::Link, ..) => Err(form("links/<link>")),
+            (Kind::Gateway, ..) => Err(form("gateways/<gateway>")),
         }
     }
 }

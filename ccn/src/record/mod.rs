@@ -7,13 +7,15 @@
 
 mod error;
 mod fields;
+mod gateway;
 mod id;
 mod key;
 mod quick;
 mod value;
 
 pub use error::{Reason, RecordError, Standing};
-pub use id::{CcsiId, ClassicName, GroupName, IdError, LinkId, SlbId, VmId, VpcId};
+pub use gateway::{Gateway, Health, Role};
+pub use id::{CcsiId, ClassicName, GatewayName, GroupName, IdError, LinkId, SlbId, VmId, VpcId};
 pub use key::{KeyError, Kind, RecordKey};
 pub use value::{Dscp, Mac, ValueError, Vni, Vtep, Weight};
 
@@ -251,6 +253,8 @@ pub enum Record {
     Slb(Slb),
     /// `links/<link>`
     Link(Link),
+    /// `gateways/<gateway>`
+    Gateway(Gateway),
 }
 
 impl Record {
@@ -287,6 +291,7 @@ impl Record {
             Kind::Vm => fields.and_then(Vm::from_fields).map(Record::Vm),
             Kind::Slb => fields.and_then(Slb::from_fields).map(Record::Slb),
             Kind::Link => fields.and_then(Link::from_fields).map(Record::Link),
+            Kind::Gateway => fields.and_then(Gateway::from_fields).map(Record::Gateway),
         };
         record.map_err(|(field, reason)| RecordError::new(key, field, reason))
     }
@@ -300,6 +305,7 @@ impl Record {
             Record::Vm(_) => Kind::Vm,
             Record::Slb(_) => Kind::Slb,
             Record::Link(_) => Kind::Link,
+            Record::Gateway(_) => Kind::Gateway,
         }
     }
 
@@ -312,6 +318,7 @@ impl Record {
             Record::Vm(record) => serde_json::to_vec(record),
             Record::Slb(record) => serde_json::to_vec(record),
             Record::Link(record) => serde_json::to_vec(record),
+            Record::Gateway(record) => serde_json::to_vec(record),
         };
         // Maps with string keys and numbers that came from JSON: there is nothing that can fail.
         json.unwrap_or_default()
@@ -327,6 +334,7 @@ impl Serialize for Record {
             Record::Vm(record) => record.serialize(serializer),
             Record::Slb(record) => record.serialize(serializer),
             Record::Link(record) => record.serialize(serializer),
+            Record::Gateway(record) => record.serialize(serializer),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use super::{Commit, Generation};
+use super::{Commit, Generation, Watch, WatchEvent};
 
 /// The most commits that are kept.
 const MAX_COMMITS: usize = 4096;
@@ -101,14 +101,15 @@ impl CommitLog {
 
     /// Watches from after `generation` on.
     pub fn watch(&self, after: Generation) -> Watch {
-        Watch {
+        let watch = LogWatch {
             tail: self.tail.clone(),
             latest: self.latest.subscribe(),
             seen: Place {
                 recalls: self.latest.borrow().recalls,
                 generation: after,
             },
-        }
+        };
+        watch.into()
     }
 
     fn tail(&self) -> MutexGuard<'_, Tail> {
@@ -117,28 +118,17 @@ impl CommitLog {
     }
 }
 
-/// What a watcher is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WatchEvent {
-    /// The next commit.
-    Commit(Arc<Commit>),
-    /// Commits were missed: load the store and watch from the generation that gives.
-    Lagged,
-}
-
-/// Follows a store's commits.
+/// Follows the log.
 #[derive(Debug)]
-pub struct Watch {
+pub(super) struct LogWatch {
     tail: Arc<Mutex<Tail>>,
     latest: watch::Receiver<Place>,
     seen: Place,
 }
 
-impl Watch {
-    /// The next event; `None` when the store is closed. Nothing is lost when the future is dropped.
-    ///
-    /// After [`WatchEvent::Lagged`] the watch goes on from the present.
-    pub async fn next(&mut self) -> Option<WatchEvent> {
+impl LogWatch {
+    /// As [`Watch::next`].
+    pub(super) async fn next(&mut self) -> Option<WatchEvent> {
         loop {
             let latest = *self.latest.borrow_and_update();
             if latest != self.seen {
@@ -190,6 +180,7 @@ mod tests {
         match watch.next().await.expect("the log is open") {
             WatchEvent::Commit(commit) => Some(commit.generation),
             WatchEvent::Lagged => None,
+            other => panic!("a log does not say {other:?}"),
         }
     }
 

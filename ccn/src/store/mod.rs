@@ -4,14 +4,21 @@
 //! others, is the business of the records and the inventory.
 
 pub mod embedded;
+pub mod etcd;
+mod file;
 mod log;
 mod reading;
+mod snapshot;
+mod watch;
 
-pub use log::{CommitLog, Watch, WatchEvent};
+pub use log::CommitLog;
 pub use reading::{Part, Reading, Row, Writing};
+pub use snapshot::SnapshotHealth;
+pub use watch::{Restored, Watch, WatchEvent};
 
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
@@ -104,6 +111,17 @@ pub enum Changed {
     },
 }
 
+impl Changed {
+    /// The key that changed.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Changed::Put(stored) => &stored.key,
+            Changed::Deleted { key } => key,
+        }
+    }
+}
+
 /// All that one generation changed, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
@@ -158,6 +176,44 @@ pub enum StoreError {
         /// The system's own words.
         detail: String,
     },
+    /// No member of the cluster answers, or none that knows a majority.
+    #[error(
+        "the store cannot be reached ({detail}): nothing can be changed until it is back; if this was a change, \
+         look then whether it was made"
+    )]
+    Away {
+        /// What was tried last, and what came of it.
+        detail: String,
+    },
+    /// The cluster answers and refuses.
+    #[error("the store refuses: {detail}")]
+    Refused {
+        /// The cluster's own words.
+        detail: String,
+    },
+    /// The store went back, and nobody has said that this is to be followed.
+    #[error(
+        "the store is not the one that was seen before: {0}; nothing of it is followed \
+         until `ccn store follow`"
+    )]
+    Restored(Restored),
+    /// A commit of more changes than one transaction takes was made in part.
+    #[error(
+        "only the first {made} of {all} changes were stored, at generation {generation}: {detail}"
+    )]
+    Partial {
+        /// How many were stored.
+        made: usize,
+        /// How many there were.
+        all: usize,
+        /// The generation that has them.
+        generation: Generation,
+        /// Why not more.
+        detail: String,
+    },
+    /// Whoever read the store stopped without a word.
+    #[error("reading the store ended before its end")]
+    Interrupted,
     /// The precondition of a commit does not hold; nothing was changed.
     #[error("the store has moved on from generation {expected} to {found}: look again and retry")]
     Moved {
@@ -168,12 +224,32 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether the same may succeed later, with nothing done about it but at the store.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            StoreError::Away { .. } | StoreError::Refused { .. } | StoreError::Interrupted
+        )
+    }
+}
+
+/// What a store knew when it was last reached.
+#[derive(Debug)]
+pub struct LastKnown {
+    /// All of it.
+    pub reading: Reading,
+    /// When it was last known to be what the store holds.
+    pub taken: SystemTime,
+}
+
 /// The future of a store's answer.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// A store. Cheap to share behind an `Arc`.
 pub trait Store: Send + Sync {
-    /// Everything, at one generation, as a stream. Errors when the store cannot be read.
+    /// Everything, at one generation, as a stream. Errors when the store cannot be read; so may each part.
     fn read(&self) -> Answer<'_, Reading>;
 
     /// As [`Store::read`], all at once.
@@ -182,16 +258,34 @@ pub trait Store: Send + Sync {
     }
 
     /// Makes all changes at once, or none. The answer is the generation that holds them, which is
-    /// durable; it is the present one when nothing differs from what is there already.
+    /// durable; it is the present one when nothing differs from what is there already. What is more than
+    /// one transaction takes (in etcd, some 100 changes) is made in several, in order;
+    /// [`StoreError::Partial`] says how far it came. Of several changes of one key the last counts.
     ///
     /// Errors with [`StoreError::Moved`] when the precondition does not hold, and when the store
     /// cannot be written; nothing is changed then. Dropping the future does not undo a commit that
     /// has begun.
     fn commit(&self, changes: Vec<Change>, precondition: Precondition) -> Answer<'_, Generation>;
 
+    /// Makes all changes, as fast as the store takes them: in parts, in any order, whatever others do meanwhile. For
+    /// loading a region; an error leaves some of them made.
+    fn fill(&self, changes: Vec<Change>) -> Answer<'_, Generation> {
+        self.commit(changes, Precondition::Any)
+    }
+
     /// Every commit after this generation, in order, as soon as it is decided: maybe before it is
     /// durable and [`Store::commit`] has answered. A watcher that has fallen too far behind (or asks
     /// for what the store no longer has), or that was told of a commit which did not become durable,
     /// is told so and loads again.
     fn watch(&self, after: Generation) -> Answer<'_, Watch>;
+
+    /// What the store held when it was last reached, from a local snapshot; none when there is no snapshot,
+    /// as of a store that is never away.
+    fn last_known(&self) -> Answer<'_, Option<LastKnown>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// From now on the store is taken for what it is now, whatever it was before; for when it was restored
+    /// from a backup and somebody says that this is meant.
+    fn follow_restored(&self) {}
 }

@@ -1,6 +1,7 @@
 //! Everything a store holds, as a stream of parts, so that nobody needs memory for all of it at once.
 //!
-//! It carries records and does not look into them.
+//! It carries records and does not look into them. An end that was not said is an error: half a store taken for
+//! the whole of it would take forwarding away.
 
 use tokio::sync::mpsc;
 
@@ -38,7 +39,7 @@ impl Row<'_> {
 }
 
 /// Records in one piece of memory.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Part {
     keys: String,
     values: Vec<u8>,
@@ -46,7 +47,7 @@ pub struct Part {
 }
 
 /// Where a record ends in its part.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Bounds {
     key: usize,
     value: usize,
@@ -82,7 +83,8 @@ impl Part {
         })
     }
 
-    fn is_full(&self) -> bool {
+    /// Whether it has the size at which it is handed over.
+    pub(super) fn is_full(&self) -> bool {
         self.keys.len() + self.values.len() >= PART
     }
 }
@@ -91,14 +93,22 @@ impl Part {
 #[derive(Debug)]
 pub struct Reading {
     generation: Generation,
-    parts: mpsc::Receiver<Result<Part, StoreError>>,
+    parts: mpsc::Receiver<Handed>,
+    ended: bool,
+}
+
+/// What a store hands over.
+#[derive(Debug)]
+enum Handed {
+    Part(Part),
+    End(Result<(), StoreError>),
 }
 
 /// Where a store puts what it reads.
 #[derive(Debug)]
 pub struct Writing {
     part: Part,
-    parts: mpsc::Sender<Result<Part, StoreError>>,
+    parts: mpsc::Sender<Handed>,
 }
 
 impl Reading {
@@ -110,7 +120,13 @@ impl Reading {
             part: Part::default(),
             parts: sender,
         };
-        (writing, Reading { generation, parts })
+        let ended = false;
+        let reading = Reading {
+            generation,
+            parts,
+            ended,
+        };
+        (writing, reading)
     }
 
     /// The generation that it is of.
@@ -121,12 +137,30 @@ impl Reading {
 
     /// The next part; `None` after the last. An error is the last.
     pub async fn next(&mut self) -> Option<Result<Part, StoreError>> {
-        self.parts.recv().await
+        if self.ended {
+            return None;
+        }
+        let handed = self.parts.recv().await;
+        self.take(handed)
     }
 
     /// As [`Reading::next`], where waiting is allowed.
     pub fn blocking_next(&mut self) -> Option<Result<Part, StoreError>> {
-        self.parts.blocking_recv()
+        if self.ended {
+            return None;
+        }
+        let handed = self.parts.blocking_recv();
+        self.take(handed)
+    }
+
+    fn take(&mut self, handed: Option<Handed>) -> Option<Result<Part, StoreError>> {
+        self.ended = !matches!(handed, Some(Handed::Part(_)));
+        match handed {
+            Some(Handed::Part(part)) => Some(Ok(part)),
+            Some(Handed::End(Ok(()))) => None,
+            Some(Handed::End(Err(error))) => Some(Err(error)),
+            None => Some(Err(StoreError::Interrupted)),
+        }
     }
 
     /// All of it at once.
@@ -155,17 +189,26 @@ impl Writing {
 
     /// That was all, or all that can be read.
     pub fn end(mut self, outcome: Result<(), StoreError>) {
-        if self.hand_over()
-            && let Err(error) = outcome
-        {
-            // Whoever reads no more needs no error.
-            let _ = self.parts.blocking_send(Err(error));
+        if self.hand_over() {
+            // Whoever reads no more needs no end.
+            let _ = self.parts.blocking_send(Handed::End(outcome));
         }
     }
 
     fn hand_over(&mut self) -> bool {
         let part = std::mem::take(&mut self.part);
-        self.parts.blocking_send(Ok(part)).is_ok()
+        self.parts.blocking_send(Handed::Part(part)).is_ok()
+    }
+
+    /// Hands over a part, in a task. False when nobody reads any more.
+    pub(super) async fn hand(&mut self, part: Part) -> bool {
+        self.parts.send(Handed::Part(part)).await.is_ok()
+    }
+
+    /// As [`Writing::end`], in a task.
+    pub(super) async fn end_now(self, outcome: Result<(), StoreError>) {
+        // Whoever reads no more needs no end.
+        let _ = self.parts.send(Handed::End(outcome)).await;
     }
 }
 
@@ -226,6 +269,19 @@ mod tests {
         assert!(matches!(
             reading.next().await,
             Some(Err(StoreError::Moved { .. }))
+        ));
+        assert!(reading.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_end_that_was_not_said_is_an_error() {
+        let (mut writing, mut reading) = Reading::new(1);
+        assert!(writing.hand(Part::default()).await);
+        drop(writing);
+        assert!(matches!(reading.next().await, Some(Ok(_))));
+        assert!(matches!(
+            reading.next().await,
+            Some(Err(StoreError::Interrupted))
         ));
         assert!(reading.next().await.is_none());
     }

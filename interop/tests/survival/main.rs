@@ -6,6 +6,7 @@
     reason = "a test says what it saw; the harness shows it when it fails"
 )]
 
+mod cluster;
 mod order;
 mod repair;
 mod restart;

@@ -1,15 +1,15 @@
-use bytes::Bytes;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use bytes::Bytes;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use tokio::time::timeout;
 
 use super::*;
-use crate::store::Snapshot;
-use crate::store::log::WatchEvent;
+use crate::store::file::FORMAT;
+use crate::store::{Snapshot, WatchEvent};
 
 fn put(key: &str, value: &str) -> Change {
     Change::Put {
@@ -205,7 +205,7 @@ async fn a_later_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     let store = EmbeddedStore::open(&path).unwrap();
-    let write = store.inner.database.begin_write().unwrap();
+    let write = store.inner.file.database.begin_write().unwrap();
     write
         .open_table(META)
         .unwrap()

@@ -1,0 +1,363 @@
+//! Commits as transactions of etcd.
+//!
+//! Each part of a commit is one transaction: it looks at the keys first, so that what would change nothing is
+//! not written, and then writes under the condition that nothing of this moved. It carries a mark of its own in
+//! the fence: when an answer is lost and the part is sent again, the mark says that it was made.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use etcd_client::{
+    Compare, CompareOp, GetOptions, GetResponse, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse,
+};
+
+use tokio::task::JoinSet;
+
+use super::connection::Trouble;
+use super::{Inner, place};
+use crate::store::{Change, Generation, Precondition, StoreError};
+
+/// The most changes of one transaction: etcd takes 128 operations, and the fence is one.
+const MOST_CHANGES: usize = 100;
+/// The most bytes of one transaction: etcd takes one and a half times as many.
+const MOST_BYTES: usize = 1 << 20;
+/// How many parts are written at once where the order does not matter.
+const AT_ONCE: usize = 16;
+/// How often a commit without precondition is tried again because somebody else was faster.
+const ATTEMPTS: usize = 100;
+
+/// What stood in the fence and in some keys.
+struct Looked {
+    /// The revision that wrote the fence last; 0 when nobody did.
+    fence: Generation,
+    /// The mark in the fence.
+    mark: Vec<u8>,
+    /// The newest revision of the fence and the keys.
+    newest: Generation,
+    found: HashMap<Vec<u8>, KeyValue>,
+}
+
+impl Inner {
+    pub(super) async fn commit(
+        &self,
+        changes: Vec<Change>,
+        precondition: Precondition,
+    ) -> Result<Generation, StoreError> {
+        let changes = last_of_each(changes);
+        let all = changes.len();
+        let (mut made, mut generation, mut precondition) = (0, 0, precondition);
+        for part in parts(changes) {
+            let count = part.len();
+            match self.commit_part(&part, precondition).await {
+                Ok(reached) => {
+                    (made, generation) = (made + count, reached);
+                    if let Precondition::Unchanged(_) = precondition {
+                        precondition = Precondition::Unchanged(reached);
+                    }
+                }
+                Err(error) if made > 0 => {
+                    return Err(StoreError::Partial {
+                        made,
+                        all,
+                        generation,
+                        detail: error.to_string(),
+                    });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(generation)
+    }
+
+    async fn commit_part(
+        &self,
+        changes: &[Change],
+        precondition: Precondition,
+    ) -> Result<Generation, StoreError> {
+        for _ in 0..ATTEMPTS {
+            let looked = self.look(changes).await?;
+            if let Precondition::Unchanged(expected) = precondition
+                && looked.newest > expected
+            {
+                return Err(StoreError::Moved {
+                    expected,
+                    found: looked.newest,
+                });
+            }
+            let differing: Vec<&Change> = changes
+                .iter()
+                .filter(|change| self.differs(change, &looked))
+                .collect();
+            if differing.is_empty() {
+                return Ok(match precondition {
+                    Precondition::Unchanged(expected) => expected,
+                    Precondition::Any => looked.newest,
+                });
+            }
+            match (
+                self.write(&differing, precondition, &looked).await?,
+                precondition,
+            ) {
+                (Ok(generation), _) => return Ok(generation),
+                (Err(found), Precondition::Unchanged(expected)) => {
+                    return Err(StoreError::Moved { expected, found });
+                }
+                (Err(_), Precondition::Any) => {}
+            }
+        }
+        Err(StoreError::Away {
+            detail: format!("others were faster {ATTEMPTS} times"),
+        })
+    }
+
+    /// Writes without looking, many parts at a time; whoever looked before looks again.
+    pub(super) async fn fill(
+        self: Arc<Self>,
+        changes: Vec<Change>,
+    ) -> Result<Generation, StoreError> {
+        let mut parts = parts(last_of_each(changes)).into_iter();
+        let mut writing = JoinSet::new();
+        loop {
+            while writing.len() < AT_ONCE
+                && let Some(part) = parts.next()
+            {
+                let inner = self.clone();
+                writing.spawn(async move { inner.put_all(&part).await });
+            }
+            match writing.join_next().await {
+                Some(Ok(written)) => written?,
+                Some(Err(_)) => return Err(StoreError::Interrupted),
+                None => break,
+            }
+        }
+        let fence = &self.fence();
+        let mark = &mark();
+        let put = self
+            .connection
+            .ask(|mut client| async move { client.put(fence.as_str(), mark.as_str(), None).await });
+        Ok(place(put.await?.header())?.revision)
+    }
+
+    async fn put_all(&self, changes: &[Change]) -> Result<(), Trouble> {
+        let writes: Vec<TxnOp> = changes.iter().map(|change| self.write_of(change)).collect();
+        let transaction = &Txn::new().and_then(writes);
+        let asked = self
+            .connection
+            .ask(|mut client| async move { client.txn(transaction.clone()).await });
+        asked.await.map(|_| ())
+    }
+
+    fn write_of(&self, change: &Change) -> TxnOp {
+        match change {
+            Change::Put { value, .. } => TxnOp::put(self.key(change), value.as_ref(), None),
+            Change::Delete { .. } => TxnOp::delete(self.key(change), None),
+        }
+    }
+
+    fn key(&self, change: &Change) -> String {
+        format!("{}{}", self.prefix, change.key())
+    }
+
+    /// Whether the change would change anything.
+    fn differs(&self, change: &Change, looked: &Looked) -> bool {
+        let found = looked.found.get(self.key(change).as_bytes());
+        match change {
+            Change::Put { value, .. } => found.is_none_or(|kv| kv.value() != value.as_ref()),
+            Change::Delete { .. } => found.is_some(),
+        }
+    }
+
+    async fn look(&self, changes: &[Change]) -> Result<Looked, Trouble> {
+        let keys = || {
+            changes
+                .iter()
+                .map(|change| TxnOp::get(self.key(change), None))
+        };
+        let gets: Vec<TxnOp> = std::iter::once(TxnOp::get(self.fence(), None))
+            .chain(keys())
+            .collect();
+        let gets = &gets;
+        let asked = self.connection.ask(|client| async move {
+            let mut kv = client
+                .kv_client()
+                .max_decoding_message_size(super::MOST_BYTES);
+            kv.txn(Txn::new().and_then(gets.clone())).await
+        });
+        Ok(self.looked(&asked.await?))
+    }
+
+    fn looked(&self, answer: &TxnResponse) -> Looked {
+        let fence = self.fence();
+        let mut looked = Looked {
+            fence: 0,
+            mark: Vec::new(),
+            newest: 0,
+            found: HashMap::new(),
+        };
+        for response in answer.op_responses() {
+            let TxnOpResponse::Get(got) = response else {
+                continue;
+            };
+            for kv in GetResponse::kvs(&got) {
+                let modified = kv.mod_revision().cast_unsigned();
+                looked.newest = looked.newest.max(modified);
+                if kv.key() == fence.as_bytes() {
+                    looked.fence = modified;
+                    looked.mark = kv.value().to_vec();
+                } else {
+                    looked.found.insert(kv.key().to_vec(), kv.clone());
+                }
+            }
+        }
+        looked
+    }
+
+    /// Writes, and says at which generation; or the generation that came before it.
+    async fn write(
+        &self,
+        changes: &[&Change],
+        precondition: Precondition,
+        looked: &Looked,
+    ) -> Result<Result<Generation, Generation>, Trouble> {
+        let fence = self.fence();
+        let mark = mark();
+        let not_after = |key: &str, generation: Generation| {
+            Compare::mod_revision(key, CompareOp::Less, (generation + 1).cast_signed())
+        };
+        let conditions: Vec<Compare> = match precondition {
+            // Keys that differed would have moved beyond the generation, too.
+            Precondition::Unchanged(generation) => {
+                let keys = changes
+                    .iter()
+                    .map(|change| not_after(&self.key(change), generation));
+                std::iter::once(not_after(&fence, generation))
+                    .chain(keys)
+                    .collect()
+            }
+            // So that a part that is sent again is not made again.
+            Precondition::Any => vec![Compare::mod_revision(
+                fence.as_str(),
+                CompareOp::Equal,
+                looked.fence.cast_signed(),
+            )],
+        };
+        let mut writes = vec![TxnOp::put(fence.as_str(), mark.as_str(), None)];
+        writes.extend(changes.iter().map(|change| self.write_of(change)));
+        let keys_only = || Some(GetOptions::new().with_keys_only());
+        let mut looks = vec![TxnOp::get(fence.as_str(), None)];
+        looks.extend(
+            changes
+                .iter()
+                .map(|change| TxnOp::get(self.key(change), keys_only())),
+        );
+        let transaction = &Txn::new().when(conditions).and_then(writes).or_else(looks);
+        let asked = self
+            .connection
+            .ask(|mut client| async move { client.txn(transaction.clone()).await });
+        let answer = asked.await?;
+        if answer.succeeded() {
+            return Ok(Ok(place(answer.header())?.revision));
+        }
+        let now = self.looked(&answer);
+        Ok(match now.mark == mark.as_bytes() {
+            true => Ok(now.fence),
+            false => Err(now.newest),
+        })
+    }
+}
+
+/// The last change of each key, in order.
+fn last_of_each(changes: Vec<Change>) -> Vec<Change> {
+    let mut last: HashMap<String, usize> = HashMap::with_capacity(changes.len());
+    for (index, change) in changes.iter().enumerate() {
+        last.insert(change.key().to_owned(), index);
+    }
+    let indexed = changes.into_iter().enumerate();
+    let kept = indexed.filter(|(index, change)| last.get(change.key()) == Some(index));
+    kept.map(|(_, change)| change).collect()
+}
+
+/// Changes in parts that one transaction takes, at least one part.
+fn parts(changes: Vec<Change>) -> Vec<Vec<Change>> {
+    let mut parts = vec![Vec::new()];
+    let mut bytes = 0;
+    for change in changes {
+        let size = change.key().len()
+            + match &change {
+                Change::Put { value, .. } => value.len(),
+                Change::Delete { .. } => 0,
+            };
+        let is_full = |part: &Vec<Change>| {
+            part.len() == MOST_CHANGES || (!part.is_empty() && bytes + size > MOST_BYTES)
+        };
+        if parts.last().is_none_or(is_full) {
+            parts.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size;
+        if let Some(part) = parts.last_mut() {
+            part.push(change);
+        }
+    }
+    parts
+}
+
+/// What a commit leaves in the fence.
+fn mark() -> String {
+    format!("{{\"commit\":\"{:016x}{:016x}\"}}", random(), random())
+}
+
+/// A number that nobody else has had.
+pub(super) fn random() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: &str, bytes: usize) -> Change {
+        Change::Put {
+            key: key.to_owned(),
+            value: vec![b'x'; bytes].into(),
+        }
+    }
+
+    fn delete(key: &str) -> Change {
+        Change::Delete {
+            key: key.to_owned(),
+        }
+    }
+
+    #[test]
+    fn of_several_changes_of_a_key_the_last_counts() {
+        let changes = vec![
+            put("a", 1),
+            put("b", 1),
+            delete("a"),
+            put("c", 1),
+            put("b", 2),
+        ];
+        assert_eq!(
+            last_of_each(changes),
+            [delete("a"), put("c", 1), put("b", 2)]
+        );
+    }
+
+    #[test]
+    fn parts_are_what_a_transaction_takes() {
+        let sizes =
+            |changes: Vec<Change>| -> Vec<usize> { parts(changes).iter().map(Vec::len).collect() };
+        let many = |count: usize, bytes| (0..count).map(|n| put(&n.to_string(), bytes)).collect();
+        for (changes, expected) in [
+            (many(0, 0), vec![0]),
+            (many(1, 1 << 21), vec![1]),
+            (many(100, 10), vec![100]),
+            (many(201, 10), vec![100, 100, 1]),
+            (many(5, 500_000), vec![2, 2, 1]),
+        ] {
+            assert_eq!(sizes(changes), expected);
+        }
+    }
+}
