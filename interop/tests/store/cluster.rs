@@ -257,7 +257,11 @@ fn certificates_and_rights_that_are_wrong_are_named() {
                 ("no file", no_ca, "no-such-file"),
                 ("a root without rights", other_root, "permission denied"),
                 ("a wrong password", wrong_password, "authentication failed"),
-                ("no user", nobody, "user"),
+                (
+                    "no user but the name in the certificate",
+                    nobody,
+                    "permission denied",
+                ),
             ] {
                 let error = match EtcdStore::without_snapshot(config).load().await {
                     Err(error) => error,
