@@ -150,3 +150,19 @@ fn program_is_told_for_both_planes() {
         }
     }
 }
+
+#[test]
+fn restart_loses_no_packet_however_the_agent_ends_and_changes() {
+    match interop::gateway::may_load_bpf() {
+        Ok(true) => {}
+        Ok(false) => return,
+        Err(error) => panic!("BPF cannot be loaded: {error}"),
+    }
+    let lines = bench(&["restart", "--quick"]);
+    for case in ["stop", "kill", "upgrade", "reload"] {
+        let line = measured(&lines, case, "ours").unwrap_or_else(|| panic!("{case}: {lines:#?}"));
+        let lost = line["runs"].as_array().into_iter().flatten();
+        let lost: Vec<_> = lost.map(|run| run.as_f64()).collect();
+        assert_eq!(lost, vec![Some(0.0); 5], "{line:#}");
+    }
+}

@@ -22,6 +22,7 @@ pub mod ours;
 pub mod prefix_set;
 pub mod program;
 pub mod report;
+pub mod restart;
 pub mod start;
 pub mod stream;
 pub mod subject;
@@ -50,6 +51,8 @@ enum Bench {
     Program(program::Options),
     /// An agent: from its start with a whole region to the last UPDATE, and its memory
     Start(start::Options),
+    /// The agent ends, comes back, or changes: how many packets that costs
+    Restart(restart::Options),
 }
 
 impl Bench {
@@ -60,6 +63,7 @@ impl Bench {
             Bench::Forward(_) => "forward",
             Bench::Program(_) => "program",
             Bench::Start(_) => "start",
+            Bench::Restart(_) => "restart",
         }
     }
 
@@ -69,7 +73,7 @@ impl Bench {
             Bench::Bgp(_) | Bench::LinkLatency(_) => "bird",
             Bench::Forward(_) => "plain-vxlan",
             Bench::Program(_) => "routes",
-            Bench::Start(_) => "ours",
+            Bench::Start(_) | Bench::Restart(_) => "ours",
         }
     }
 
@@ -80,6 +84,7 @@ impl Bench {
             Bench::Forward(options) => options.json.as_deref(),
             Bench::Program(options) => options.json.as_deref(),
             Bench::Start(options) => options.json.as_deref(),
+            Bench::Restart(options) => options.json.as_deref(),
         }
     }
 
@@ -87,7 +92,9 @@ impl Bench {
     fn prepare(&self) -> Result<Option<(&'static str, String)>, Failure> {
         match self {
             Bench::Bgp(options) => options.prepare().map(|()| None),
-            Bench::LinkLatency(_) | Bench::Program(_) | Bench::Start(_) => Ok(None),
+            Bench::LinkLatency(_) | Bench::Program(_) | Bench::Start(_) | Bench::Restart(_) => {
+                Ok(None)
+            }
             Bench::Forward(options) => options.prepare(),
         }
     }
@@ -99,6 +106,7 @@ impl Bench {
             Bench::Forward(options) => forward::run(options, lab, report),
             Bench::Program(options) => program::run(options, lab, report),
             Bench::Start(options) => start::run(options, lab, report),
+            Bench::Restart(options) => restart::run(options, lab, report),
         }
     }
 }
