@@ -21,6 +21,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ccn::config::PlaneConfig;
 use ccn::plane::ebpf::EbpfPlane;
 use ccn::plane::routes::RoutesPlane;
+use ccn::plane::traffic::TwoWays;
 use judge::Mind;
 use row::{By, Place, Row};
 use rows::Theme;
@@ -219,6 +220,121 @@ fn a_node_that_goes_moves_only_its_flows() {
             "flow {flow}: {was:?}, then {is:?}"
         );
     }
+}
+
+/// What was sent, each packet so many times, is what is counted of every link and VPC, and of nobody else.
+#[test]
+fn the_ebpf_plane_counts_what_passes_of_each_link_and_vpc() {
+    use packet::udp;
+    use row::{idc, vxlan};
+    use rows::{DB, DB1, LAB, OFFICE, OFFICE6, STRANGER, WEB, WEB1, WEB1_6};
+
+    let mut world = World::new(&plane(By::Ebpf), rows::all().remove(0).region);
+    let before = world.traffic();
+    // Which counters of a link and of VPCs each moves: to the VPC, from it, dropped.
+    let (to, from, dropped) = (0, 1, 2);
+    let table = [
+        (
+            idc(udp(OFFICE, WEB1).length(200)),
+            5,
+            Some("web"),
+            vec![(WEB, to)],
+        ),
+        (
+            idc(udp(OFFICE6, WEB1_6).length(300)),
+            2,
+            Some("web"),
+            vec![(WEB, to)],
+        ),
+        (
+            vxlan(WEB, udp(WEB1, OFFICE).length(250)),
+            4,
+            Some("web"),
+            vec![(WEB, from)],
+        ),
+        (
+            vxlan(WEB, udp(WEB1_6, OFFICE6).length(1400)),
+            1,
+            Some("web"),
+            vec![(WEB, from)],
+        ),
+        (
+            vxlan(DB, udp(DB1, LAB).length(100)),
+            3,
+            Some("db"),
+            vec![(DB, from)],
+        ),
+        (
+            vxlan(WEB, udp(WEB1, DB1).length(500)),
+            6,
+            None,
+            vec![(WEB, from), (DB, to)],
+        ),
+        (
+            idc(udp(OFFICE, "10.1.0.77").length(120)),
+            2,
+            Some("web"),
+            vec![(WEB, dropped)],
+        ),
+        (
+            idc(udp(STRANGER, WEB1).length(130)),
+            3,
+            None,
+            vec![(WEB, dropped)],
+        ),
+        (
+            vxlan(WEB, udp(WEB1, STRANGER).length(140)),
+            1,
+            None,
+            vec![(WEB, dropped)],
+        ),
+    ];
+    let mut links = BTreeMap::<&str, [[u64; 2]; 3]>::new();
+    let mut vpcs = BTreeMap::<u32, [[u64; 2]; 3]>::new();
+    for (sent, times, link, of) in &table {
+        let add = |counts: &mut [[u64; 2]; 3], way: usize| {
+            counts[way][0] += times;
+            counts[way][1] += times * sent.octets(0).1.len() as u64;
+        };
+        for _ in 0..*times {
+            let marker = world.marker();
+            world.exchange(sent, marker).expect("dealt with");
+        }
+        for (vni, way) in of {
+            add(vpcs.entry(*vni).or_default(), *way);
+        }
+        if let Some(link) = link {
+            add(links.entry(link).or_default(), of[0].1);
+        }
+    }
+    let after = world.traffic();
+    let grown = |before: Option<&TwoWays>, after: &TwoWays| {
+        let before = before.copied().unwrap_or_default();
+        [
+            (after.to_vpc, before.to_vpc),
+            (after.from_vpc, before.from_vpc),
+            (after.dropped, before.dropped),
+        ]
+        .map(|(after, before)| [after.packets - before.packets, after.bytes - before.bytes])
+    };
+    for (link, counts) in &after.links {
+        // The harness sends its own packets over that one.
+        if link.to_string() != "probe" {
+            let expected = links.remove(link.to_string().as_str()).unwrap_or_default();
+            assert_eq!(
+                grown(before.links.get(link), counts),
+                expected,
+                "link {link}"
+            );
+        }
+    }
+    for (vni, counts) in &after.vpcs {
+        if vni.number() != region::PROBE_VNI {
+            let expected = vpcs.remove(&vni.number()).unwrap_or_default();
+            assert_eq!(grown(before.vpcs.get(vni), counts), expected, "VNI {vni}");
+        }
+    }
+    assert!(links.is_empty() && vpcs.is_empty(), "{links:?} {vpcs:?}");
 }
 
 /// A generator that only makes packets nobody forwards would prove nothing.

@@ -12,6 +12,7 @@ use bgp::Prefix;
 use ccn::config::PlaneConfig;
 use ccn::plane::entry::{EntryKey, EntryValue};
 use ccn::plane::model::{Ingress, Packet};
+use ccn::plane::traffic::Traffic;
 use ccn::plane::witness::Witness;
 use ccn::plane::{Batch, Desired, LearnedNextHops, Plane};
 use ccn::record::{Mac, Mode};
@@ -218,6 +219,12 @@ impl World {
             .into_iter()
             .map(|(name, count)| (name, count.packets));
         packets.collect()
+    }
+
+    /// What is counted of links and VPCs, by a plane that does.
+    pub(crate) fn traffic(&mut self) -> Traffic {
+        let traffic = self.plane.traffic().expect("counters");
+        traffic.expect("this plane counts links and VPCs")
     }
 
     /// What the plane says would become of a packet, where it can be asked.
