@@ -87,7 +87,10 @@ fn finds(lab: &Lab, plane: &str) -> Outcome {
     assert!(!asked.contains(" 0 of "), "{asked}");
     if plane == "ebpf" {
         assert!(asked.starts_with("fine"), "{asked}");
-        assert!(text.contains("program on idc0, program on ccn0"), "{text}");
+        assert!(
+            text.contains("program on idc0, program on ccn0, program on u0"),
+            "{text}"
+        );
     }
 
     let gateway = scene.region.namespace("gw")?;

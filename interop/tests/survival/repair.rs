@@ -105,7 +105,7 @@ fn map(name: &str) -> Result<Map, Failure> {
 }
 
 /// What is deleted of the `ebpf` plane, worst last.
-const OF_EBPF: [(&str, Meddle); 9] = [
+const OF_EBPF: [(&str, Meddle); 10] = [
     ("every VPC in the maps", |_| {
         let vpcs = map("vpcs")?;
         let mut keys = Vec::new();
@@ -140,6 +140,9 @@ const OF_EBPF: [(&str, Meddle); 9] = [
     ("every rule", every_rule),
     ("the program on the IDC's side", |node| {
         delete_filters(node, "idc0")
+    }),
+    ("the program on the underlay", |node| {
+        delete_filters(node, "u0")
     }),
     ("the program on the device", |node| {
         delete_filters(node, "ccn0")

@@ -267,6 +267,8 @@ impl Plane for EbpfPlane {
     fn parts(&mut self) -> Result<Vec<Part>, PlaneError> {
         let (config, pins) = (self.config.clone(), self.pins.clone());
         let directory = pins.directory();
+        let running = self.running.as_ref();
+        let carried: Vec<u32> = running.map_or_else(Vec::new, |running| running.links().collect());
         let socket = &mut self.sockets()?.routes;
         let links = socket
             .links()
@@ -275,8 +277,15 @@ impl Plane for EbpfPlane {
             present: pins::is_bpf(&directory) && pins.map("slots").exists(),
             name: format!("maps in {}", directory.display()),
         }];
-        for name in config.idc_interfaces.iter().chain([&config.device]) {
-            let link = links.iter().find(|link| link.name == *name);
+        let mut names: Vec<&String> = config.idc_interfaces.iter().collect();
+        names.push(&config.device);
+        let underlay = links.iter().filter(|link| carried.contains(&link.index));
+        names.extend(underlay.map(|link| &link.name));
+        for (at, name) in names.iter().enumerate() {
+            if names[..at].contains(name) {
+                continue;
+            }
+            let link = links.iter().find(|link| link.name == **name);
             parts.push(Part {
                 name: format!("program on {name}"),
                 present: match link {

@@ -205,6 +205,11 @@ impl Running {
         }
     }
 
+    /// Indices of the links that programs are put on.
+    pub(crate) fn links(&self) -> impl Iterator<Item = u32> {
+        self.links.iter().map(|(index, _)| *index)
+    }
+
     /// The programs, to be used again.
     pub(crate) fn into_programs(self) -> Programs {
         self.programs

@@ -38,7 +38,7 @@ use self::translate::{MAX_ENDPOINTS, MAX_VNIS, Translator};
 use super::model::{Ingress, Packet};
 use super::witness::Witness;
 use super::{
-    Abilities, Applied, Batch, Count, Counters, Desired, Limit, Plane, PlaneError, Prepared,
+    Abilities, Applied, Batch, Count, Counters, Desired, Limit, Part, Plane, PlaneError, Prepared,
 };
 use crate::config::PlaneConfig;
 
@@ -210,6 +210,24 @@ impl Plane for RoutesPlane {
                 MAX_ENDPOINTS,
             ),
         ]
+    }
+
+    fn parts(&mut self) -> Result<Vec<Part>, PlaneError> {
+        let device = self.config.device.clone();
+        let Sockets {
+            routes, netfilter, ..
+        } = self.sockets()?;
+        let present = input::line(netfilter, &device)?.is_some();
+        let links = devices::ours(routes)?;
+        let drops = Reason::ALL.map(|reason| Part {
+            name: format!("device {}", reason.device()),
+            present: links.iter().any(|link| link.name == reason.device()),
+        });
+        let filter = Part {
+            name: format!("nftables filter for {device}"),
+            present,
+        };
+        Ok([filter].into_iter().chain(drops).collect())
     }
 
     fn dump(&mut self) -> Result<Vec<String>, PlaneError> {
