@@ -194,7 +194,11 @@ impl Writer {
                     None => Ok(()),
                 },
                 Order::Abandon => match filling.take() {
-                    Some(Filling { commits, .. }) => self.add(&commits),
+                    Some(Filling { write, commits, .. }) => {
+                        // There is one writer at a time.
+                        drop(write);
+                        self.add(&commits)
+                    }
                     None => Ok(()),
                 },
                 Order::Commit(place, commit) => {
