@@ -60,7 +60,8 @@ async fn open(path: &Path) -> (LocalSnapshot, Option<Kept>) {
 }
 
 async fn content(path: &Path) -> Option<(Place, Snapshot)> {
-    let (_, kept) = open(path).await;
+    // What is read ends with the file.
+    let (_snapshot, kept) = open(path).await;
     let kept = kept?;
     let (writing, reading) = Reading::new(kept.place.revision);
     tokio::task::spawn_blocking(move || kept.rows.pour(writing));
