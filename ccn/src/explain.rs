@@ -114,7 +114,7 @@ fn deduce(model: &Model<'_>, src: IpAddr) -> Result<Ingress, ExplainError> {
         model
             .inventory
             .link(link)
-            .is_some_and(|link| link.group == *model.group)
+            .is_some_and(|link| link.is_served_by(model.group))
     }) {
         return Ok(Ingress::Idc);
     }
@@ -202,13 +202,16 @@ fn steps(model: &Model<'_>, packet: &Packet, trace: &Trace) -> Vec<Step> {
                 let groups: Vec<String> = model
                     .inventory
                     .links_of(vpc)
+                    .filter(|(_, link)| !link.disabled)
                     .map(|(_, link)| link.group.to_string())
                     .collect();
-                let groups = groups.join(", ");
-                say(
-                    "vpc",
-                    format!("{vpc}: {subnet} is linked by gateways of group {groups}"),
-                );
+                let how = match groups.as_slice() {
+                    [] => {
+                        "linked, and the link is disabled: `ccn enable` brings it back".to_owned()
+                    }
+                    groups => format!("linked by gateways of group {}", groups.join(", ")),
+                };
+                say("vpc", format!("{vpc}: {subnet} is {how}"));
             }
         }
         Verdict::Drop { .. } => {}

@@ -213,7 +213,7 @@ impl Planner {
     }
 
     fn add_permits(&self, entries: &mut Entries, vpc: &VpcState, id: &LinkId, link: &LinkState) {
-        if link.group != self.group {
+        if !link.is_served_by(&self.group) {
             return;
         }
         for (subnet, classic) in pairs(vpc, link) {
@@ -240,7 +240,7 @@ impl Planner {
         id: &LinkId,
         link: &LinkState,
     ) {
-        if link.group != self.group {
+        if !link.is_served_by(&self.group) {
             return;
         }
         for (subnet, _) in pairs(vpc, link) {

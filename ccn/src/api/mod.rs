@@ -5,6 +5,7 @@
 
 mod bgp;
 pub mod error;
+mod plan;
 pub mod socket;
 mod trace;
 mod traffic;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,7 @@ use crate::record::{LinkId, Vni, VpcId};
 use crate::region;
 use error::{ApiError, ErrorCode};
 
+pub use plan::{LimitChange, LinkPlan, PlannedRoute};
 pub use view::{
     GatewayView, LimitView, LinkView, LinksView, PeersView, PlaneDetail, PlaneView, RecordChange,
     RecordsView, RouteView, StartView, Status, StoreView, VmView, VpcView,
@@ -50,6 +52,8 @@ fn router(agent: AgentHandle) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/links", get(links).post(link))
         .route("/v1/links/{link}", delete(unlink))
+        .route("/v1/links/{link}/disable", post(disable))
+        .route("/v1/links/{link}/enable", post(enable))
         .route("/v1/vpcs", get(vpcs))
         .route("/v1/vms", get(vms))
         .route("/v1/gateways", get(gateways))
@@ -120,12 +124,35 @@ async fn link(
     State(agent): State<AgentHandle>,
     wait: Result<Query<Wait>, QueryRejection>,
     order: Result<Json<LinkOrder>, JsonRejection>,
-) -> Answer<LinkView> {
+) -> Result<Response, ApiError> {
     let (wait, order) = (query(wait)?, body(order)?);
     if wait.dry_run {
-        return Ok(Json(agent.check_link(order).await?));
+        return Ok(Json(agent.check_link(order).await?).into_response());
     }
-    Ok(Json(agent.link(order, wait.duration()).await?))
+    Ok(Json(agent.link(order, wait.duration()).await?).into_response())
+}
+
+fn link_id(text: &str) -> Result<LinkId, ApiError> {
+    text.parse()
+        .map_err(|e| ApiError::new(ErrorCode::BadRequest, format!("the name of the link {e}")))
+}
+
+async fn disable(
+    State(agent): State<AgentHandle>,
+    Path(link): Path<String>,
+    wait: Result<Query<Wait>, QueryRejection>,
+) -> Answer<LinkView> {
+    let (wait, link) = (query(wait)?.duration(), link_id(&link)?);
+    Ok(Json(agent.set_link_enabled(link, false, wait).await?))
+}
+
+async fn enable(
+    State(agent): State<AgentHandle>,
+    Path(link): Path<String>,
+    wait: Result<Query<Wait>, QueryRejection>,
+) -> Answer<LinkView> {
+    let (wait, link) = (query(wait)?.duration(), link_id(&link)?);
+    Ok(Json(agent.set_link_enabled(link, true, wait).await?))
 }
 
 async fn unlink(
@@ -134,9 +161,7 @@ async fn unlink(
     wait: Result<Query<Wait>, QueryRejection>,
 ) -> Answer<Value> {
     let wait = query(wait)?;
-    let link: LinkId = link
-        .parse()
-        .map_err(|e| ApiError::new(ErrorCode::BadRequest, format!("the name of the link {e}")))?;
+    let link = link_id(&link)?;
     agent.unlink(link.clone(), wait.duration()).await?;
     Ok(Json(json!({ "link": link, "state": "removed" })))
 }

@@ -37,7 +37,7 @@ pub struct LinkView {
     pub dscp: Option<Dscp>,
     /// The VPC's subnets of the families that the classic side has: what shall be announced.
     pub subnets: Vec<Prefix>,
-    /// `pending`, `programmed`, `announced`, `removing`, `failed`, `quarantined`,
+    /// `pending`, `programmed`, `announced`, `removing`, `failed`, `disabled`, `quarantined`,
     /// `elsewhere` (another group's); `planned` in a rehearsal.
     pub state: String,
     /// Why it failed.

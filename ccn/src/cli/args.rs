@@ -33,6 +33,10 @@ pub enum Command {
     Link(LinkArgs),
     /// Undo a link, and wait until nothing of it forwards any more
     Unlink(UnlinkArgs),
+    /// Take a link out of service and keep it; waits until nothing of it forwards any more
+    Disable(LinkNameArgs),
+    /// Bring a disabled link back, and wait until it is announced
+    Enable(LinkNameArgs),
     /// How the gateway is doing
     Status,
     /// Links, and how far each has come
@@ -199,6 +203,16 @@ pub struct UnlinkArgs {
     /// The link (see `ccn links`).
     pub link: LinkId,
     /// How long to wait until nothing of it forwards any more.
+    #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub wait: Duration,
+}
+
+/// `ccn disable`, `ccn enable`
+#[derive(Debug, Args)]
+pub struct LinkNameArgs {
+    /// The link (see `ccn links`).
+    pub link: LinkId,
+    /// How long to wait until it is done.
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
     pub wait: Duration,
 }

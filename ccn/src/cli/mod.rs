@@ -3,6 +3,7 @@
 pub mod args;
 pub mod client;
 mod decode;
+mod link;
 pub mod output;
 mod peer;
 mod region;
@@ -22,10 +23,7 @@ use crate::agent::{self, AgentError};
 use crate::config::{Config, ConfigError, StoreConfig};
 use crate::region::RegionError;
 use crate::store::StoreError;
-use args::{
-    AgentArgs, Cli, Command, LinkArgs, LogFormat, MrtCommand, PlaneCommand, RatesArgs,
-    StoreCommand, UnlinkArgs,
-};
+use args::{AgentArgs, Cli, Command, LogFormat, MrtCommand, PlaneCommand, RatesArgs, StoreCommand};
 use client::{Client, ClientError};
 use output::{Output, text};
 
@@ -118,8 +116,10 @@ async fn run(cli: Cli) -> Result<(), CliError> {
     let client = Client::new(&cli.socket);
     match cli.command {
         Command::Agent(args) => run_agent(args, out).await,
-        Command::Link(args) => link(args, &client, out).await,
-        Command::Unlink(args) => unlink(args, &client, out).await,
+        Command::Link(args) => link::link(args, &client, out).await,
+        Command::Unlink(args) => link::unlink(args, &client, out).await,
+        Command::Disable(args) => link::set_enabled(false, args, &client, out).await,
+        Command::Enable(args) => link::set_enabled(true, args, &client, out).await,
         Command::Status => show::status(&client, out).await,
         Command::Links(RatesArgs { rates: false, .. }) => show::links(&client, out).await,
         Command::Links(args) => traffic::link_rates(&client, out, args.interval).await,
@@ -219,39 +219,6 @@ async fn run_agent(args: AgentArgs, out: Output) -> Result<(), CliError> {
     Ok(agent::run(config, args.config).await?)
 }
 
-async fn link(args: LinkArgs, client: &Client, out: Output) -> Result<(), CliError> {
-    let order = json!({
-        "vpc": args.vpc,
-        "classic": args.classic,
-        "name": args.name,
-        "mode": args.mode,
-        "dscp": args.dscp,
-    });
-    let path = format!(
-        "/v1/links?wait_ms={}&dry_run={}",
-        args.wait.as_millis(),
-        args.dry_run
-    );
-    let link: Value = client.post(&path, &order).await?;
-    out.json(&link)?;
-    let (id, vpc) = (text(&link, "/link"), text(&link, "/vpc"));
-    let (classic, prefixes) = (text(&link, "/classic"), text(&link, "/subnets"));
-    if args.dry_run {
-        out.line(format!(
-            "would link {vpc} with {classic} as {id}, announcing {prefixes}"
-        ))?;
-        return Ok(());
-    }
-    let peers = match text(&link, "/advertised_to") {
-        none if none == "-" => "no peer yet (no session is up)".to_owned(),
-        peers => peers,
-    };
-    out.line(format!(
-        "linked {vpc} with {classic} as {id}: {prefixes} announced to {peers}"
-    ))?;
-    Ok(())
-}
-
 async fn mrt_dump(file: &Path, client: &Client, out: Output) -> Result<(), CliError> {
     // The agent's own directory is another one.
     let file = std::path::absolute(file)?;
@@ -264,17 +231,6 @@ async fn mrt_dump(file: &Path, client: &Client, out: Output) -> Result<(), CliEr
         file.display(),
         text(&dumped, "/routes"),
         text(&dumped, "/prefixes")
-    ))?;
-    Ok(())
-}
-
-async fn unlink(args: UnlinkArgs, client: &Client, out: Output) -> Result<(), CliError> {
-    let path = format!("/v1/links/{}?wait_ms={}", args.link, args.wait.as_millis());
-    let done = client.delete(&path).await?;
-    out.json(&done)?;
-    out.line(format!(
-        "unlinked {}: withdrawn, drained, removed",
-        args.link
     ))?;
     Ok(())
 }

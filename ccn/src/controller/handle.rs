@@ -12,6 +12,7 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::orders::unknown;
 use super::{Command, Goal, View};
 use crate::announce;
 use crate::api::error::{ApiError, ErrorCode};
@@ -58,7 +59,7 @@ pub struct AgentHandle {
 }
 
 /// The change that makes a link.
-fn put(id: &LinkId, link: Link) -> Change {
+pub(super) fn put(id: &LinkId, link: Link) -> Change {
     Change::Put {
         key: RecordKey::Link(id.clone()).to_string(),
         value: Record::Link(link).to_json().into(),
@@ -123,13 +124,18 @@ impl AgentHandle {
         }
     }
 
+    /// The speaker, for what it alone knows.
+    pub(super) fn speaker(&self) -> &Speaker {
+        &self.speaker
+    }
+
     /// The plane, for what it alone knows.
     #[must_use]
     pub fn plane(&self) -> &PlaneHandle {
         &self.plane
     }
 
-    async fn send<T>(
+    pub(super) async fn send<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, ApiError> {
@@ -214,7 +220,7 @@ impl AgentHandle {
     }
 
     /// The record that an order to link comes to.
-    async fn link_of(&self, order: LinkOrder) -> Result<(LinkId, Link), ApiError> {
+    pub(super) async fn link_of(&self, order: LinkOrder) -> Result<(LinkId, Link), ApiError> {
         let LinkOrder {
             vpc,
             classic,
@@ -238,21 +244,10 @@ impl AgentHandle {
             group,
             mode,
             dscp,
+            disabled: false,
             extra: serde_json::Map::new(),
         };
         Ok((id, link))
-    }
-
-    /// Checks an order to link and says what it would come to; changes nothing.
-    ///
-    /// # Errors
-    /// As [`AgentHandle::link`].
-    pub async fn check_link(&self, order: LinkOrder) -> Result<LinkView, ApiError> {
-        let (id, link) = self.link_of(order).await?;
-        let changes = vec![put(&id, link.clone())];
-        self.send(|reply| Command::Check { changes, reply })
-            .await??;
-        self.ask(move |view| view.rehearse(&id, &link)).await
     }
 
     /// Links a VPC, and waits until every subnet is verified in the kernel and announced.
@@ -263,16 +258,7 @@ impl AgentHandle {
         let (id, link) = self.link_of(order).await?;
         self.commit(vec![put(&id, link)]).await?;
         self.wait_for(&id, Goal::Announced, wait).await?;
-        let views = self.links().await?;
-        views
-            .into_iter()
-            .find(|view| view.link == id)
-            .ok_or_else(|| {
-                ApiError::new(
-                    ErrorCode::NotFound,
-                    format!("the link {id} was removed meanwhile"),
-                )
-            })
+        self.link_now(&id).await
     }
 
     /// Undoes a link, and waits until nothing of it forwards.
@@ -286,8 +272,7 @@ impl AgentHandle {
             self.ask(move |view| view.is_stored(&key)).await?
         };
         if !known {
-            let message = format!("there is no link {link}; see `ccn links`");
-            return Err(ApiError::new(ErrorCode::NotFound, message));
+            return Err(unknown(&link));
         }
         self.commit(vec![Change::Delete {
             key: key.to_string(),
@@ -296,7 +281,12 @@ impl AgentHandle {
         self.wait_for(&link, Goal::Gone, wait).await
     }
 
-    async fn wait_for(&self, link: &LinkId, goal: Goal, wait: Duration) -> Result<(), ApiError> {
+    pub(super) async fn wait_for(
+        &self,
+        link: &LinkId,
+        goal: Goal,
+        wait: Duration,
+    ) -> Result<(), ApiError> {
         let waiting = self.send(|reply| Command::Await {
             link: link.clone(),
             goal,

@@ -7,6 +7,8 @@ mod commits;
 mod handle;
 mod hearing;
 mod load;
+mod orders;
+mod rehearsal;
 mod view;
 
 use std::collections::VecDeque;
@@ -34,17 +36,26 @@ use hearing::Hearing;
 use load::{First, Whole};
 
 pub use handle::{AgentHandle, LinkOrder};
+use rehearsal::Rehearsal;
 pub use view::View;
 
 /// How long the peers may take to have a withdrawal before its forwarding is drained regardless.
 const FLUSH_WAIT: Duration = Duration::from_secs(2);
 
+/// Makes changes of what is known.
+type Make = Box<dyn FnOnce(&View<'_>) -> Result<Vec<Change>, ApiError> + Send>;
+
 /// An order or a question from a handle.
 enum Command {
     Ask(Box<dyn FnOnce(&View<'_>) + Send>),
-    Check {
+    Rehearse {
         changes: Vec<Change>,
-        reply: oneshot::Sender<Result<(), ApiError>>,
+        reply: oneshot::Sender<Result<Rehearsal, ApiError>>,
+    },
+    /// Commits what is made of the records as they are when its turn comes.
+    Amend {
+        make: Make,
+        reply: oneshot::Sender<Result<u64, ApiError>>,
     },
     Commit {
         changes: Vec<Change>,
@@ -603,15 +614,20 @@ impl Controller {
     fn command(&mut self, command: Command) {
         match command {
             Command::Ask(question) => question(&self.view()),
-            change @ (Command::Check { .. } | Command::Commit { .. })
+            change
+            @ (Command::Rehearse { .. } | Command::Amend { .. } | Command::Commit { .. })
                 if self.commits.is_undecided() =>
             {
                 self.queued.push_back(change);
             }
-            Command::Check { changes, reply } => {
+            Command::Rehearse { changes, reply } => {
                 // A caller that hung up needs no answer.
-                let _ = reply.send(self.check(&changes));
+                let _ = reply.send(self.rehearse(&changes));
             }
+            Command::Amend { make, reply } => match make(&self.view()) {
+                Ok(changes) => self.commit(changes, 0, reply),
+                Err(error) => drop(reply.send(Err(error))),
+            },
             Command::Commit { changes, reply } => self.commit(changes, 0, reply),
             Command::Follow { reply } => {
                 let answer = match &self.hearing {

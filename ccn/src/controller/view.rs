@@ -132,6 +132,7 @@ impl View<'_> {
                 group: self.facts.group.clone(),
                 mode,
                 dscp: dscp.and_then(|dscp| Dscp::try_from(u64::from(dscp)).ok()),
+                disabled: false,
                 extra: serde_json::Map::new(),
             };
             let mut view = self.link_view(id, &link);
@@ -193,7 +194,11 @@ impl View<'_> {
                 view.reason = Some(format!("served by gateways of group {}", link.group));
                 view.announced.clear();
             }
-            [] => view.set_phase(self.order.link(id)),
+            [] => match self.order.link(id) {
+                // Until then what was there is being removed.
+                None if link.disabled => view.state = "disabled".to_owned(),
+                phase => view.set_phase(phase),
+            },
             [fault, ..] => {
                 view.state = "quarantined".to_owned();
                 view.reason = Some(format!("{}: {}", fault.field, fault.reason));
@@ -418,6 +423,7 @@ mod tests {
                 group: GroupName::default(),
                 mode: Mode::Both,
                 dscp: None,
+                disabled: false,
                 extra: serde_json::Map::new(),
             };
             let rehearsed = view.rehearse(&"web".parse().unwrap(), &link);

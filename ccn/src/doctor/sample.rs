@@ -16,7 +16,7 @@ pub type Question = (IpAddr, IpAddr, Option<Vni>);
 pub fn packets(inventory: &Inventory, group: &GroupName, most: usize) -> Vec<Question> {
     let links: Vec<_> = inventory
         .links()
-        .filter(|(_, link)| link.group == *group)
+        .filter(|(_, link)| link.is_served_by(group))
         .collect();
     let mut questions = Vec::new();
     // Two packets a link, three quarters of all.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::effects::Work;
+use super::effects::{Effects, Work};
 use super::{Inventory, Parsed, parse};
 use crate::record::{Kind, RecordError, RecordKey};
 use crate::store::{Change, Generation};
@@ -24,6 +24,18 @@ impl Inventory {
     /// What would be wrong with a record that changes, and what would become wrong with others that
     /// were right: each with its field and what to do; those of the changes first, 100 at most.
     pub fn check(&mut self, changes: &[Change]) -> Result<(), Vec<RecordError>> {
+        self.rehearse(changes, |_, _| ())
+    }
+
+    /// The same, with a look at the inventory as it would be, and at what happened to it.
+    ///
+    /// # Errors
+    /// As [`Inventory::check`].
+    pub fn rehearse<T>(
+        &mut self,
+        changes: &[Change],
+        look: impl FnOnce(&Inventory, &Effects) -> T,
+    ) -> Result<T, Vec<RecordError>> {
         let mut work = Work::default();
         let mut undo = Vec::with_capacity(changes.len());
         for change in changes {
@@ -39,6 +51,7 @@ impl Inventory {
         }
         self.settle(&mut work);
         let errors = self.new_errors(changes, &work);
+        let seen = errors.is_empty().then(|| look(self, &work.effects));
 
         let mut back = Work::default();
         for (key, before) in undo.into_iter().rev() {
@@ -48,11 +61,7 @@ impl Inventory {
             }
         }
         self.settle(&mut back);
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(errors)
-        }
+        seen.ok_or(errors)
     }
 
     /// What is wrong with the changes, and what became wrong with records that were right.

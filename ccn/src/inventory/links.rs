@@ -51,6 +51,15 @@ pub struct LinkState {
     pub mode: Mode,
     /// DSCP of the outer header, if the link sets one.
     pub dscp: Option<Dscp>,
+    /// It is in the way of others, and that is all.
+    pub disabled: bool,
+}
+
+impl LinkState {
+    /// Whether gateways of this group announce and forward what the link joins.
+    pub fn is_served_by(&self, group: &GroupName) -> bool {
+        !self.disabled && self.group == *group
+    }
 }
 
 /// What stands in the way of a link: nothing, but for links of higher rank.
@@ -378,6 +387,7 @@ impl Inventory {
             group,
             mode,
             dscp,
+            disabled,
             ..
         } = slot.record.clone();
         let classic: Vec<Prefix> = classic.into_keys().collect();
@@ -409,6 +419,7 @@ impl Inventory {
             group,
             mode,
             dscp,
+            disabled,
         });
         self.links.quarantined.remove(rank);
         work.links.extend(self.links.quarantined_after(rank));

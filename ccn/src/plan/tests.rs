@@ -196,3 +196,43 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_disabled_link_is_planned_for_nobody_and_keeps_its_place() {
+    let link = |disabled: bool| json!({"vpc": "web", "classic": ["office"], "disabled": disabled});
+    let mut world = World::good();
+    let without = world.entries.clone();
+    let made = world.commit(&[put("links/web", link(false))]);
+    let (with, announced) = (world.entries.clone(), world.announcements.clone());
+    assert!(!announced.is_empty());
+    let gone = world.commit(&[put("links/web", link(true))]);
+    assert_eq!(world.entries, without);
+    assert_eq!(world.announcements, Announcements::new());
+    assert_eq!(gone.removals, made.upserts);
+    // Who comes later cannot have what it had: bringing it back never fails on that.
+    let again = json!({"vpc": "web", "classic": ["10.80.1.0/24"]});
+    let errors = world.inventory.check(&[put("links/other", again)]);
+    let errors = errors.expect_err("its place is taken");
+    assert_eq!(errors[0].reason.code(), "linked-twice");
+    world.commit(&[put("links/web", link(false))]);
+    assert_eq!((world.entries, world.announcements), (with, announced));
+}
+
+#[test]
+fn a_rehearsal_sees_the_plan_and_leaves_the_inventory_as_it_was() {
+    let mut world = World::good();
+    let link = put("links/web", json!({"vpc": "web", "classic": ["office"]}));
+    let before = world.inventory.clone();
+    let rehearsed = world
+        .inventory
+        .rehearse(std::slice::from_ref(&link), |inventory, effects| {
+            planner().update(inventory, effects, 0)
+        })
+        .expect("a good link");
+    assert_eq!(world.inventory, before);
+    let done = world.commit(&[link]);
+    assert_eq!(
+        (rehearsed.upserts, rehearsed.announcements),
+        (done.upserts, done.announcements)
+    );
+}

@@ -139,6 +139,15 @@ pub struct Limit {
     pub max: u64,
 }
 
+/// What entries beside those that a plane holds would take.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forecast {
+    /// Objects of the kernel there would be more, by kind.
+    pub objects: BTreeMap<&'static str, u64>,
+    /// How full the plane would be.
+    pub limits: Vec<Limit>,
+}
+
 /// Why a plane can do nothing at all. What concerns one entry is a failure in [`Applied`] instead.
 #[derive(Debug, Error)]
 pub enum PlaneError {
@@ -259,6 +268,15 @@ pub trait Plane: Send {
 
     /// How full the plane is.
     fn limits(&self) -> Vec<Limit>;
+
+    /// What these permits would take, beside all that the plane holds. Nothing is changed.
+    fn forecast(&self, permits: &BTreeMap<EntryKey, EntryValue>) -> Forecast {
+        let _ = permits;
+        Forecast {
+            objects: BTreeMap::new(),
+            limits: self.limits(),
+        }
+    }
 
     /// Which of the parts that all forwarding hangs on are in place, of those that can be looked at
     /// quickly. Nothing is mended.

@@ -344,7 +344,7 @@ impl<'a> Model<'a> {
     fn links_of(&self, vpc: &VpcId) -> impl Iterator<Item = (&'a LinkId, &'a LinkState)> {
         self.inventory
             .links_of(vpc)
-            .filter(|(_, link)| link.group == *self.group)
+            .filter(|(_, link)| link.is_served_by(self.group))
     }
 
     /// The link that joins a VPC with a classic address: the one with the longest prefix.

@@ -2,15 +2,19 @@
 //!
 //! Orders are carried out one at a time, in the order given. It decides nothing.
 
+use std::collections::BTreeMap;
 use std::thread;
 
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use super::entry::{EntryKey, EntryValue};
 use super::model::Packet;
 use super::traffic::{Sampled, Traffic, Wanted};
 use super::witness::Witness;
-use super::{Abilities, Applied, Batch, Counters, Desired, Limit, Part, Plane, PlaneError};
+use super::{
+    Abilities, Applied, Batch, Counters, Desired, Forecast, Limit, Part, Plane, PlaneError,
+};
 
 type Job = Box<dyn FnOnce(&mut dyn Plane) + Send>;
 
@@ -153,6 +157,18 @@ impl PlaneHandle {
     /// The thread is gone.
     pub async fn limits(&self) -> Result<Vec<Limit>, OrderError> {
         self.call(|plane| plane.limits()).await
+    }
+
+    /// How full the plane is, and what these permits would take: see [`Plane::forecast`].
+    ///
+    /// # Errors
+    /// The thread is gone.
+    pub async fn forecast(
+        &self,
+        permits: BTreeMap<EntryKey, EntryValue>,
+    ) -> Result<(Vec<Limit>, Forecast), OrderError> {
+        self.call(move |plane| (plane.limits(), plane.forecast(&permits)))
+            .await
     }
 
     /// See [`Plane::parts`].

@@ -138,9 +138,16 @@ pub struct Link {
     /// The outer DSCP of this link's packets; without one, the inner DSCP is copied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dscp: Option<Dscp>,
+    /// It keeps its place among the links, and nothing of it is announced or forwarded.
+    #[serde(skip_serializing_if = "is_false")]
+    pub disabled: bool,
     /// Fields this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// One item of a link's classic side.
@@ -438,12 +445,14 @@ impl Link {
         let group = fields.optional("group")?.unwrap_or_default();
         let mode = fields.optional("mode")?.unwrap_or_default();
         let dscp = fields.optional("dscp")?;
+        let disabled = fields.optional("disabled")?.unwrap_or_default();
         Ok(Link {
             vpc,
             classic,
             group,
             mode,
             dscp,
+            disabled,
             extra: fields.rest(),
         })
     }

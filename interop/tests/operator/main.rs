@@ -6,6 +6,7 @@
 )]
 
 mod doctor;
+mod links;
 mod trace;
 
 use std::error::Error;

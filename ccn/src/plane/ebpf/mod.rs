@@ -33,6 +33,8 @@ mod translate;
 mod uplink;
 mod window;
 
+use std::collections::BTreeMap;
+
 use netlink::{Group, Journal, Link, Netfilter, Request, Socket};
 
 use self::pins::Pins;
@@ -40,6 +42,7 @@ use self::programs::{Programs, Sizes};
 use self::running::Running;
 use self::samples::Ring;
 use self::tables::Tables;
+use super::entry::{EntryKey, EntryValue};
 use super::model::Packet;
 use super::routes::devices::{self, failed};
 use super::routes::objects::State;
@@ -48,7 +51,8 @@ use super::routes::{input, keeper::Keeper, kernel, sysctl};
 use super::traffic::{Sampled, Traffic, Wanted};
 use super::witness::Witness;
 use super::{
-    Abilities, Applied, Batch, Counters, Desired, Limit, Part, Plane, PlaneError, Prepared,
+    Abilities, Applied, Batch, Counters, Desired, Forecast, Limit, Part, Plane, PlaneError,
+    Prepared,
 };
 use crate::config::PlaneConfig;
 
@@ -262,6 +266,11 @@ impl Plane for EbpfPlane {
         self.running
             .as_ref()
             .map_or_else(Vec::new, |running| running.limits())
+    }
+
+    fn forecast(&self, permits: &BTreeMap<EntryKey, EntryValue>) -> Forecast {
+        let running = self.running.as_ref();
+        running.map_or_else(Forecast::default, |running| running.forecast(permits))
     }
 
     fn parts(&mut self) -> Result<Vec<Part>, PlaneError> {

@@ -3,7 +3,7 @@
 //! New first, old last: what maps lead to is written before them, routes before the programs that ask
 //! for them, and what has to go goes when nothing leads to it any more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use netlink::Socket;
@@ -22,11 +22,12 @@ use super::tables::{Refused, Tables};
 use super::translate::{Failures, Found, Translator};
 use super::{Sockets, ask, remove_leftovers, traffic, uplink};
 use crate::config::PlaneConfig;
+use crate::plane::entry::{EntryKey, EntryValue};
 use crate::plane::model::Packet;
 use crate::plane::routes::kernel;
 use crate::plane::traffic::{Sampled, Traffic, Wanted};
 use crate::plane::witness::Witness;
-use crate::plane::{Applied, Batch, Desired, Limit, PlaneError};
+use crate::plane::{Applied, Batch, Desired, Forecast, Limit, PlaneError};
 
 /// See the module.
 #[derive(Debug)]
@@ -260,6 +261,11 @@ impl Running {
     /// How full the plane is.
     pub(crate) fn limits(&self) -> Vec<Limit> {
         self.translator.limits()
+    }
+
+    /// What permits would take.
+    pub(crate) fn forecast(&self, permits: &BTreeMap<EntryKey, EntryValue>) -> Forecast {
+        self.translator.forecast(permits)
     }
 }
 

@@ -24,6 +24,8 @@ use crate::plane::entry::{EntryKey, EntryValue, ScopeId};
 use crate::plane::{Batch, Desired, Limit};
 use crate::record::{LinkId, Mode, Vni};
 
+mod forecast;
+
 /// Most VPCs, and as many counters.
 pub(crate) const MAX_VPCS: u32 = 65_536;
 /// Most links, and as many counters.

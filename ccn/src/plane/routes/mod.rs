@@ -26,6 +26,8 @@ mod translate;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use netlink::{Group, Journal, LinkStats, Netfilter, Request, Socket};
 
 use self::devices::failed;
@@ -35,10 +37,12 @@ use self::layout::Reason;
 use self::objects::{Key, Object, State};
 use self::reconcile::reconcile;
 use self::translate::{MAX_ENDPOINTS, MAX_VNIS, Translator};
+use super::entry::{EntryKey, EntryValue};
 use super::model::{Ingress, Packet};
 use super::witness::Witness;
 use super::{
-    Abilities, Applied, Batch, Count, Counters, Desired, Limit, Part, Plane, PlaneError, Prepared,
+    Abilities, Applied, Batch, Count, Counters, Desired, Forecast, Limit, Part, Plane, PlaneError,
+    Prepared,
 };
 use crate::config::PlaneConfig;
 
@@ -228,6 +232,14 @@ impl Plane for RoutesPlane {
             present,
         };
         Ok([filter].into_iter().chain(drops).collect())
+    }
+
+    fn forecast(&self, permits: &BTreeMap<EntryKey, EntryValue>) -> Forecast {
+        let held = self.held.as_ref();
+        Forecast {
+            objects: held.map_or_else(BTreeMap::new, |held| held.translator.forecast(permits)),
+            limits: self.limits(),
+        }
     }
 
     fn dump(&mut self) -> Result<Vec<String>, PlaneError> {

@@ -14,7 +14,7 @@ use crate::plane::entry::{EntryKey, EntryValue, ScopeId};
 type Subnets = BTreeMap<(Prefix, ScopeId), usize>;
 
 /// Keeps the set of subnets that have a rule.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct OwnRules {
     linked: Subnets,
     known: Subnets,

@@ -496,3 +496,48 @@ fn drop_reasons_have_the_names_of_the_contract() {
         );
     }
 }
+
+#[test]
+fn a_forecast_is_what_permits_take() {
+    let scope = ScopeId(vni(1));
+    let prefix = |text: &str| text.parse::<Prefix>().expect("a prefix");
+    let permit = |link: &str, classic: &str| {
+        let key = EntryKey::Permit {
+            link: link.parse().expect("a link id"),
+            vni: vni(1),
+            subnet: prefix("10.1.0.0/24"),
+            classic: prefix(classic),
+        };
+        let value = EntryValue::Permit {
+            scope,
+            mode: Mode::Both,
+            dscp: None,
+        };
+        (key, value)
+    };
+    let mut translator = Translator::new(host());
+    let source = EntryKey::Source {
+        vni: vni(1),
+        subnet: prefix("10.1.0.0/24"),
+    };
+    translator
+        .put(&source, &EntryValue::Source { scope })
+        .expect("room");
+    for permits in [
+        BTreeMap::from([permit("l1", "10.80.1.0/24"), permit("l1", "10.80.2.0/24")]),
+        // The first link has brought what a subnet takes once.
+        BTreeMap::from([permit("l2", "10.80.3.0/24")]),
+        BTreeMap::from([permit("l2", "10.80.3.0/24")]),
+    ] {
+        translator.settle();
+        let before = translator.desired().clone();
+        let forecast = translator.forecast(&permits);
+        assert_eq!(translator.desired(), &before, "nothing is changed");
+        for (key, value) in &permits {
+            translator.put(key, value).expect("room");
+        }
+        translator.settle();
+        let new = translator.desired().len() - before.len();
+        assert_eq!(forecast.values().sum::<u64>(), new as u64, "{forecast:?}");
+    }
+}

@@ -14,6 +14,8 @@ use crate::plane::LearnedNextHops;
 use crate::plane::entry::{EntryKey, EntryValue};
 use crate::record::{Mode, Vni};
 
+mod forecast;
+
 /// Most VNIs: the kernel asks rules one after the other.
 pub(crate) const MAX_VNIS: usize = 256;
 /// Most addresses of VMs and SLBs.

@@ -645,3 +645,42 @@ fn a_link_keeps_its_counter_over_a_restart() {
         .collect();
     assert_eq!(numbers.len(), 2);
 }
+
+#[test]
+fn a_forecast_is_what_permits_take() {
+    let mut running = Running::new();
+    let mut entries = of([
+        source(7, "10.0.0.0/24", 7),
+        source(8, "10.0.1.0/25", 8),
+        source(8, "fd00::/64", 8),
+    ]);
+    running.change(entries.clone());
+    for (permits, objects) in [
+        (
+            vec![permit("a", 7, "10.0.0.0/24", "192.168.0.0/24")],
+            [1, 1, 1],
+        ),
+        // The same classic prefix of another VPC is another object.
+        (
+            vec![
+                permit("a", 7, "10.0.0.0/24", "192.168.0.0/16"),
+                permit("b", 8, "10.0.1.0/25", "192.168.0.0/24"),
+                permit("b", 8, "fd00::/64", "fd80::/48"),
+            ],
+            [1, 3, 2],
+        ),
+        (
+            vec![permit("c", 8, "10.0.1.0/25", "192.168.0.0/24")],
+            [1, 0, 0],
+        ),
+    ] {
+        let permits = of(permits);
+        let forecast = running.translator.forecast(&permits);
+        let kinds = ["link counters", "classic prefixes", "linked subnets"];
+        let counts = kinds.map(|kind| forecast.objects.get(kind).copied().unwrap_or(0));
+        assert_eq!(counts, objects, "{permits:?}");
+        entries.extend(permits);
+        assert_eq!(running.change(entries.clone()), Failures::new());
+        assert_eq!(running.translator.limits(), forecast.limits);
+    }
+}

@@ -1,0 +1,121 @@
+//! Orders for links, and what they came to or would come to.
+
+use serde_json::{Value, json};
+
+use super::CliError;
+use super::args::{LinkArgs, LinkNameArgs, UnlinkArgs};
+use super::client::Client;
+use super::output::{Output, text};
+
+pub(super) async fn link(args: LinkArgs, client: &Client, out: Output) -> Result<(), CliError> {
+    let order = json!({
+        "vpc": args.vpc,
+        "classic": args.classic,
+        "name": args.name,
+        "mode": args.mode,
+        "dscp": args.dscp,
+    });
+    let path = format!(
+        "/v1/links?wait_ms={}&dry_run={}",
+        args.wait.as_millis(),
+        args.dry_run
+    );
+    let link: Value = client.post(&path, &order).await?;
+    out.json(&link)?;
+    let (id, vpc) = (text(&link, "/link"), text(&link, "/vpc"));
+    let (classic, prefixes) = (text(&link, "/classic"), text(&link, "/subnets"));
+    if args.dry_run {
+        out.line(format!(
+            "would link {vpc} with {classic} as {id}, announcing {prefixes}"
+        ))?;
+        return plan(&link, out);
+    }
+    let peers = peers(&link, "/advertised_to");
+    out.line(format!(
+        "linked {vpc} with {classic} as {id}: {prefixes} announced to {peers}"
+    ))?;
+    Ok(())
+}
+
+pub(super) async fn unlink(args: UnlinkArgs, client: &Client, out: Output) -> Result<(), CliError> {
+    let path = format!("/v1/links/{}?wait_ms={}", args.link, args.wait.as_millis());
+    let done = client.delete(&path).await?;
+    out.json(&done)?;
+    out.line(format!(
+        "unlinked {}: withdrawn, drained, removed",
+        args.link
+    ))?;
+    Ok(())
+}
+
+pub(super) async fn set_enabled(
+    enabled: bool,
+    args: LinkNameArgs,
+    client: &Client,
+    out: Output,
+) -> Result<(), CliError> {
+    let verb = if enabled { "enable" } else { "disable" };
+    let (id, wait) = (args.link, args.wait.as_millis());
+    let path = format!("/v1/links/{id}/{verb}?wait_ms={wait}");
+    let link: Value = client.post(&path, &json!({})).await?;
+    out.json(&link)?;
+    let line = if enabled {
+        let prefixes = text(&link, "/announced");
+        let peers = peers(&link, "/advertised_to");
+        format!("enabled {id}: {prefixes} announced to {peers}")
+    } else {
+        format!(
+            "disabled {id}: withdrawn, drained, out of the plane; `ccn enable {id}` brings it back"
+        )
+    };
+    Ok(out.line(line)?)
+}
+
+/// The peers at a pointer, or that there are none.
+fn peers(value: &Value, pointer: &str) -> String {
+    match text(value, pointer) {
+        none if none == "-" => "no peer yet (no session is up)".to_owned(),
+        peers => peers,
+    }
+}
+
+/// What an order would do to peers, kernel and limits.
+fn plan(plan: &Value, out: Output) -> Result<(), CliError> {
+    let list = |pointer: &str| plan.pointer(pointer).and_then(Value::as_array);
+    for route in list("/announce").into_iter().flatten() {
+        let (family, prefix) = (text(route, "/family"), text(route, "/prefix"));
+        let line = match route.pointer("/announced") {
+            Some(Value::Bool(true)) => "announced already".to_owned(),
+            _ => format!("to {}", peers(route, "/peers")),
+        };
+        out.line(format!("announce   {family} {prefix} {line}"))?;
+    }
+    for prefix in list("/withdraw").into_iter().flatten() {
+        out.line(format!("withdraw   {}", prefix.as_str().unwrap_or("-")))?;
+    }
+    let kinds = plan.pointer("/kernel").and_then(Value::as_object);
+    let kinds: Vec<String> = kinds
+        .into_iter()
+        .flatten()
+        .map(|(kind, count)| format!("{kind} +{count}"))
+        .collect();
+    let kinds = match kinds.is_empty() {
+        true => "nothing is added".to_owned(),
+        false => kinds.join(", "),
+    };
+    let (new, gone) = (text(plan, "/permits"), text(plan, "/permits_removed"));
+    out.line(format!("kernel     permits +{new} -{gone}: {kinds}"))?;
+    let mut same = true;
+    for limit in list("/limits").into_iter().flatten() {
+        let at = |pointer: &str| text(limit, pointer);
+        if at("/before") != at("/after") {
+            same = false;
+            let (name, before, after, max) = (at("/name"), at("/before"), at("/after"), at("/max"));
+            out.line(format!("limit      {name} {before} -> {after} of {max}"))?;
+        }
+    }
+    if same {
+        out.line("limits     none is used more, see `ccn limits`")?;
+    }
+    Ok(())
+}
