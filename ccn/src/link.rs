@@ -2,6 +2,8 @@
 //!
 //! What links mean beside one another is the inventory's; this room knows only the order itself.
 
+pub mod undo;
+
 use crate::plane::Abilities;
 use crate::record::{Mode, Reason, Record, RecordError, RecordKey};
 use crate::store::Change;

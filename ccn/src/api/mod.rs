@@ -54,6 +54,8 @@ fn router(agent: AgentHandle) -> Router {
         .route("/v1/links/{link}", delete(unlink))
         .route("/v1/links/{link}/disable", post(disable))
         .route("/v1/links/{link}/enable", post(enable))
+        .route("/v1/links/{link}/confirm", post(confirm))
+        .route("/v1/links/{link}/undo", post(undo))
         .route("/v1/vpcs", get(vpcs))
         .route("/v1/vms", get(vms))
         .route("/v1/gateways", get(gateways))
@@ -108,6 +110,8 @@ struct Wait {
     wait_ms: u64,
     #[serde(default)]
     dry_run: bool,
+    /// How long the change may wait to be confirmed; without it it stands at once.
+    confirm_ms: Option<u64>,
 }
 
 fn default_wait() -> u64 {
@@ -117,6 +121,10 @@ fn default_wait() -> u64 {
 impl Wait {
     fn duration(&self) -> Duration {
         Duration::from_millis(self.wait_ms)
+    }
+
+    fn confirm(&self) -> Option<Duration> {
+        self.confirm_ms.map(Duration::from_millis)
     }
 }
 
@@ -129,7 +137,7 @@ async fn link(
     if wait.dry_run {
         return Ok(Json(agent.check_link(order).await?).into_response());
     }
-    Ok(Json(agent.link(order, wait.duration()).await?).into_response())
+    Ok(Json(agent.link(order, wait.confirm(), wait.duration()).await?).into_response())
 }
 
 fn link_id(text: &str) -> Result<LinkId, ApiError> {
@@ -142,8 +150,11 @@ async fn disable(
     Path(link): Path<String>,
     wait: Result<Query<Wait>, QueryRejection>,
 ) -> Answer<LinkView> {
-    let (wait, link) = (query(wait)?.duration(), link_id(&link)?);
-    Ok(Json(agent.set_link_enabled(link, false, wait).await?))
+    let (wait, link) = (query(wait)?, link_id(&link)?);
+    let (confirm, wait) = (wait.confirm(), wait.duration());
+    Ok(Json(
+        agent.set_link_enabled(link, false, confirm, wait).await?,
+    ))
 }
 
 async fn enable(
@@ -151,19 +162,61 @@ async fn enable(
     Path(link): Path<String>,
     wait: Result<Query<Wait>, QueryRejection>,
 ) -> Answer<LinkView> {
-    let (wait, link) = (query(wait)?.duration(), link_id(&link)?);
-    Ok(Json(agent.set_link_enabled(link, true, wait).await?))
+    let (wait, link) = (query(wait)?, link_id(&link)?);
+    let (confirm, wait) = (wait.confirm(), wait.duration());
+    Ok(Json(
+        agent.set_link_enabled(link, true, confirm, wait).await?,
+    ))
+}
+
+/// A link that may have gone.
+fn left(id: &LinkId, link: Option<LinkView>) -> Response {
+    match link {
+        Some(link) => Json(link).into_response(),
+        None => Json(json!({ "link": id, "state": "removed" })).into_response(),
+    }
+}
+
+async fn confirm(
+    State(agent): State<AgentHandle>,
+    Path(link): Path<String>,
+) -> Result<Response, ApiError> {
+    let link = link_id(&link)?;
+    Ok(left(&link, agent.confirm_link(link.clone()).await?))
+}
+
+async fn undo(
+    State(agent): State<AgentHandle>,
+    Path(link): Path<String>,
+    wait: Result<Query<Wait>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let (wait, link) = (query(wait)?, link_id(&link)?);
+    if wait.dry_run {
+        return Ok(Json(agent.check_undo(link).await?).into_response());
+    }
+    let left_over = agent.undo_link(link.clone(), wait.duration()).await?;
+    Ok(left(&link, left_over))
 }
 
 async fn unlink(
     State(agent): State<AgentHandle>,
     Path(link): Path<String>,
     wait: Result<Query<Wait>, QueryRejection>,
-) -> Answer<Value> {
+) -> Result<Response, ApiError> {
     let wait = query(wait)?;
     let link = link_id(&link)?;
-    agent.unlink(link.clone(), wait.duration()).await?;
-    Ok(Json(json!({ "link": link, "state": "removed" })))
+    let kept = match wait.confirm() {
+        Some(confirm) => Some(
+            agent
+                .unlink_for(link.clone(), confirm, wait.duration())
+                .await?,
+        ),
+        None => {
+            agent.unlink(link.clone(), wait.duration()).await?;
+            None
+        }
+    };
+    Ok(left(&link, kept))
 }
 
 async fn status(State(agent): State<AgentHandle>) -> Answer<Status> {

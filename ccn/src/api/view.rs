@@ -46,6 +46,8 @@ pub struct LinkView {
     pub announced: Vec<Prefix>,
     /// Peers whose session is up and that were sent it.
     pub advertised_to: Vec<PeerName>,
+    /// Seconds until its last change is undone unless somebody confirms it; null: none waits for that.
+    pub undone_in_s: Option<u64>,
 }
 
 impl LinkView {

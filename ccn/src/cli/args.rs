@@ -37,6 +37,13 @@ pub enum Command {
     Disable(LinkNameArgs),
     /// Bring a disabled link back, and wait until it is announced
     Enable(LinkNameArgs),
+    /// Let the last change of a link stand, which was made with --confirm
+    Confirm {
+        /// The link (see `ccn links`).
+        link: LinkId,
+    },
+    /// Take the last change of a link back; once more brings it back
+    Undo(UndoArgs),
     /// How the gateway is doing
     Status,
     /// Links, and how far each has come
@@ -164,6 +171,9 @@ pub struct LinkArgs {
     /// Only check and say what would happen; change nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// Undo it after this time, unless `ccn confirm` comes; also if the agent restarts meanwhile.
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    pub confirm: Option<Duration>,
 }
 
 /// `ccn links`, `ccn vpcs`
@@ -205,6 +215,9 @@ pub struct UnlinkArgs {
     /// How long to wait until nothing of it forwards any more.
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
     pub wait: Duration,
+    /// Bring it back after this time, unless `ccn confirm` comes; also if the agent restarts meanwhile.
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    pub confirm: Option<Duration>,
 }
 
 /// `ccn disable`, `ccn enable`
@@ -215,6 +228,22 @@ pub struct LinkNameArgs {
     /// How long to wait until it is done.
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
     pub wait: Duration,
+    /// Undo it after this time, unless `ccn confirm` comes; also if the agent restarts meanwhile.
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    pub confirm: Option<Duration>,
+}
+
+/// `ccn undo`
+#[derive(Debug, Args)]
+pub struct UndoArgs {
+    /// The link (see `ccn links`).
+    pub link: LinkId,
+    /// How long to wait until it is done.
+    #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub wait: Duration,
+    /// Only check and say what would happen; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `ccn peer`

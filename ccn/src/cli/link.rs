@@ -1,11 +1,14 @@
 //! Orders for links, and what they came to or would come to.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::CliError;
-use super::args::{LinkArgs, LinkNameArgs, UnlinkArgs};
+use super::args::{LinkArgs, LinkNameArgs, UndoArgs, UnlinkArgs};
 use super::client::Client;
 use super::output::{Output, text};
+use crate::record::LinkId;
 
 pub(super) async fn link(args: LinkArgs, client: &Client, out: Output) -> Result<(), CliError> {
     let order = json!({
@@ -16,9 +19,10 @@ pub(super) async fn link(args: LinkArgs, client: &Client, out: Output) -> Result
         "dscp": args.dscp,
     });
     let path = format!(
-        "/v1/links?wait_ms={}&dry_run={}",
+        "/v1/links?wait_ms={}&dry_run={}{}",
         args.wait.as_millis(),
-        args.dry_run
+        args.dry_run,
+        confirm_ms(args.confirm)
     );
     let link: Value = client.post(&path, &order).await?;
     out.json(&link)?;
@@ -34,18 +38,16 @@ pub(super) async fn link(args: LinkArgs, client: &Client, out: Output) -> Result
     out.line(format!(
         "linked {vpc} with {classic} as {id}: {prefixes} announced to {peers}"
     ))?;
-    Ok(())
+    waits(&link, out)
 }
 
 pub(super) async fn unlink(args: UnlinkArgs, client: &Client, out: Output) -> Result<(), CliError> {
-    let path = format!("/v1/links/{}?wait_ms={}", args.link, args.wait.as_millis());
+    let (id, wait) = (args.link, args.wait.as_millis());
+    let path = format!("/v1/links/{id}?wait_ms={wait}{}", confirm_ms(args.confirm));
     let done = client.delete(&path).await?;
     out.json(&done)?;
-    out.line(format!(
-        "unlinked {}: withdrawn, drained, removed",
-        args.link
-    ))?;
-    Ok(())
+    out.line(format!("unlinked {id}: withdrawn, drained, removed"))?;
+    waits(&done, out)
 }
 
 pub(super) async fn set_enabled(
@@ -56,7 +58,8 @@ pub(super) async fn set_enabled(
 ) -> Result<(), CliError> {
     let verb = if enabled { "enable" } else { "disable" };
     let (id, wait) = (args.link, args.wait.as_millis());
-    let path = format!("/v1/links/{id}/{verb}?wait_ms={wait}");
+    let confirm = confirm_ms(args.confirm);
+    let path = format!("/v1/links/{id}/{verb}?wait_ms={wait}{confirm}");
     let link: Value = client.post(&path, &json!({})).await?;
     out.json(&link)?;
     let line = if enabled {
@@ -68,7 +71,51 @@ pub(super) async fn set_enabled(
             "disabled {id}: withdrawn, drained, out of the plane; `ccn enable {id}` brings it back"
         )
     };
-    Ok(out.line(line)?)
+    out.line(line)?;
+    waits(&link, out)
+}
+
+pub(super) async fn confirm(id: &LinkId, client: &Client, out: Output) -> Result<(), CliError> {
+    let path = format!("/v1/links/{id}/confirm");
+    let link: Value = client.post(&path, &json!({})).await?;
+    out.json(&link)?;
+    Ok(out.line(format!("confirmed {id}: {}", text(&link, "/state")))?)
+}
+
+pub(super) async fn undo(args: UndoArgs, client: &Client, out: Output) -> Result<(), CliError> {
+    let (id, wait) = (args.link, args.wait.as_millis());
+    let path = format!(
+        "/v1/links/{id}/undo?wait_ms={wait}&dry_run={}",
+        args.dry_run
+    );
+    let link: Value = client.post(&path, &json!({})).await?;
+    out.json(&link)?;
+    if args.dry_run {
+        out.line(format!("would take the last change of {id} back"))?;
+        return plan(&link, out);
+    }
+    Ok(out.line(format!(
+        "took the last change of {id} back: {}",
+        text(&link, "/state")
+    ))?)
+}
+
+/// How the time to confirm a change in is asked for.
+fn confirm_ms(confirm: Option<Duration>) -> String {
+    confirm.map_or_else(String::new, |time| {
+        format!("&confirm_ms={}", time.as_millis())
+    })
+}
+
+/// That a change waits to be confirmed, if it does.
+fn waits(link: &Value, out: Output) -> Result<(), CliError> {
+    if let Some(left) = link.pointer("/undone_in_s").and_then(Value::as_u64) {
+        let id = text(link, "/link");
+        out.line(format!(
+            "undone in {left} s unless confirmed: ccn confirm {id}"
+        ))?;
+    }
+    Ok(())
 }
 
 /// The peers at a pointer, or that there are none.

@@ -16,9 +16,14 @@ pub(super) async fn links(client: &Client, out: Output) -> Shown {
         ("VPC", |r| text(r, "/vpc")),
         ("CLASSIC", |r| text(r, "/classic")),
         ("MODE", |r| text(r, "/mode")),
-        ("STATE", |r| match r.pointer("/reason") {
-            Some(Value::String(reason)) => format!("{}: {reason}", text(r, "/state")),
-            _ => text(r, "/state"),
+        ("STATE", |r| {
+            match (r.pointer("/reason"), text(r, "/undone_in_s")) {
+                (Some(Value::String(reason)), _) => format!("{}: {reason}", text(r, "/state")),
+                (_, left) if left != "-" => {
+                    format!("{}, undone in {left} s unless confirmed", text(r, "/state"))
+                }
+                _ => text(r, "/state"),
+            }
         }),
         ("ANNOUNCED", |r| text(r, "/announced")),
         ("TO", |r| text(r, "/advertised_to")),

@@ -12,17 +12,18 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::orders::unknown;
+use super::orders::{deadline, unknown};
 use super::{Command, Goal, View};
 use crate::announce;
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::{LimitView, LinkView, PeersView, PlaneDetail, PlaneView, RouteView, Status};
 use crate::doctor::{self, Report, Surroundings};
 use crate::explain::Explanation;
+use crate::link::undo::put;
 use crate::plane::thread::{OrderError, PlaneHandle};
 use crate::plane::traffic::Wanted;
 use crate::plane::witness::Testimony;
-use crate::record::{ClassicRef, Dscp, Link, LinkId, Mode, Record, RecordKey, Vni, VpcId};
+use crate::record::{ClassicRef, Dscp, Link, LinkId, Mode, Previous, RecordKey, Vni, VpcId};
 use crate::reload::Reloader;
 use crate::store::{Change, Store, Stored};
 use crate::trace::{Told, TraceHandle};
@@ -56,14 +57,6 @@ pub struct AgentHandle {
     reloader: Option<Arc<Reloader>>,
     tracer: Option<TraceHandle>,
     surroundings: Option<Arc<Surroundings>>,
-}
-
-/// The change that makes a link.
-pub(super) fn put(id: &LinkId, link: Link) -> Change {
-    Change::Put {
-        key: RecordKey::Link(id.clone()).to_string(),
-        value: Record::Link(link).to_json().into(),
-    }
 }
 
 fn peer_error(error: PeerError) -> ApiError {
@@ -245,17 +238,27 @@ impl AgentHandle {
             mode,
             dscp,
             disabled: false,
+            previous: Some(Previous::Nothing),
+            confirm_by: None,
+            unlink_when_confirmed: false,
             extra: serde_json::Map::new(),
         };
         Ok((id, link))
     }
 
-    /// Links a VPC, and waits until every subnet is verified in the kernel and announced.
+    /// Links a VPC, and waits until every subnet is verified in the kernel and announced. With a time to
+    /// confirm it in, it is undone when nobody does.
     ///
     /// # Errors
     /// When a record would be wrong, the plane cannot take it, or time runs out (the link stays).
-    pub async fn link(&self, order: LinkOrder, wait: Duration) -> Result<LinkView, ApiError> {
-        let (id, link) = self.link_of(order).await?;
+    pub async fn link(
+        &self,
+        order: LinkOrder,
+        confirm: Option<Duration>,
+        wait: Duration,
+    ) -> Result<LinkView, ApiError> {
+        let (id, mut link) = self.link_of(order).await?;
+        link.confirm_by = confirm.map(deadline);
         self.commit(vec![put(&id, link)]).await?;
         self.wait_for(&id, Goal::Announced, wait).await?;
         self.link_now(&id).await

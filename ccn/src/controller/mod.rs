@@ -4,6 +4,7 @@
 //! plane's thread, the speaker, the store) is asked by message and answers by message.
 
 mod commits;
+mod confirmations;
 mod handle;
 mod hearing;
 mod load;
@@ -174,6 +175,8 @@ pub struct Controller {
     commits: Commits,
     /// Changes that wait until the store has decided on the one before.
     queued: VecDeque<Command>,
+    /// No change that was not confirmed is taken back before then.
+    undo_again: Instant,
     generation: u64,
     startup: Startup,
     /// The first resync is done and what it allowed is announced.
@@ -256,6 +259,7 @@ impl Controller {
             report: watch::Sender::default(),
             commits: Commits::default(),
             queued: VecDeque::new(),
+            undo_again: Instant::now(),
             generation,
             startup,
             complete: false,
@@ -305,7 +309,10 @@ impl Controller {
                     Some(command) => self.command(command),
                     None => return Ok(()),
                 },
-                () = sleep_until(timeout) => self.relearned(),
+                () = sleep_until(timeout) => {
+                    self.relearned();
+                    self.undo_unconfirmed();
+                }
                 () = tick(&mut audit) => self.order.resync(Instant::now()),
             }
         }
@@ -331,6 +338,7 @@ impl Controller {
             .into_iter()
             .chain(relearning)
             .chain(self.commits.deadline())
+            .chain(self.confirmation_due())
             .min()
     }
 

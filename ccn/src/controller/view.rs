@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bgp::{Family, Prefix};
 
+use super::confirmations::seconds_now;
 use super::hearing::Hearing;
 use super::{Facts, PlaneHealth};
 use crate::api::error::{ApiError, ErrorCode, Fault};
@@ -133,6 +134,9 @@ impl View<'_> {
                 mode,
                 dscp: dscp.and_then(|dscp| Dscp::try_from(u64::from(dscp)).ok()),
                 disabled: false,
+                previous: None,
+                confirm_by: None,
+                unlink_when_confirmed: false,
                 extra: serde_json::Map::new(),
             };
             let mut view = self.link_view(id, &link);
@@ -187,6 +191,7 @@ impl View<'_> {
             reason: None,
             announced,
             advertised_to: Vec::new(),
+            undone_in_s: link.confirm_by.map(|by| by.saturating_sub(seconds_now())),
         };
         match self.inventory.faults(&RecordKey::Link(id.clone())) {
             [] if link.group != self.facts.group => {
@@ -196,7 +201,10 @@ impl View<'_> {
             }
             [] => match self.order.link(id) {
                 // Until then what was there is being removed.
-                None if link.disabled => view.state = "disabled".to_owned(),
+                None if link.disabled => {
+                    view.state = "disabled".to_owned();
+                    view.announced.clear();
+                }
                 phase => view.set_phase(phase),
             },
             [fault, ..] => {
@@ -424,6 +432,9 @@ mod tests {
                 mode: Mode::Both,
                 dscp: None,
                 disabled: false,
+                previous: None,
+                confirm_by: None,
+                unlink_when_confirmed: false,
                 extra: serde_json::Map::new(),
             };
             let rehearsed = view.rehearse(&"web".parse().unwrap(), &link);

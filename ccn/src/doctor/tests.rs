@@ -149,6 +149,7 @@ fn link(state: &str) -> LinkView {
         reason: Some("limits: full".to_owned()),
         announced: Vec::new(),
         advertised_to: Vec::new(),
+        undone_in_s: None,
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Links {
     subnets: PrefixMap<VpcId>,
     /// The classic prefixes of accepted links.
     classic: PrefixMap<BTreeSet<Rank<LinkId>>>,
+    /// Links whose last change is to be confirmed by then, in seconds since 1970.
+    unconfirmed: BTreeSet<(u64, LinkId)>,
 }
 
 /// A VPC with at least one accepted link.
@@ -110,6 +112,12 @@ impl Inventory {
         self.links.slots.iter().map(|(id, slot)| (id, &slot.record))
     }
 
+    /// Links whose last change is to be confirmed, with the second since 1970 by when: the most urgent first.
+    pub fn unconfirmed(&self) -> impl Iterator<Item = (u64, &LinkId)> {
+        let unconfirmed = self.links.unconfirmed.iter();
+        unconfirmed.map(|(by, id)| (*by, id))
+    }
+
     /// The accepted links of a VPC, the earliest first.
     pub fn links_of(&self, vpc: &VpcId) -> impl Iterator<Item = (&LinkId, &LinkState)> {
         let links = self
@@ -164,6 +172,9 @@ impl Inventory {
                 .insert(rank.clone());
         }
         self.links.quarantined.insert(rank.clone());
+        if let Some(by) = link.confirm_by {
+            self.links.unconfirmed.insert((by, id.clone()));
+        }
         self.links.slots.insert(
             id,
             Slot {
@@ -185,6 +196,9 @@ impl Inventory {
         let Some(slot) = self.links.slots.remove(id) else {
             return;
         };
+        if let Some(by) = slot.record.confirm_by {
+            self.links.unconfirmed.remove(&(by, id.clone()));
+        }
         drop_rank(&mut self.links.naming_vpc, &slot.record.vpc, &rank);
         for name in names(&slot.record) {
             drop_rank(&mut self.links.naming_classic, name, &rank);

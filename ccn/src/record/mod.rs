@@ -141,10 +141,40 @@ pub struct Link {
     /// It keeps its place among the links, and nothing of it is announced or forwarded.
     #[serde(skip_serializing_if = "is_false")]
     pub disabled: bool,
+    /// What the record was before its last change, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Previous>,
+    /// The last change is taken back unless it is confirmed by then, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirm_by: Option<u64>,
+    /// The record goes when its last change is confirmed.
+    #[serde(skip_serializing_if = "is_false")]
+    pub unlink_when_confirmed: bool,
     /// Fields this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
 }
+
+/// What a link was before. JSON: `"none"`, or the fields of the link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Previous {
+    /// There was none.
+    Nothing,
+    /// This one; what it was before in turn is not kept.
+    Link(Box<Link>),
+}
+
+impl Serialize for Previous {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Previous::Nothing => serializer.serialize_str(NO_LINK),
+            Previous::Link(link) => link.serialize(serializer),
+        }
+    }
+}
+
+/// How [`Previous::Nothing`] is written.
+const NO_LINK: &str = "none";
 
 fn is_false(flag: &bool) -> bool {
     !flag
@@ -446,6 +476,10 @@ impl Link {
         let mode = fields.optional("mode")?.unwrap_or_default();
         let dscp = fields.optional("dscp")?;
         let disabled = fields.optional("disabled")?.unwrap_or_default();
+        let previous = fields.optional::<Value>("previous")?;
+        let previous = previous.map(previous_link).transpose()?;
+        let confirm_by = fields.optional("confirm_by")?;
+        let unlink_when_confirmed = fields.optional("unlink_when_confirmed")?;
         Ok(Link {
             vpc,
             classic,
@@ -453,8 +487,30 @@ impl Link {
             mode,
             dscp,
             disabled,
+            previous,
+            confirm_by,
+            unlink_when_confirmed: unlink_when_confirmed.unwrap_or_default(),
             extra: fields.rest(),
         })
+    }
+}
+
+/// What stands in the field `previous` of a link.
+fn previous_link(value: Value) -> Result<Previous, Fault> {
+    match value {
+        Value::String(text) if text == NO_LINK => Ok(Previous::Nothing),
+        Value::Object(map) if map.contains_key("previous") => {
+            let reason = Reason::Invalid("is one step back, and has one of its own".to_owned());
+            Err(("previous.previous".to_owned(), reason))
+        }
+        value => {
+            let inner = |(field, reason): Fault| match reason {
+                Reason::NotObject => ("previous".to_owned(), reason),
+                reason => (format!("previous.{field}"), reason),
+            };
+            let link = Fields::of(value).and_then(Link::from_fields);
+            Ok(Previous::Link(Box::new(link.map_err(inner)?)))
+        }
     }
 }
 

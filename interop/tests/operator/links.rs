@@ -113,3 +113,94 @@ fn a_disabled_link_forwards_nothing_and_comes_back() {
         Ok(())
     });
 }
+
+#[test]
+fn what_nobody_confirms_is_undone_also_over_a_restart() {
+    enter::test(|lab| {
+        let mut scene = Scene::start_alone(lab, |config| config.bgp.drain_ms = 10)?;
+        let none = scene.kernel()?;
+        let links =
+            |scene: &Scene| -> Result<Value, Failure> { Ok(scene.gateway.json(["links"])?) };
+        let becomes = |scene: &Scene, what: &str, wanted: &Value| {
+            eventually(what, SOON, || match links(scene) {
+                Ok(links)
+                    if links[0]["state"] == *wanted && links[0]["undone_in_s"] == json!(null) =>
+                {
+                    Ok(())
+                }
+                other => Err(format!("{other:?}")),
+            })
+        };
+        // A link that nobody confirms, and an agent that is not there when its time is over.
+        let said = scene
+            .gateway
+            .ccn(["link", "web", "--classic", "office", "--confirm", "2s"])?;
+        assert!(said.contains("unless confirmed: ccn confirm web"), "{said}");
+        assert_ne!(scene.kernel()?, none);
+        let table = scene.gateway.ccn(["links"])?;
+        assert!(table.contains("s unless confirmed"), "{table}");
+        scene.gateway.kill()?;
+        scene.gateway.start()?;
+        eventually("the link goes", SOON, || match links(&scene) {
+            Ok(links) if links == json!([]) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })?;
+        assert_eq!(none.difference(&scene.kernel()?), "");
+        // One that is confirmed stays; then each change of it, undone by the clock.
+        let order = ["link", "web", "--classic", "office", "--confirm", "1h"];
+        let link = scene.gateway.json(order)?;
+        assert!(link["undone_in_s"].as_u64() > Some(3500), "{link}");
+        let refused = scene.gateway.finish(["disable", "web"])?;
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(refused.stderr.contains("ccn confirm web"), "{refused:?}");
+        scene.gateway.ccn(["confirm", "web"])?;
+        becomes(&scene, "it stays", &json!("announced"))?;
+        let again = scene.gateway.finish(["confirm", "web"])?;
+        assert_eq!(again.status.code(), Some(1));
+        for verb in ["disable", "unlink"] {
+            let link = scene.gateway.json([verb, "web", "--confirm", "1s"])?;
+            assert_eq!(link["state"], "disabled", "{link}");
+            becomes(&scene, "it comes back", &json!("announced"))?;
+        }
+        scene.gateway.ccn(["unlink", "web", "--confirm", "1h"])?;
+        scene.gateway.ccn(["confirm", "web"])?;
+        assert_eq!(links(&scene)?, json!([]));
+        Ok(())
+    });
+}
+
+#[test]
+fn an_undo_goes_back_and_the_next_one_forth() {
+    enter::test(|lab| {
+        let mut scene = Scene::start_alone(lab, |config| config.bgp.drain_ms = 10)?;
+        let none = scene.kernel()?;
+        scene.gateway.ccn(["link", "web", "--classic", "office"])?;
+        scene.gateway.ccn(["disable", "web"])?;
+        let plan = scene.gateway.json(["undo", "web", "--dry-run"])?;
+        assert_eq!(plan["announce"][0]["prefix"], "10.1.0.0/24", "{plan}");
+        assert_eq!(state(&scene)?, "disabled");
+        for after in ["announced", "disabled", "announced"] {
+            scene.gateway.ccn(["undo", "web"])?;
+            assert_eq!(state(&scene)?, after);
+        }
+        scene.gateway.ccn(["link", "db", "--classic", "lab"])?;
+        let plan = scene.gateway.json(["undo", "db", "--dry-run"])?;
+        assert_eq!(
+            (&plan["withdraw"], &plan["permits_removed"]),
+            (&json!(["10.1.1.0/24"]), &json!(1))
+        );
+        let gone = scene.gateway.json(["undo", "db"])?;
+        assert_eq!(gone, json!({"link": "db", "state": "removed"}));
+        assert_eq!(state(&scene)?, "announced");
+        scene.gateway.ccn(["unlink", "web"])?;
+        assert_eq!(none.difference(&scene.kernel()?), "");
+        // What is not made by `ccn` has no step back.
+        scene
+            .gateway
+            .put("links/web", &json!({"vpc": "web", "classic": ["office"]}))?;
+        let refused = scene.gateway.finish(["undo", "web"])?;
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(refused.stderr.contains("is not known"), "{refused:?}");
+        Ok(())
+    });
+}

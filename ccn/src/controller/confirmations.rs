@@ -1,0 +1,67 @@
+//! Changes of links that nobody has confirmed in time are taken back.
+//!
+//! Every agent that serves the store does it; the first one is enough, and the others find nothing left to do.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::Controller;
+use crate::link::undo;
+use crate::record::{LinkId, Record, RecordKey};
+
+/// The time between two steps back, so that one that comes to nothing is not tried without end.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Seconds since 1970; 0 for a clock from before.
+pub(super) fn seconds_now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+impl Controller {
+    /// When the clock is to be looked at for the sake of a change that waits; not while the store decides.
+    pub(super) fn confirmation_due(&self) -> Option<Instant> {
+        if self.commits.is_undecided() {
+            return None;
+        }
+        let (by, _) = self.inventory.unconfirmed().next()?;
+        let look = Instant::now() + undo::look_in(by, seconds_now());
+        Some(look.max(self.undo_again))
+    }
+
+    /// Takes back the change that has waited longest beyond its time, if there is one. The next one follows when
+    /// the store has decided.
+    pub(super) fn undo_unconfirmed(&mut self) {
+        let now = seconds_now();
+        if self.commits.is_undecided() || Instant::now() < self.undo_again {
+            return;
+        }
+        let first = self.inventory.unconfirmed().next();
+        let Some((_, id)) = first.filter(|(by, _)| *by <= now) else {
+            return;
+        };
+        let id: LinkId = id.clone();
+        self.undo_again = Instant::now() + AGAIN;
+        let key = RecordKey::Link(id.clone());
+        let Some(Record::Link(link)) = self.inventory.record(&key) else {
+            return;
+        };
+        let change = match undo::undone(&id, &link) {
+            Ok(change) => change,
+            Err(error) => {
+                warn!(%error, "cannot be taken back");
+                return;
+            }
+        };
+        info!(link = %id, "nobody confirmed the last change in time: it is taken back");
+        let (reply, answer) = oneshot::channel();
+        self.commit(vec![change], 0, reply);
+        tokio::spawn(async move {
+            if let Ok(Err(error)) = answer.await {
+                warn!(link = %id, error = error.message, "was not taken back");
+            }
+        });
+    }
+}
