@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Controller, Happened};
+use super::{Controller, Happened, Make};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::link;
 use crate::store::{Change, Generation, Precondition, StoreError};
@@ -20,10 +20,18 @@ const ATTEMPTS: u32 = 10;
 
 type Reply = oneshot::Sender<Result<u64, ApiError>>;
 
+/// What somebody wants stored.
+pub(super) enum Intent {
+    /// These changes.
+    Given(Arc<[Change]>),
+    /// What is made of the records as they are, anew each time that others were faster.
+    Made(Make),
+}
+
 /// What came of a commit.
 pub(super) struct Stored {
     result: Result<Generation, StoreError>,
-    changes: Arc<[Change]>,
+    intent: Intent,
     attempt: u32,
     reply: Reply,
 }
@@ -34,7 +42,7 @@ struct Waiting {
     until: Instant,
     reply: Reply,
     /// It is to be stored again then; otherwise it is stored, and answered for.
-    again: Option<(Arc<[Change]>, u32)>,
+    again: Option<(Intent, u32)>,
 }
 
 /// The changes under way.
@@ -98,13 +106,20 @@ impl Controller {
     /// Checks changes beside all that is there, and has them stored. They are acted on when the store
     /// has decided on them, and answered for when they are durable: a change that the disk refuses in
     /// the end is undone.
-    pub(super) fn commit(&mut self, changes: impl Into<Arc<[Change]>>, attempt: u32, reply: Reply) {
-        let changes: Arc<[Change]> = changes.into();
-        let allowed = self.hearing.allows_changes();
-        if let Err(refusal) = allowed.and_then(|()| self.check(&changes)) {
-            let _ = reply.send(Err(refusal));
-            return;
-        }
+    pub(super) fn commit(&mut self, intent: Intent, attempt: u32, reply: Reply) {
+        let changes = match &intent {
+            Intent::Given(changes) => Ok(changes.clone()),
+            Intent::Made(make) => make(&self.view()).map(Arc::from),
+        };
+        let allowed = self.hearing.allows_changes().and(changes);
+        let checked = allowed.and_then(|changes| self.check(&changes).map(|()| changes));
+        let changes = match checked {
+            Ok(changes) => changes,
+            Err(refusal) => {
+                let _ = reply.send(Err(refusal));
+                return;
+            }
+        };
         self.commits.undecided = true;
         let (store, unchanged) = (self.store.clone(), Precondition::Unchanged(self.generation));
         let happen = self.happen.clone();
@@ -113,7 +128,7 @@ impl Controller {
             // The loop is gone when this fails, and so is whoever waits.
             let _ = happen.send(Happened::Stored(Stored {
                 result,
-                changes,
+                intent,
                 attempt,
                 reply,
             }));
@@ -124,7 +139,7 @@ impl Controller {
     pub(super) fn stored(&mut self, stored: Stored) {
         let Stored {
             result,
-            changes,
+            intent,
             attempt,
             reply,
         } = stored;
@@ -141,7 +156,7 @@ impl Controller {
                 generation: found,
                 until,
                 reply,
-                again: Some((changes, attempt + 1)),
+                again: Some((intent, attempt + 1)),
             },
             Err(error) => {
                 let code = match error.is_passing() {
@@ -157,19 +172,19 @@ impl Controller {
 
     /// Goes on with the changes whose generation is known by now.
     pub(super) fn try_again(&mut self) {
-        for (changes, attempt, reply) in self.settle_known() {
-            self.commit(changes, attempt, reply);
+        for (intent, attempt, reply) in self.settle_known() {
+            self.commit(intent, attempt, reply);
         }
         self.commits.expire(Instant::now());
     }
 
     /// Answers for what is stored and known; what is known and to be stored again.
-    fn settle_known(&mut self) -> Vec<(Arc<[Change]>, u32, Reply)> {
+    fn settle_known(&mut self) -> Vec<(Intent, u32, Reply)> {
         let mut again = Vec::new();
         let known = |waiting: &mut Waiting| waiting.generation <= self.generation;
         for waiting in self.commits.waiting.extract_if(.., known) {
             match waiting.again {
-                Some((changes, attempt)) => again.push((changes, attempt, waiting.reply)),
+                Some((intent, attempt)) => again.push((intent, attempt, waiting.reply)),
                 None => {
                     let _ = waiting.reply.send(Ok(waiting.generation));
                 }

@@ -2,12 +2,15 @@
 //!
 //! Every agent that serves the store does it; the first one is enough, and the others find nothing left to do.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::Controller;
+use super::commits::Intent;
+use super::{Controller, View};
+use crate::api::error::{ApiError, ErrorCode};
 use crate::link::undo;
 use crate::record::{LinkId, Record, RecordKey};
 
@@ -44,20 +47,21 @@ impl Controller {
         };
         let id: LinkId = id.clone();
         self.undo_again = Instant::now() + AGAIN;
-        let key = RecordKey::Link(id.clone());
-        let Some(Record::Link(link)) = self.inventory.record(&key) else {
-            return;
-        };
-        let change = match undo::undone(&id, &link) {
-            Ok(change) => change,
-            Err(error) => {
-                warn!(%error, "cannot be taken back");
-                return;
+        let take_back = {
+            let (id, key) = (id.clone(), RecordKey::Link(id.clone()));
+            move |view: &View<'_>| match view.record(&key) {
+                Some(Record::Link(link)) if link.confirm_by.is_some_and(|by| by <= now) => {
+                    Ok(vec![undo::undone(&id, &link)?])
+                }
+                _ => {
+                    let message = format!("the link {id} was confirmed or changed meanwhile");
+                    Err(ApiError::new(ErrorCode::Refused, message))
+                }
             }
         };
         info!(link = %id, "nobody confirmed the last change in time: it is taken back");
         let (reply, answer) = oneshot::channel();
-        self.commit(vec![change], 0, reply);
+        self.commit(Intent::Made(Arc::new(take_back)), 0, reply);
         tokio::spawn(async move {
             if let Ok(Err(error)) = answer.await {
                 warn!(link = %id, error = error.message, "was not taken back");

@@ -32,7 +32,7 @@ use crate::plane::{Applied, Desired, LearnedNextHops};
 use crate::record::{Health, Kind, LinkId};
 use crate::startup::Startup;
 use crate::store::{Change, Changed, Store, StoreError, Watch, WatchEvent};
-use commits::{Commits, Stored};
+use commits::{Commits, Intent, Stored};
 use hearing::Hearing;
 use load::{First, Whole};
 
@@ -44,7 +44,7 @@ pub use view::View;
 const FLUSH_WAIT: Duration = Duration::from_secs(2);
 
 /// Makes changes of what is known.
-type Make = Box<dyn FnOnce(&View<'_>) -> Result<Vec<Change>, ApiError> + Send>;
+type Make = Arc<dyn Fn(&View<'_>) -> Result<Vec<Change>, ApiError> + Send + Sync>;
 
 /// An order or a question from a handle.
 enum Command {
@@ -632,11 +632,10 @@ impl Controller {
                 // A caller that hung up needs no answer.
                 let _ = reply.send(self.rehearse(&changes));
             }
-            Command::Amend { make, reply } => match make(&self.view()) {
-                Ok(changes) => self.commit(changes, 0, reply),
-                Err(error) => drop(reply.send(Err(error))),
-            },
-            Command::Commit { changes, reply } => self.commit(changes, 0, reply),
+            Command::Amend { make, reply } => self.commit(Intent::Made(make), 0, reply),
+            Command::Commit { changes, reply } => {
+                self.commit(Intent::Given(changes.into()), 0, reply);
+            }
             Command::Follow { reply } => {
                 let answer = match &self.hearing {
                     Hearing::Restored { how, .. } => {

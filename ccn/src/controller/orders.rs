@@ -1,5 +1,6 @@
 //! Orders for links that are there, and what an order would come to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bgp::SessionState;
@@ -202,14 +203,15 @@ impl AgentHandle {
         self.plan(id, after, change).await
     }
 
-    /// Commits a change that is made of a link's record as it is when its turn comes.
+    /// Commits a change that is made of a link's record as it is when its turn comes, and again where somebody
+    /// else was faster.
     async fn amend(
         &self,
         id: &LinkId,
-        amend: impl FnOnce(&LinkId, &Link) -> Result<Change, StepError> + Send + 'static,
+        amend: impl Fn(&LinkId, &Link) -> Result<Change, StepError> + Send + Sync + 'static,
     ) -> Result<(), ApiError> {
         let id = id.clone();
-        let make = Box::new(move |view: &View<'_>| -> Result<Vec<Change>, ApiError> {
+        let make = Arc::new(move |view: &View<'_>| -> Result<Vec<Change>, ApiError> {
             Ok(vec![amend(&id, &stored(view, &id)?)?])
         });
         self.send(|reply| Command::Amend { make, reply }).await??;
