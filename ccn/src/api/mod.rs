@@ -52,8 +52,8 @@ fn router(agent: AgentHandle) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/links", get(links).post(link))
         .route("/v1/links/{link}", delete(unlink))
-        .route("/v1/links/{link}/disable", post(disable))
-        .route("/v1/links/{link}/enable", post(enable))
+        .route("/v1/links/{link}/disable", post(set_enabled::<false>))
+        .route("/v1/links/{link}/enable", post(set_enabled::<true>))
         .route("/v1/links/{link}/confirm", post(confirm))
         .route("/v1/links/{link}/undo", post(undo))
         .route("/v1/vpcs", get(vpcs))
@@ -145,28 +145,16 @@ fn link_id(text: &str) -> Result<LinkId, ApiError> {
         .map_err(|e| ApiError::new(ErrorCode::BadRequest, format!("the name of the link {e}")))
 }
 
-async fn disable(
+/// `ccn enable`, or `ccn disable`.
+async fn set_enabled<const ENABLED: bool>(
     State(agent): State<AgentHandle>,
     Path(link): Path<String>,
     wait: Result<Query<Wait>, QueryRejection>,
 ) -> Answer<LinkView> {
     let (wait, link) = (query(wait)?, link_id(&link)?);
     let (confirm, wait) = (wait.confirm(), wait.duration());
-    Ok(Json(
-        agent.set_link_enabled(link, false, confirm, wait).await?,
-    ))
-}
-
-async fn enable(
-    State(agent): State<AgentHandle>,
-    Path(link): Path<String>,
-    wait: Result<Query<Wait>, QueryRejection>,
-) -> Answer<LinkView> {
-    let (wait, link) = (query(wait)?, link_id(&link)?);
-    let (confirm, wait) = (wait.confirm(), wait.duration());
-    Ok(Json(
-        agent.set_link_enabled(link, true, confirm, wait).await?,
-    ))
+    let link = agent.set_link_enabled(link, ENABLED, confirm, wait);
+    Ok(Json(link.await?))
 }
 
 /// A link that may have gone.
