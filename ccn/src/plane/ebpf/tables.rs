@@ -380,11 +380,37 @@ fn filled_anew(name: &'static str, map: &Map, entries: u32) -> Result<Map, Plane
     let other = Map::create(name, shape).map_err(|error| failed(&action(), &error))?;
     let mut outcome = Ok(());
     map.each(|key, value| {
-        if outcome.is_ok() && value.iter().any(|octet| *octet != 0) {
+        if outcome.is_ok() {
             outcome = other.update(key, value);
         }
     })
     .and(outcome)
     .map_err(|error| failed(&action(), &error))?;
     Ok(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::layout::Permit;
+    use super::*;
+
+    #[test]
+    fn a_value_of_zeros_moves_over_too() {
+        const NO_PREALLOC: u32 = 1;
+        let shape = Shape {
+            kind: 1,
+            key: 8,
+            value: size_of::<Permit>() as u32,
+            entries: 2,
+            flags: NO_PREALLOC,
+        };
+        let map = Map::create("test", shape).expect("these tests need CAP_BPF");
+        // Link number 0, no flags, a DSCP of 0.
+        let (key, zeros) = ([7; 8], Permit::default());
+        map.update(&key, zeros.octets()).expect("put");
+        let larger = filled_anew("test", &map, 4).expect("filled");
+        let found = larger.lookup(&key).expect("asked");
+        assert_eq!(found, Some(zeros.octets().to_vec()));
+        assert_eq!(larger.shape().entries, 4);
+    }
 }
