@@ -362,6 +362,23 @@ fn maps_that_are_full_get_more_room_and_a_restart_finds_it() {
 }
 
 #[test]
+fn an_interface_that_is_configured_no_more_has_no_program() {
+    in_namespace(|socket, config| {
+        let desired = region(10);
+        resync(&mut ready(config), &desired);
+        assert_eq!(programs(socket, "under0").len(), 1);
+        let config = PlaneConfig {
+            underlay_interfaces: Some(Vec::new()),
+            ..config.clone()
+        };
+        assert!(resync(&mut ready(&config), &desired) > 0);
+        assert_eq!(programs(socket, "under0"), Vec::<u32>::new());
+        assert_eq!(programs(socket, "idc0").len(), 1);
+        assert_eq!(resync(&mut ready(&config), &desired), 0);
+    });
+}
+
+#[test]
 fn as_many_flows_are_remembered_as_is_configured() {
     in_namespace(|_, config| {
         let desired = region(10);

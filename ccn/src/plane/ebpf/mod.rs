@@ -333,7 +333,7 @@ impl Plane for EbpfPlane {
         if links.iter().any(|link| link.name == config.device) {
             sysctl::stop_forwarding(&config.device)?;
         }
-        detach(socket, &config)?;
+        detach(socket, &config, &[])?;
         let indices: Vec<u32> = links.iter().map(|link| link.index).collect();
         clear_routing(socket, &config, &indices)?;
         for link in links {
@@ -345,12 +345,13 @@ impl Plane for EbpfPlane {
     }
 }
 
-/// Takes the programs from all links. Answers how many there were.
-fn detach(socket: &mut Socket, config: &PlaneConfig) -> Result<usize, PlaneError> {
+/// Takes the programs from all links but those to keep. Answers how many there were.
+fn detach(socket: &mut Socket, config: &PlaneConfig, keep: &[u32]) -> Result<usize, PlaneError> {
     let mut detached = 0;
-    let links = socket
+    let mut links = socket
         .links()
         .map_err(|error| failed("read the links", error))?;
+    links.retain(|link| !keep.contains(&link.index));
     // The IDC's side first: the way back is open until then. The underlay's may be configured no more.
     let (idc, mut others): (Vec<&Link>, Vec<&Link>) = links
         .iter()
@@ -369,7 +370,7 @@ pub(crate) fn withdraw(socket: &mut Socket, config: &PlaneConfig) -> Result<usiz
     if !pins.exist() {
         return Ok(0);
     }
-    let detached = detach(socket, config)?;
+    let detached = detach(socket, config, &[])?;
     pins.remove()?;
     Ok(detached + 1)
 }

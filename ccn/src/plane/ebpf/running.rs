@@ -20,7 +20,7 @@ use super::shared::KernelMemory;
 use super::sys::Map;
 use super::tables::{Refused, Tables};
 use super::translate::{Failures, Found, Translator};
-use super::{Sockets, ask, remove_leftovers, traffic, uplink};
+use super::{Sockets, ask, detach, remove_leftovers, traffic, uplink};
 use crate::config::PlaneConfig;
 use crate::plane::entry::{EntryKey, EntryValue};
 use crate::plane::model::Packet;
@@ -56,7 +56,7 @@ impl Running {
         wanted: Option<&Wanted>,
     ) -> Result<(Running, Applied), PlaneError> {
         let (host, changed) = uplink::ensure(&mut sockets.routes, config)?;
-        let facts = uplink::facts(&mut sockets.routes, config, &host)?;
+        let (facts, links) = uplink::facts(&mut sockets.routes, config, &host)?;
         pins.ensure()?;
         pins.carry_over()?;
         let mut applied = Applied {
@@ -77,7 +77,6 @@ impl Running {
         translator.sample(Sampling::of(wanted, translator.links()));
         let changes = translator.difference(&found);
 
-        let links = uplink::places(&mut sockets.routes, config, &host)?;
         if kernel::read(&mut sockets.routes, host.protocol, &host.devices())?.is_empty() {
             // Nothing forwards yet: programs that know nobody are before the rule that lets all pass.
             applied.operations += attach_all(&mut sockets.routes, &programs, &links, fresh)?;
@@ -110,6 +109,9 @@ impl Running {
             &mut applied,
         )?;
         applied.operations += remove_leftovers(&mut sockets.routes, config)?;
+        // What the configuration names no more would go on with the maps of today, whatever comes.
+        let kept: Vec<u32> = running.links().collect();
+        applied.operations += detach(&mut sockets.routes, config, &kept)?;
         applied.operations += pins.remove_others()?;
         Ok((running, applied))
     }

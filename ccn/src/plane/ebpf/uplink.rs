@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use netlink::Socket;
+use netlink::{Address, Socket};
 
 use super::attach;
 use super::layout::{Globals, LAYOUT_VERSION};
@@ -48,12 +48,12 @@ pub(crate) fn ensure(
     Ok((host, changes + changed))
 }
 
-/// What the maps say of the host.
+/// What the maps say of the host, and the links that programs are put on with what each is.
 pub(crate) fn facts(
     socket: &mut Socket,
     config: &PlaneConfig,
     host: &Host,
-) -> Result<translate::Host, PlaneError> {
+) -> Result<(translate::Host, Vec<(u32, Place)>), PlaneError> {
     let addresses = socket
         .addresses()
         .map_err(|error| failed("read the addresses", error))?;
@@ -90,32 +90,33 @@ pub(crate) fn facts(
     }
     let own = addresses.iter().map(|address| address.net.addr());
     let own: BTreeSet<IpAddr> = own.filter(|addr| !addr.is_loopback()).collect();
-    Ok(translate::Host { globals, own })
+    let places = places(host, underlay(socket, config, &addresses)?);
+    Ok((translate::Host { globals, own }, places))
 }
 
 /// The links that programs are put on, and what each is.
-pub(crate) fn places(
-    socket: &mut Socket,
-    config: &PlaneConfig,
-    host: &Host,
-) -> Result<Vec<(u32, Place)>, PlaneError> {
+fn places(host: &Host, underlay: Vec<u32>) -> Vec<(u32, Place)> {
     let mut places: Vec<(u32, Place)> = host
         .idc
         .iter()
         .map(|link| (link.index, Place::Idc))
         .chain([(host.vxlan_index, Place::Device)])
         .collect();
-    for ifindex in underlay(socket, config)? {
+    for ifindex in underlay {
         if places.iter().all(|(known, _)| *known != ifindex) {
             places.push((ifindex, Place::Underlay));
         }
     }
-    Ok(places)
+    places
 }
 
 /// The interfaces that packets of hypervisors come in by: those configured, or else the one that has the
 /// VTEP's address, unless that is the loopback's.
-fn underlay(socket: &mut Socket, config: &PlaneConfig) -> Result<Vec<u32>, PlaneError> {
+fn underlay(
+    socket: &mut Socket,
+    config: &PlaneConfig,
+    addresses: &[Address],
+) -> Result<Vec<u32>, PlaneError> {
     if !config.goes_past_device() {
         return Ok(Vec::new());
     }
@@ -134,9 +135,6 @@ fn underlay(socket: &mut Socket, config: &PlaneConfig) -> Result<Vec<u32>, Plane
         };
         return names.iter().map(index).collect();
     }
-    let addresses = socket
-        .addresses()
-        .map_err(|error| failed("read the addresses", error))?;
     let with_vtep = addresses
         .iter()
         .filter(|address| address.net.addr() == config.vtep)
