@@ -35,13 +35,17 @@ pub struct LinkView {
     pub group: GroupName,
     /// DSCP of the outer header, if set.
     pub dscp: Option<Dscp>,
+    /// Where another link is in its way, it waits until that goes.
+    pub standby: bool,
     /// The VPC's subnets of the families that the classic side has: what shall be announced.
     pub subnets: Vec<Prefix>,
-    /// `pending`, `programmed`, `announced`, `removing`, `failed`, `disabled`, `quarantined`,
-    /// `elsewhere` (another group's); `planned` in a rehearsal.
+    /// `pending`, `programmed`, `announced`, `removing`, `failed`, `disabled`, `standby` (behind another link),
+    /// `quarantined`, `elsewhere` (another group's); `planned` in a rehearsal.
     pub state: String,
-    /// Why it failed.
+    /// Why it failed, or stands by.
     pub reason: Option<String>,
+    /// The link that it stands by behind.
+    pub behind: Option<LinkId>,
     /// What the speaker announces of it.
     pub announced: Vec<Prefix>,
     /// Peers whose session is up and that were sent it.
@@ -343,6 +347,8 @@ pub struct LinksView {
     pub total: usize,
     /// How many are announced.
     pub announced: usize,
+    /// How many stand by behind others; they are not part of the total.
+    pub standby: usize,
 }
 
 /// The records, in a [`Status`].

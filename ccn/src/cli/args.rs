@@ -165,6 +165,9 @@ pub struct LinkArgs {
     /// DSCP of the outer header, 0..=63, where the plane can set one.
     #[arg(long)]
     pub dscp: Option<Dscp>,
+    /// Where another link is in its way, stand by until that goes. A standby makes way for any link that is none.
+    #[arg(long)]
+    pub standby: bool,
     /// How long to wait until it is announced.
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
     pub wait: Duration,

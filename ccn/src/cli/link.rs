@@ -17,6 +17,7 @@ pub(super) async fn link(args: LinkArgs, client: &Client, out: Output) -> Result
         "name": args.name,
         "mode": args.mode,
         "dscp": args.dscp,
+        "standby": args.standby,
     });
     let path = format!(
         "/v1/links?wait_ms={}&dry_run={}{}",
@@ -29,10 +30,17 @@ pub(super) async fn link(args: LinkArgs, client: &Client, out: Output) -> Result
     let (id, vpc) = (text(&link, "/link"), text(&link, "/vpc"));
     let (classic, prefixes) = (text(&link, "/classic"), text(&link, "/subnets"));
     if args.dry_run {
-        out.line(format!(
-            "would link {vpc} with {classic} as {id}, announcing {prefixes}"
-        ))?;
+        out.line(match behind(&link) {
+            Some(behind) => format!("would link {vpc} with {classic} as {id}, which {behind}"),
+            None => format!("would link {vpc} with {classic} as {id}, announcing {prefixes}"),
+        })?;
         return plan(&link, out);
+    }
+    if let Some(behind) = behind(&link) {
+        out.line(format!(
+            "linked {vpc} with {classic} as {id}, which {behind}"
+        ))?;
+        return waits(&link, out);
     }
     let peers = peers(&link, "/advertised_to");
     out.line(format!(
@@ -62,7 +70,9 @@ pub(super) async fn set_enabled(
     let path = format!("/v1/links/{id}/{verb}?wait_ms={wait}{confirm}");
     let link: Value = client.post(&path, &json!({})).await?;
     out.json(&link)?;
-    let line = if enabled {
+    let line = if let (true, Some(behind)) = (enabled, behind(&link)) {
+        format!("enabled {id}, which {behind}")
+    } else if enabled {
         let prefixes = text(&link, "/announced");
         let peers = peers(&link, "/advertised_to");
         format!("enabled {id}: {prefixes} announced to {peers}")
@@ -116,6 +126,13 @@ fn waits(link: &Value, out: Output) -> Result<(), CliError> {
         ))?;
     }
     Ok(())
+}
+
+/// Behind which link one stands by, and why; nothing when it does not.
+fn behind(link: &Value) -> Option<String> {
+    let behind = link.pointer("/behind")?.as_str()?;
+    let why = text(link, "/reason");
+    Some(format!("stands by behind links/{behind}: {why}"))
 }
 
 /// The peers at a pointer, or that there are none.

@@ -292,9 +292,13 @@ pub(super) async fn status(client: &Client, out: Output) -> Shown {
     ))?;
     peers_in_status(&status, out)?;
     out.line(format!(
-        "links       {} of {} announced",
+        "links       {} of {} announced{}",
         at("/links/announced"),
-        at("/links/total")
+        at("/links/total"),
+        match at("/links/standby").as_str() {
+            "0" => String::new(),
+            standby => format!(", {standby} standing by"),
+        }
     ))?;
     out.line(format!(
         "records     {} VPCs, {} VMs, {} SLBs, {} in quarantine",

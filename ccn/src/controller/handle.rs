@@ -45,6 +45,9 @@ pub struct LinkOrder {
     /// DSCP of the outer header; copied when absent.
     #[serde(default)]
     pub dscp: Option<Dscp>,
+    /// Where another link is in its way, it waits until that goes.
+    #[serde(default)]
+    pub standby: bool,
 }
 
 /// Speaks to the controller; cheap to clone.
@@ -220,6 +223,7 @@ impl AgentHandle {
             name,
             mode,
             dscp,
+            standby,
         } = order;
         if classic.is_empty() {
             let message = "classic: name at least one prefix or classic network";
@@ -238,6 +242,7 @@ impl AgentHandle {
             mode,
             dscp,
             disabled: false,
+            standby,
             previous: Some(Previous::Nothing),
             confirm_by: None,
             unlink_when_confirmed: false,
@@ -246,8 +251,8 @@ impl AgentHandle {
         Ok((id, link))
     }
 
-    /// Links a VPC, and waits until every subnet is verified in the kernel and announced. With a time to
-    /// confirm it in, it is undone when nobody does.
+    /// Links a VPC, and waits until every subnet is verified in the kernel and announced; not when it stands by
+    /// behind another link. With a time to confirm it in, it is undone when nobody does.
     ///
     /// # Errors
     /// When a record would be wrong, the plane cannot take it, or time runs out (the link stays).

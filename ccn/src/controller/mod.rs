@@ -676,8 +676,13 @@ impl Controller {
                 (Goal::Announced, Some(LinkPhase::Failed(reason))) => {
                     Err(ApiError::new(ErrorCode::PlaneRefused, reason))
                 }
-                // A VPC without subnets has nothing to announce.
-                (Goal::Announced, None) if self.inventory.link(&waiter.link).is_some() => Ok(()),
+                // A VPC without subnets has nothing to announce, and neither has a standby for now.
+                (Goal::Announced, None)
+                    if self.inventory.link(&waiter.link).is_some()
+                        || self.inventory.stands_by(&waiter.link).is_some() =>
+                {
+                    Ok(())
+                }
                 (Goal::Announced, None) => Err(ApiError::new(
                     ErrorCode::NotFound,
                     format!("the link {} was removed meanwhile", waiter.link),

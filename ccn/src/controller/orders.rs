@@ -67,8 +67,13 @@ impl AgentHandle {
             withdraw,
             permits,
             removals,
+            stands_by,
         } = rehearsal;
-        let link = self.ask(move |view| view.rehearse(&id, &link)).await?;
+        let mut link = self.ask(move |view| view.rehearse(&id, &link)).await?;
+        if let Some(why) = stands_by {
+            link.behind = Some(why.behind().clone());
+            link.reason = Some(why.to_string());
+        }
         let peers = self.speaker().peers().await;
         let route = |(prefix, announced): (bgp::Prefix, bool)| {
             let told = peers.iter().filter(|peer| {

@@ -8,8 +8,10 @@ use bgp::Prefix;
 
 use super::Controller;
 use crate::api::error::ApiError;
+use crate::inventory::StandsBy;
 use crate::plan::Entries;
 use crate::plane::entry::EntryKey;
+use crate::record::RecordKey;
 use crate::store::Change;
 
 /// What would differ.
@@ -23,6 +25,8 @@ pub(super) struct Rehearsal {
     pub(super) permits: Entries,
     /// How many permits would go.
     pub(super) removals: usize,
+    /// Why a link that changes would stand by.
+    pub(super) stands_by: Option<StandsBy>,
 }
 
 impl Controller {
@@ -46,6 +50,12 @@ impl Controller {
                 withdraw: gone.into_iter().map(|(prefix, _)| prefix).collect(),
                 permits: upserts.filter(|(key, _)| is_permit(key)).collect(),
                 removals: delta.removals.keys().filter(|key| is_permit(key)).count(),
+                stands_by: changes
+                    .iter()
+                    .find_map(|change| match change.key().parse() {
+                        Ok(RecordKey::Link(id)) => inventory.stands_by(&id).cloned(),
+                        _ => None,
+                    }),
             }
         });
         rehearsed.map_err(|errors| ApiError::refused(&errors))

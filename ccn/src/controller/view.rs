@@ -16,7 +16,7 @@ use crate::api::{
 };
 use crate::doctor::sample;
 use crate::explain::{self, Explanation};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, StandsBy};
 use crate::order::{LinkPhase, Order};
 use crate::plane::entry::{EntryKey, EntryValue};
 use crate::plane::model::flow::Flows;
@@ -134,6 +134,7 @@ impl View<'_> {
                 mode,
                 dscp: dscp.and_then(|dscp| Dscp::try_from(u64::from(dscp)).ok()),
                 disabled: false,
+                standby: false,
                 previous: None,
                 confirm_by: None,
                 unlink_when_confirmed: false,
@@ -186,13 +187,22 @@ impl View<'_> {
             mode: link.mode,
             group: link.group.clone(),
             dscp: link.dscp,
+            standby: link.standby,
             subnets,
             state: String::new(),
             reason: None,
+            behind: None,
             announced,
             advertised_to: Vec::new(),
             undone_in_s: link.confirm_by.map(|by| by.saturating_sub(seconds_now())),
         };
+        if let Some(why) = self.waits(id, link) {
+            view.state = "standby".to_owned();
+            view.reason = Some(why.to_string());
+            view.behind = Some(why.behind().clone());
+            view.announced.clear();
+            return view;
+        }
         match self.inventory.faults(&RecordKey::Link(id.clone())) {
             [] if link.group != self.facts.group => {
                 view.state = "elsewhere".to_owned();
@@ -214,6 +224,12 @@ impl View<'_> {
             }
         }
         view
+    }
+
+    /// Why a link stands by, as long as it is not disabled and nothing of it is left from when it did not.
+    fn waits(&self, id: &LinkId, link: &Link) -> Option<&StandsBy> {
+        let why = self.inventory.stands_by(id)?;
+        (!link.disabled && self.order.link(id).is_none()).then_some(why)
     }
 
     /// The VPC that has a VNI.
@@ -271,6 +287,9 @@ impl View<'_> {
     pub fn rehearse(&self, id: &LinkId, link: &Link) -> LinkView {
         let mut view = self.link_view(id, link);
         view.state = "planned".to_owned();
+        if view.behind.take().is_some() {
+            view.reason = None;
+        }
         view.announced.clear();
         view
     }
@@ -361,6 +380,7 @@ impl View<'_> {
             links: LinksView {
                 total: links.count(),
                 announced,
+                standby: self.inventory.standing_by(),
             },
             records: RecordsView {
                 vpcs: self.inventory.vpcs().count(),
@@ -432,6 +452,7 @@ mod tests {
                 mode: Mode::Both,
                 dscp: None,
                 disabled: false,
+                standby: false,
                 previous: None,
                 confirm_by: None,
                 unlink_when_confirmed: false,

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::links::LinkRank;
 use super::{EndpointId, LinkState, Rank, VpcState};
 use crate::plane::entry::Hop;
 use crate::record::{CcsiId, LinkId, RecordError, VpcId};
@@ -35,7 +36,7 @@ pub(super) struct Work {
     /// VPCs whose VMs and SLBs are all looked at.
     pub(super) tenants: BTreeSet<VpcId>,
     pub(super) endpoints: BTreeSet<(VpcId, Rank<EndpointId>)>,
-    pub(super) links: BTreeSet<Rank<LinkId>>,
+    pub(super) links: BTreeSet<LinkRank>,
 }
 
 impl Work {

@@ -142,15 +142,17 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
         select(["default", "default", "default", "other"].as_slice()),
         proptest::option::of(0u8..70),
         proptest::bool::weighted(0.2),
+        proptest::bool::weighted(0.4),
     )
-        .prop_map(|(id, vpc, classic, group, dscp, disabled)| {
+        .prop_map(|(id, vpc, classic, group, dscp, disabled, standby)| {
             let mode = if dscp.is_some() {
                 "classic-to-vpc"
             } else {
                 "both"
             };
             let value =
-                json!({"vpc": vpc, "classic": classic, "group": group, "dscp": dscp, "mode": mode, "disabled": disabled});
+                json!({"vpc": vpc, "classic": classic, "group": group, "dscp": dscp, "mode": mode, "disabled": disabled,
+                    "standby": standby});
             (format!("links/{id}"), value)
         });
     let record = prop_oneof![3 => vpcs, 4 => vms, 2 => slbs, 2 => ccsis, 1 => classics, 4 => links];

@@ -1,7 +1,9 @@
 //! Links beside one another: what is announced to the IDC must have one meaning.
 //!
 //! No classic prefix may cover a subnet that is announced or that shares the VPC's routing table,
-//! no two linked VPCs may overlap, and a VPC is linked with a prefix once.
+//! no two linked VPCs may overlap, and a VPC is linked with a prefix once. Of two links that are against
+//! this one is served: the one that is no standby, then the one created first. The other is wrong, unless
+//! it is a standby.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,26 +11,47 @@ use bgp::Prefix;
 
 use super::effects::Work;
 use super::prefixes::PrefixMap;
-use super::{Inventory, Rank, Slot};
+use super::{Inventory, Slot};
 use crate::record::{
-    ClassicName, ClassicRef, Dscp, GroupName, Link, LinkId, Mode, Reason, RecordKey, Standing,
-    VpcId,
+    ClassicName, ClassicRef, Conflict, Dscp, GroupName, Link, LinkId, Mode, Reason, RecordKey,
+    Standing, VpcId,
 };
 use crate::store::Generation;
+
+/// Who is right: the lowest. A standby comes after all that are none.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LinkRank {
+    standby: bool,
+    created: Generation,
+    id: LinkId,
+}
+
+impl LinkRank {
+    fn new(id: LinkId, created: Generation, link: &Link) -> LinkRank {
+        LinkRank {
+            standby: link.standby,
+            created,
+            id,
+        }
+    }
+}
 
 /// All links whose record parses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Links {
     slots: BTreeMap<LinkId, Slot<Link, Option<LinkState>>>,
-    naming_vpc: BTreeMap<VpcId, BTreeSet<Rank<LinkId>>>,
-    naming_classic: BTreeMap<ClassicName, BTreeSet<Rank<LinkId>>>,
-    quarantined: BTreeSet<Rank<LinkId>>,
+    naming_vpc: BTreeMap<VpcId, BTreeSet<LinkRank>>,
+    naming_classic: BTreeMap<ClassicName, BTreeSet<LinkRank>>,
+    /// Those that are not accepted.
+    waiting: BTreeSet<LinkRank>,
+    /// Those of them that are a standby and only wait for another link.
+    standing_by: BTreeMap<LinkId, StandsBy>,
     /// The VPCs that accepted links join.
     linked: BTreeMap<VpcId, Linked>,
     /// The subnets of those VPCs, which never overlap.
     subnets: PrefixMap<VpcId>,
     /// The classic prefixes of accepted links.
-    classic: PrefixMap<BTreeSet<Rank<LinkId>>>,
+    classic: PrefixMap<BTreeSet<LinkRank>>,
     /// Links whose last change is to be confirmed by then, in seconds since 1970.
     unconfirmed: BTreeSet<(u64, LinkId)>,
 }
@@ -37,7 +60,7 @@ pub(super) struct Links {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Linked {
     subnets: Vec<Prefix>,
-    links: BTreeSet<Rank<LinkId>>,
+    links: BTreeSet<LinkRank>,
 }
 
 /// An accepted link.
@@ -64,8 +87,38 @@ impl LinkState {
     }
 }
 
+/// Why a standby is not served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandsBy {
+    /// The field of its record that asks for what another link has.
+    pub field: String,
+    /// What that is.
+    pub conflict: Conflict,
+}
+
+impl StandsBy {
+    /// The link that it waits for.
+    pub fn behind(&self) -> &LinkId {
+        self.conflict.by()
+    }
+}
+
+impl std::fmt::Display for StandsBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.field, self.conflict)
+    }
+}
+
+/// What stands in the way of a link.
+enum Obstacle {
+    /// It is wrong by itself, or beside records that are no links.
+    Fault(String, Reason),
+    /// A link of lower rank: the field, and the conflict.
+    Link(String, Conflict),
+}
+
 /// What stands in the way of a link: nothing, but for links of higher rank.
-type Verdict = Result<BTreeSet<Rank<LinkId>>, (String, Reason)>;
+type Verdict = Result<BTreeSet<LinkRank>, Obstacle>;
 
 impl Links {
     pub(super) fn slot(&self, id: &LinkId) -> Option<&Slot<Link, Option<LinkState>>> {
@@ -81,13 +134,13 @@ impl Links {
     }
 
     /// The links that name a VPC.
-    pub(super) fn naming(&self, vpc: &VpcId) -> impl Iterator<Item = Rank<LinkId>> {
+    pub(super) fn naming(&self, vpc: &VpcId) -> impl Iterator<Item = LinkRank> {
         self.naming_vpc.get(vpc).into_iter().flatten().cloned()
     }
 
-    fn quarantined_after(&self, rank: &Rank<LinkId>) -> impl Iterator<Item = Rank<LinkId>> {
+    fn waiting_after(&self, rank: &LinkRank) -> impl Iterator<Item = LinkRank> {
         use std::ops::Bound::{Excluded, Unbounded};
-        self.quarantined
+        self.waiting
             .range((Excluded(rank.clone()), Unbounded))
             .cloned()
     }
@@ -105,6 +158,16 @@ impl Inventory {
             .slots
             .iter()
             .filter_map(|(id, slot)| Some((id, slot.state.as_ref()?)))
+    }
+
+    /// Why a link is not served although nothing is wrong with it: it is a standby, and another has its place.
+    pub fn stands_by(&self, id: &LinkId) -> Option<&StandsBy> {
+        self.links.standing_by.get(id)
+    }
+
+    /// How many links stand by.
+    pub fn standing_by(&self) -> usize {
+        self.links.standing_by.len()
     }
 
     /// Every link of the store that parses, by id, accepted or not.
@@ -126,7 +189,7 @@ impl Inventory {
             .get(vpc)
             .into_iter()
             .flat_map(|linked| &linked.links);
-        links.filter_map(|(_, id)| Some((id, self.link(id)?)))
+        links.filter_map(|rank| Some((&rank.id, self.link(&rank.id)?)))
     }
 
     /// The linked VPC that an address belongs to, and by which subnet: there is one at most.
@@ -140,7 +203,7 @@ impl Inventory {
         addr: std::net::IpAddr,
     ) -> impl Iterator<Item = (Prefix, &LinkId)> {
         let covering = self.links.classic.covering(Prefix::host(addr));
-        covering.flat_map(|(prefix, links)| links.iter().map(move |(_, id)| (prefix, id)))
+        covering.flat_map(|(prefix, links)| links.iter().map(move |rank| (prefix, &rank.id)))
     }
 
     fn touch_link(&self, id: &LinkId, work: &mut Work) {
@@ -158,7 +221,7 @@ impl Inventory {
         link: Link,
         work: &mut Work,
     ) {
-        let rank = (created, id.clone());
+        let rank = LinkRank::new(id.clone(), created, &link);
         self.links
             .naming_vpc
             .entry(link.vpc.clone())
@@ -171,7 +234,7 @@ impl Inventory {
                 .or_default()
                 .insert(rank.clone());
         }
-        self.links.quarantined.insert(rank.clone());
+        self.links.waiting.insert(rank.clone());
         if let Some(by) = link.confirm_by {
             self.links.unconfirmed.insert((by, id.clone()));
         }
@@ -190,9 +253,10 @@ impl Inventory {
         let Some(slot) = self.links.slots.get(id) else {
             return;
         };
-        let rank = (slot.created, id.clone());
+        let rank = LinkRank::new(id.clone(), slot.created, &slot.record);
         self.release_link(&rank, work);
-        self.links.quarantined.remove(&rank);
+        self.links.waiting.remove(&rank);
+        self.links.standing_by.remove(id);
         let Some(slot) = self.links.slots.remove(id) else {
             return;
         };
@@ -224,35 +288,48 @@ impl Inventory {
 
     pub(super) fn settle_links(&mut self, work: &mut Work) {
         while let Some(rank) = work.links.pop_first() {
-            let Some(slot) = self.links.slots.get(&rank.1) else {
+            let Some(slot) = self.links.slots.get(&rank.id) else {
                 continue;
             };
-            if slot.created != rank.0 {
+            if LinkRank::new(rank.id.clone(), slot.created, &slot.record) != rank {
                 continue;
             }
             let accepted = slot.state.is_some();
-            let resolved = self.resolve(&slot.record);
-            let verdict = match &resolved {
-                Ok(classic) => self.link_verdict(&rank, &slot.record.vpc, classic),
-                Err(fault) => Err(fault.clone()),
+            let verdict = match self.resolve(&slot.record) {
+                Ok(classic) => self
+                    .link_verdict(&rank, &slot.record.vpc, &classic)
+                    .map(|displaced| (classic, displaced)),
+                Err((field, reason)) => Err(Obstacle::Fault(field, reason)),
             };
-            let fault = match (verdict, resolved) {
-                (Ok(displaced), Ok(classic)) if !accepted => {
+            let (mut fault, mut stands_by) = (None, None);
+            match verdict {
+                Ok((classic, displaced)) if !accepted => {
                     for other in displaced {
                         self.release_link(&other, work);
                         work.links.insert(other);
                     }
                     self.accept_link(&rank, classic, work);
-                    None
                 }
-                (Err(fault), _) | (Ok(_), Err(fault)) => {
+                Ok(_) => {}
+                Err(obstacle) => {
                     self.release_link(&rank, work);
-                    Some(fault)
+                    match obstacle {
+                        Obstacle::Fault(field, reason) => fault = Some((field, reason)),
+                        Obstacle::Link(field, conflict) if rank.standby => {
+                            stands_by = Some(StandsBy { field, conflict });
+                        }
+                        Obstacle::Link(field, conflict) => {
+                            fault = Some((field, Reason::Conflict(Box::new(conflict))));
+                        }
+                    }
                 }
-                (Ok(_), Ok(_)) => None,
-            };
+            }
+            match stands_by {
+                Some(why) => drop(self.links.standing_by.insert(rank.id.clone(), why)),
+                None => drop(self.links.standing_by.remove(&rank.id)),
+            }
             self.quarantine
-                .set_fault(&RecordKey::Link(rank.1), fault, work);
+                .set_fault(&RecordKey::Link(rank.id), fault, work);
         }
     }
 
@@ -292,15 +369,15 @@ impl Inventory {
     /// higher rank is in its way.
     fn link_verdict(
         &self,
-        rank: &Rank<LinkId>,
+        rank: &LinkRank,
         vpc: &VpcId,
         classic: &BTreeMap<Prefix, usize>,
     ) -> Verdict {
         let mut displaced = BTreeSet::new();
-        let mut in_the_way = |links: &BTreeSet<Rank<LinkId>>| -> Option<LinkId> {
+        let mut in_the_way = |links: &BTreeSet<LinkRank>| -> Option<LinkId> {
             let first = links.iter().find(|other| *other != rank)?;
             if first < rank {
-                return Some(first.1.clone());
+                return Some(first.id.clone());
             }
             displaced.extend(links.iter().filter(|other| *other != rank).cloned());
             None
@@ -313,42 +390,42 @@ impl Inventory {
                 .map_or(&none, |linked| &linked.links)
         };
 
+        // What is wrong whatever other links there are comes first: no standby waits for that.
         for (prefix, index) in classic {
-            let fault = |reason| Err((format!("classic[{index}]"), reason));
-            let same = linked(vpc).iter().filter(|(_, other)| {
-                self.link(other)
-                    .is_some_and(|other| other.classic.binary_search(prefix).is_ok())
-            });
-            if let Some(by) = in_the_way(&same.cloned().collect()) {
-                return fault(Reason::LinkedTwice {
-                    classic: *prefix,
-                    vpc: vpc.clone(),
-                    by,
-                });
-            }
             let near = self.neighbours_overlapping(vpc, *prefix);
             if let Some((subnet, other)) = near.into_iter().min() {
                 let how = if other == *vpc {
-                    Standing::Linked
+                    Standing::Own
                 } else {
                     Standing::SameCcsi
                 };
-                let (classic, vpc) = (*prefix, other);
-                return fault(Reason::ClassicOverlapsSubnet {
-                    classic,
+                let reason = Reason::ClassicOverlapsSubnet {
+                    classic: *prefix,
                     subnet,
-                    vpc,
+                    vpc: other,
                     how,
-                });
+                };
+                return Err(Obstacle::Fault(format!("classic[{index}]"), reason));
+            }
+        }
+        for (prefix, index) in classic {
+            let conflict = |conflict| Err(Obstacle::Link(format!("classic[{index}]"), conflict));
+            let classic = *prefix;
+            let same = linked(vpc).iter().filter(|rank| {
+                self.link(&rank.id)
+                    .is_some_and(|other| other.classic.binary_search(prefix).is_ok())
+            });
+            if let Some(by) = in_the_way(&same.cloned().collect()) {
+                let vpc = vpc.clone();
+                return conflict(Conflict::LinkedTwice { classic, vpc, by });
             }
             for (subnet, other) in self.links.subnets.overlapping(*prefix) {
-                if in_the_way(linked(other)).is_some() {
-                    let (classic, vpc, how) = (*prefix, other.clone(), Standing::Linked);
-                    return fault(Reason::ClassicOverlapsSubnet {
+                if let Some(by) = in_the_way(linked(other)) {
+                    return conflict(Conflict::ClassicOverlapsSubnet {
                         classic,
                         subnet,
-                        vpc,
-                        how,
+                        vpc: other.clone(),
+                        by,
                     });
                 }
             }
@@ -358,14 +435,19 @@ impl Inventory {
             .accepted(vpc)
             .map(|(vpc, _)| vpc.subnets.as_slice());
         for subnet in subnets.unwrap_or_default() {
-            let fault = |reason| Err(("vpc".to_owned(), reason));
+            let conflict = |conflict| Err(Obstacle::Link("vpc".to_owned(), conflict));
             let (subnet, vpc) = (*subnet, vpc.clone());
             for (classic, links) in self.links.classic.overlapping(subnet) {
                 if let Some(by) = in_the_way(links) {
-                    return fault(Reason::SubnetOverlapsClassic {
+                    // It is accepted, or it would have no classic prefixes here.
+                    let other = self
+                        .link(&by)
+                        .map_or_else(|| vpc.clone(), |l| l.vpc.clone());
+                    return conflict(Conflict::SubnetOverlapsClassic {
                         subnet,
                         vpc,
                         classic,
+                        other,
                         by,
                     });
                 }
@@ -374,10 +456,11 @@ impl Inventory {
                 if *other != vpc
                     && let Some(by) = in_the_way(linked(other))
                 {
-                    return fault(Reason::LinkedSubnetsOverlap {
+                    return conflict(Conflict::LinkedSubnetsOverlap {
                         subnet,
                         vpc,
                         other_subnet,
+                        other: other.clone(),
                         by,
                     });
                 }
@@ -386,14 +469,9 @@ impl Inventory {
         Ok(displaced)
     }
 
-    fn accept_link(
-        &mut self,
-        rank: &Rank<LinkId>,
-        classic: BTreeMap<Prefix, usize>,
-        work: &mut Work,
-    ) {
-        self.touch_link(&rank.1, work);
-        let Some(slot) = self.links.slots.get_mut(&rank.1) else {
+    fn accept_link(&mut self, rank: &LinkRank, classic: BTreeMap<Prefix, usize>, work: &mut Work) {
+        self.touch_link(&rank.id, work);
+        let Some(slot) = self.links.slots.get_mut(&rank.id) else {
             return;
         };
         let Link {
@@ -435,14 +513,14 @@ impl Inventory {
             dscp,
             disabled,
         });
-        self.links.quarantined.remove(rank);
-        work.links.extend(self.links.quarantined_after(rank));
+        self.links.waiting.remove(rank);
+        work.links.extend(self.links.waiting_after(rank));
     }
 
     /// Takes an accepted link out; those it was in the way of are looked at again.
-    fn release_link(&mut self, rank: &Rank<LinkId>, work: &mut Work) {
-        self.touch_link(&rank.1, work);
-        let Some(slot) = self.links.slots.get_mut(&rank.1) else {
+    fn release_link(&mut self, rank: &LinkRank, work: &mut Work) {
+        self.touch_link(&rank.id, work);
+        let Some(slot) = self.links.slots.get_mut(&rank.id) else {
             return;
         };
         let Some(state) = slot.state.take() else {
@@ -465,8 +543,8 @@ impl Inventory {
                 self.links.linked.remove(&state.vpc);
             }
         }
-        work.links.extend(self.links.quarantined_after(rank));
-        self.links.quarantined.insert(rank.clone());
+        work.links.extend(self.links.waiting_after(rank));
+        self.links.waiting.insert(rank.clone());
     }
 }
 
@@ -478,11 +556,7 @@ fn names(link: &Link) -> impl Iterator<Item = &ClassicName> {
     })
 }
 
-fn drop_rank<K: Ord>(
-    index: &mut BTreeMap<K, BTreeSet<Rank<LinkId>>>,
-    key: &K,
-    rank: &Rank<LinkId>,
-) {
+fn drop_rank<K: Ord>(index: &mut BTreeMap<K, BTreeSet<LinkRank>>, key: &K, rank: &LinkRank) {
     if let Some(ranks) = index.get_mut(key) {
         ranks.remove(rank);
         if ranks.is_empty() {

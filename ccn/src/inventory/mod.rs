@@ -7,7 +7,9 @@
 //! the records alone, and every change costs what it touches: one VM, O(log n).
 //!
 //! Kinds settle in this order, each looking only at those before it and at itself: VPCs, CCSIs,
-//! VMs and SLBs, links. Of a CCSI single members may be left out; the rest of it stands.
+//! VMs and SLBs, links. Of a CCSI single members may be left out; the rest of it stands. Links that are
+//! marked as a standby come after all others, whenever they were created, and nothing is wrong with one that
+//! another link keeps out.
 
 mod ccsis;
 mod check;
@@ -24,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use effects::Effects;
 pub use endpoints::EndpointId;
-pub use links::LinkState;
+pub use links::{LinkState, StandsBy};
 pub use load::{Load, Loaded};
 pub use vpcs::VpcState;
 

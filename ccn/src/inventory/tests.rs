@@ -280,6 +280,134 @@ fn every_rule_names_key_field_and_reason_and_heals() {
     }
 }
 
+/// Each rule of links beside one another: a standby waits instead of being wrong, says behind whom and why, and
+/// takes over when that one goes. What it lacks by itself is wrong all the same.
+#[test]
+fn a_standby_waits_for_the_link_in_its_way() {
+    let link = |vpc: &str, classic: &str| json!({"vpc": vpc, "classic": [classic]});
+    let standby =
+        |vpc: &str, classic: &str| json!({"vpc": vpc, "classic": [classic], "standby": true});
+    let far = ("vpcs/far", json!({"vni": 7, "subnets": ["10.80.0.0/16"]}));
+    let near = ("vpcs/near", json!({"vni": 8, "subnets": ["10.9.0.0/24"]}));
+    type Row = (serde_json::Value, &'static str, Option<&'static str>);
+    let table: Vec<Row> = vec![
+        (
+            standby("web", "10.80.1.0/24"),
+            "classic[0]: 10.80.1.0/24 is already linked with VPC web by links/l1",
+            None,
+        ),
+        (
+            standby("near", "10.1.0.0/25"),
+            "classic[0]: classic prefix 10.1.0.0/25 overlaps subnet 10.1.0.0/24 of VPC web, which is linked by links/l1",
+            None,
+        ),
+        (
+            standby("far", "10.90.0.0/24"),
+            "vpc: subnet 10.80.0.0/16 of VPC far overlaps classic prefix 10.80.1.0/24 of links/l1 (VPC web), \
+             and cannot be announced to it",
+            None,
+        ),
+        (
+            standby("alone", "10.90.0.0/24"),
+            "vpc: subnet 10.1.0.0/16 of VPC alone overlaps 10.1.0.0/24 of VPC web, which is linked by links/l1, \
+             and only one of them can be announced",
+            None,
+        ),
+        (standby("nobody", "office"), "", Some("unknown-vpc")),
+        (standby("web", "garden"), "", Some("unknown-classic")),
+        (standby("db", "fd80:2::/64"), "", Some("nothing-joined")),
+        // Its own CCSI is in the way too, and that does not go with the link.
+        (
+            standby("db", "10.1.0.5"),
+            "",
+            Some("classic-overlaps-subnet"),
+        ),
+    ];
+    let new: crate::record::LinkId = "new".parse().unwrap();
+    for (record, why, wrong) in table {
+        let mut world = World::new(&good());
+        world.commit(&[put(far.0, &far.1), put(near.0, &near.1)]);
+        let order = [put("links/new", &record)];
+        if let Some(code) = wrong {
+            let refused = world.inventory.check(&order).expect_err(code);
+            assert_eq!(refused[0].reason.code(), code, "{record}");
+            continue;
+        }
+        assert_eq!(world.inventory.check(&order), Ok(()), "{record}");
+        world.commit(&order);
+        assert_eq!(world.faults(), [], "{record}");
+        let stands_by = world.inventory.stands_by(&new).expect("it stands by");
+        assert_eq!(
+            (stands_by.to_string().as_str(), stands_by.behind().as_str()),
+            (why, "l1")
+        );
+        assert_eq!(world.inventory.link(&new), None);
+        // The same that is no standby is wrong, and the refusal says how it would not be.
+        let mut plain = record.clone();
+        plain["standby"] = json!(false);
+        let refused = world.inventory.check(&[put("links/other", &plain)]);
+        let refused = refused.expect_err("l1 is in the way").remove(0).to_string();
+        assert!(refused.contains(why), "{refused}");
+        assert!(refused.contains("links/l1") && refused.contains("--standby"));
+
+        world.commit(&[delete("links/l1")]);
+        assert!(world.inventory.link(&new).is_some(), "{record} takes over");
+        assert_eq!(world.inventory.stands_by(&new), None);
+        // Who comes and is no standby has the place, though it is younger.
+        let again = [put("links/l1", link("web", "office"))];
+        assert_eq!(world.inventory.check(&again), Ok(()), "{record}");
+        world.commit(&again);
+        assert_eq!((world.inventory.link(&new), world.faults()), (None, vec![]));
+        assert_eq!(world.inventory.standing_by(), 1);
+    }
+}
+
+#[test]
+fn of_two_standbys_the_elder_takes_over_and_marks_can_be_changed() {
+    let standby = |vpc: &str| json!({"vpc": vpc, "classic": ["10.90.0.0/24"], "standby": true});
+    let plain = |vpc: &str| json!({"vpc": vpc, "classic": ["10.90.0.0/24"]});
+    let mut world = World::new(&good());
+    world.commit(&[put(
+        "vpcs/twin",
+        json!({"vni": 7, "subnets": ["10.1.0.0/24"]}),
+    )]);
+    world.commit(&[put("links/z", standby("alone"))]);
+    world.commit(&[put("links/a", standby("twin"))]);
+    let served = |world: &World| -> Vec<String> {
+        world
+            .inventory
+            .links()
+            .map(|(id, _)| id.to_string())
+            .collect()
+    };
+    let behind = |world: &World, id: &str| -> Option<String> {
+        let why = world.inventory.stands_by(&id.parse().unwrap())?;
+        Some(why.behind().to_string())
+    };
+    assert_eq!(served(&world), ["l1"]);
+    world.commit(&[delete("links/l1")]);
+    assert_eq!(served(&world), ["z"]);
+    assert_eq!(behind(&world, "a").as_deref(), Some("z"));
+    // A standby that becomes none goes before those that are.
+    world.commit(&[put("links/a", plain("twin"))]);
+    assert_eq!(served(&world), ["a"]);
+    assert_eq!(behind(&world, "z").as_deref(), Some("a"));
+    // One that is out of service keeps its place also here.
+    world.commit(&[put(
+        "links/a",
+        json!({"vpc": "twin", "classic": ["10.90.0.0/24"], "disabled": true}),
+    )]);
+    assert_eq!(behind(&world, "z").as_deref(), Some("a"));
+    // A VPC that links name stays, though none of them is served.
+    let refused = world.inventory.check(&[delete("vpcs/alone")]).unwrap_err();
+    assert!(
+        refused.iter().any(|error| error.key == "links/z"),
+        "{refused:?}"
+    );
+    world.commit(&[delete("links/a")]);
+    assert_eq!(served(&world), ["z"]);
+}
+
 #[test]
 fn what_would_break_others_is_refused() {
     type Row = (Vec<Change>, Vec<(&'static str, &'static str, &'static str)>);
@@ -463,6 +591,7 @@ mod plain {
         pub(super) members: BTreeSet<(String, VpcId)>,
         pub(super) addrs: BTreeMap<(VpcId, IpAddr), RecordKey>,
         pub(super) links: BTreeMap<String, (VpcId, BTreeSet<Prefix>)>,
+        pub(super) standing_by: BTreeSet<String>,
         pub(super) bad: BTreeSet<String>,
     }
 
@@ -488,7 +617,10 @@ mod plain {
                 kind
             }
         };
-        parsed.sort_by_key(|(kind, created, key, _)| (class(*kind), *created, key.clone()));
+        let is_standby = |record: &Record| matches!(record, Record::Link(link) if link.standby);
+        parsed.sort_by_key(|(kind, created, key, record)| {
+            (class(*kind), is_standby(record), *created, key.clone())
+        });
         let created: BTreeMap<VpcId, u64> = parsed
             .iter()
             .filter_map(|(_, created, key, _)| match key {
@@ -517,10 +649,15 @@ mod plain {
                 (RecordKey::Slb(vpc, _), Record::Slb(slb)) => addrs(&mut all, key, vpc, &slb.vips),
                 (RecordKey::Link(id), Record::Link(link)) => {
                     let resolved = resolve(link, &classics);
-                    let good = resolved
-                        .as_ref()
-                        .is_some_and(|classic| may(&all, link, classic));
-                    if let Some(classic) = resolved.filter(|_| good) {
+                    let resolved = resolved.filter(|classic| may(&all, link, classic));
+                    let is_sound = resolved.is_some();
+                    let free = resolved.filter(|classic| is_free(&all, link, classic));
+                    let stands_by = link.standby && is_sound && free.is_none();
+                    let good = free.is_some() || stands_by;
+                    if stands_by {
+                        all.standing_by.insert(id.to_string());
+                    }
+                    if let Some(classic) = free {
                         all.links
                             .insert(id.to_string(), (link.vpc.clone(), classic));
                     }
@@ -605,14 +742,20 @@ mod plain {
             .iter()
             .any(|s| classic.iter().any(|c| c.family() == s.family()))
             && !overlap(&table, &classic)
-            && all.links.values().all(|(other, theirs)| {
-                let theirs: Vec<Prefix> = theirs.iter().copied().collect();
-                let subnets = &all.vpcs[other].subnets;
-                !overlap(subnets, &classic)
-                    && !overlap(&vpc.subnets, &theirs)
-                    && (*other == link.vpc || !overlap(subnets, &vpc.subnets))
-                    && (*other != link.vpc || !theirs.iter().any(|prefix| classic.contains(prefix)))
-            })
+    }
+
+    /// Whether no link before it has what it asks for.
+    fn is_free(all: &Accepted, link: &Link, classic: &BTreeSet<Prefix>) -> bool {
+        let own = &all.vpcs[&link.vpc].subnets;
+        let classic: Vec<Prefix> = classic.iter().copied().collect();
+        all.links.values().all(|(other, theirs)| {
+            let theirs: Vec<Prefix> = theirs.iter().copied().collect();
+            let subnets = &all.vpcs[other].subnets;
+            !overlap(subnets, &classic)
+                && !overlap(own, &theirs)
+                && (*other == link.vpc || !overlap(subnets, own))
+                && (*other != link.vpc || !theirs.iter().any(|prefix| classic.contains(prefix)))
+        })
     }
 
     /// What an inventory accepted, in the same form.
@@ -636,6 +779,12 @@ mod plain {
             let classic = link.classic.iter().copied().collect();
             all.links
                 .insert(id.to_string(), (link.vpc.clone(), classic));
+        }
+        for (id, _) in inventory.link_records() {
+            if let Some(why) = inventory.stands_by(id) {
+                assert!(inventory.link(why.behind()).is_some(), "{id}: {why}");
+                all.standing_by.insert(id.to_string());
+            }
         }
         all.bad = inventory
             .quarantine()

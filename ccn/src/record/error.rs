@@ -159,16 +159,6 @@ pub enum Reason {
          add one, or add a subnet"
     )]
     NothingJoined(VpcId),
-    /// The VPC is linked with the prefix already.
-    #[error("{classic} is already linked with VPC {vpc} by links/{by}: unlink that first")]
-    LinkedTwice {
-        /// The classic prefix.
-        classic: Prefix,
-        /// The VPC.
-        vpc: VpcId,
-        /// The link that has the pair.
-        by: LinkId,
-    },
     /// A classic prefix covers addresses of a VPC that it could not be told from.
     #[error(
         "classic prefix {classic} overlaps subnet {subnet} of VPC {vpc}, which is {how}: \
@@ -184,36 +174,9 @@ pub enum Reason {
         /// What the VPC has to do with the link.
         how: Standing,
     },
-    /// A subnet of the VPC to be linked is covered by a classic prefix that another link uses.
-    #[error(
-        "subnet {subnet} of VPC {vpc} overlaps classic prefix {classic} of links/{by}: \
-         it cannot be announced to the IDC"
-    )]
-    SubnetOverlapsClassic {
-        /// The subnet.
-        subnet: Prefix,
-        /// The VPC.
-        vpc: VpcId,
-        /// The classic prefix.
-        classic: Prefix,
-        /// The link that uses it.
-        by: LinkId,
-    },
-    /// Two linked VPCs would announce the same addresses.
-    #[error(
-        "subnet {subnet} of VPC {vpc} overlaps {other_subnet} of the VPC linked by links/{by}: \
-         only one of them can be announced"
-    )]
-    LinkedSubnetsOverlap {
-        /// The subnet.
-        subnet: Prefix,
-        /// The VPC to be linked.
-        vpc: VpcId,
-        /// The subnet that is announced already.
-        other_subnet: Prefix,
-        /// The link by which it is.
-        by: LinkId,
-    },
+    /// Another link has what this one asks for.
+    #[error("{0}: unlink links/{by} first, or make this one a standby (--standby), which takes over when that goes", by = .0.by())]
+    Conflict(Box<Conflict>),
     /// The plane that runs cannot tell replies from new connections.
     #[error(
         "mode classic-to-vpc needs flow state, which the plane in use does not keep: \
@@ -228,11 +191,97 @@ pub enum Reason {
     NeedsMarking,
 }
 
+/// Two links that cannot both be served: what the one asks for, and the other that has it. Of these the one that is
+/// marked as a standby waits for the other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum Conflict {
+    /// The VPC is linked with the prefix already.
+    #[error("{classic} is already linked with VPC {vpc} by links/{by}")]
+    LinkedTwice {
+        /// The classic prefix.
+        classic: Prefix,
+        /// The VPC.
+        vpc: VpcId,
+        /// The link that has the pair.
+        by: LinkId,
+    },
+    /// A classic prefix covers addresses of a VPC that are announced.
+    #[error(
+        "classic prefix {classic} overlaps subnet {subnet} of VPC {vpc}, which is linked by links/{by}"
+    )]
+    ClassicOverlapsSubnet {
+        /// The classic prefix.
+        classic: Prefix,
+        /// The subnet.
+        subnet: Prefix,
+        /// Its VPC.
+        vpc: VpcId,
+        /// The link by which it is announced.
+        by: LinkId,
+    },
+    /// A subnet of the VPC to be linked is covered by a classic prefix that another link uses.
+    #[error(
+        "subnet {subnet} of VPC {vpc} overlaps classic prefix {classic} of links/{by} (VPC {other}), \
+         and cannot be announced to it"
+    )]
+    SubnetOverlapsClassic {
+        /// The subnet.
+        subnet: Prefix,
+        /// The VPC.
+        vpc: VpcId,
+        /// The classic prefix.
+        classic: Prefix,
+        /// The VPC that is linked with it.
+        other: VpcId,
+        /// The link that uses it.
+        by: LinkId,
+    },
+    /// Two linked VPCs would announce the same addresses.
+    #[error(
+        "subnet {subnet} of VPC {vpc} overlaps {other_subnet} of VPC {other}, which is linked by links/{by}, \
+         and only one of them can be announced"
+    )]
+    LinkedSubnetsOverlap {
+        /// The subnet.
+        subnet: Prefix,
+        /// The VPC to be linked.
+        vpc: VpcId,
+        /// The subnet that is announced already.
+        other_subnet: Prefix,
+        /// Its VPC.
+        other: VpcId,
+        /// The link by which it is.
+        by: LinkId,
+    },
+}
+
+impl Conflict {
+    /// The link that is in the way.
+    pub fn by(&self) -> &LinkId {
+        match self {
+            Conflict::LinkedTwice { by, .. }
+            | Conflict::ClassicOverlapsSubnet { by, .. }
+            | Conflict::SubnetOverlapsClassic { by, .. }
+            | Conflict::LinkedSubnetsOverlap { by, .. } => by,
+        }
+    }
+
+    /// See [`Reason::code`].
+    pub fn code(&self) -> &'static str {
+        match self {
+            Conflict::LinkedTwice { .. } => "linked-twice",
+            Conflict::ClassicOverlapsSubnet { .. } => "classic-overlaps-subnet",
+            Conflict::SubnetOverlapsClassic { .. } => "subnet-overlaps-classic",
+            Conflict::LinkedSubnetsOverlap { .. } => "linked-subnets-overlap",
+        }
+    }
+}
+
 /// What a VPC has to do with a link whose classic prefix it overlaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
-    /// It is linked, by this link or another: its subnets are announced to the IDC.
-    Linked,
+    /// It is the one to be linked.
+    Own,
     /// It shares the CCSI, and so the routing table, of the linked VPC.
     SameCcsi,
 }
@@ -240,7 +289,7 @@ pub enum Standing {
 impl std::fmt::Display for Standing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Standing::Linked => "linked",
+            Standing::Own => "the one to be linked",
             Standing::SameCcsi => "in the CCSI of the linked VPC",
         })
     }
@@ -269,10 +318,8 @@ impl Reason {
             Reason::AddressTaken { .. } => "address-taken",
             Reason::UnknownClassic(_) => "unknown-classic",
             Reason::NothingJoined(_) => "nothing-joined",
-            Reason::LinkedTwice { .. } => "linked-twice",
             Reason::ClassicOverlapsSubnet { .. } => "classic-overlaps-subnet",
-            Reason::SubnetOverlapsClassic { .. } => "subnet-overlaps-classic",
-            Reason::LinkedSubnetsOverlap { .. } => "linked-subnets-overlap",
+            Reason::Conflict(conflict) => conflict.code(),
             Reason::NeedsFlowState => "needs-flow-state",
             Reason::NeedsMarking => "needs-marking",
         }

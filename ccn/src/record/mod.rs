@@ -13,7 +13,7 @@ mod key;
 mod quick;
 mod value;
 
-pub use error::{Reason, RecordError, Standing};
+pub use error::{Conflict, Reason, RecordError, Standing};
 pub use gateway::{Gateway, Health, Role};
 pub use id::{CcsiId, ClassicName, GatewayName, GroupName, IdError, LinkId, SlbId, VmId, VpcId};
 pub use key::{KeyError, Kind, RecordKey};
@@ -141,6 +141,9 @@ pub struct Link {
     /// It keeps its place among the links, and nothing of it is announced or forwarded.
     #[serde(skip_serializing_if = "is_false")]
     pub disabled: bool,
+    /// Where another link is in its way, it waits until that goes; and it makes way for any link that is no standby.
+    #[serde(skip_serializing_if = "is_false")]
+    pub standby: bool,
     /// What the record was before its last change, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous: Option<Previous>,
@@ -476,6 +479,7 @@ impl Link {
         let mode = fields.optional("mode")?.unwrap_or_default();
         let dscp = fields.optional("dscp")?;
         let disabled = fields.optional("disabled")?.unwrap_or_default();
+        let standby = fields.optional("standby")?.unwrap_or_default();
         let previous = fields.optional::<Value>("previous")?;
         let previous = previous.map(previous_link).transpose()?;
         let confirm_by = fields.optional("confirm_by")?;
@@ -487,6 +491,7 @@ impl Link {
             mode,
             dscp,
             disabled,
+            standby,
             previous,
             confirm_by,
             unlink_when_confirmed: unlink_when_confirmed.unwrap_or_default(),

@@ -41,6 +41,10 @@ fn a_good_record_of_each_kind() {
             "links/l1",
             r#"{"vpc":"red","classic":["lab"],"group":"west","mode":"classic-to-vpc","dscp":46}"#,
         ),
+        (
+            "links/l1",
+            r#"{"vpc":"red","classic":["lab"],"group":"west","mode":"both","disabled":true,"standby":true}"#,
+        ),
     ] {
         let record = parse(key, json).unwrap_or_else(|error| panic!("{json}: {error}"));
         assert_eq!(

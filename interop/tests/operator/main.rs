@@ -7,6 +7,7 @@
 
 mod doctor;
 mod links;
+mod standby;
 mod trace;
 
 use std::error::Error;

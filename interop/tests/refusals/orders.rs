@@ -72,8 +72,9 @@ const CASES: [Case; 19] = [
         1,
         &[
             "links/web-test: vpc: ",
-            "10.1.0.0/24",
-            "only one of them can be announced",
+            "subnet 10.1.0.0/24 of VPC web-test overlaps 10.1.0.0/24 of VPC web",
+            "linked by links/web, and only one of them can be announced",
+            "--standby",
         ],
     ),
     (
