@@ -2,9 +2,11 @@
 
 use axum::Json;
 use axum::http::StatusCode;
+use axum::http::header::ETAG;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
+use super::records::{RecordView, tag};
 use crate::record::RecordError;
 
 /// What went wrong, by kind. The name in JSON is stable.
@@ -15,6 +17,8 @@ pub enum ErrorCode {
     BadRequest,
     /// A record would be wrong by itself or beside the others (409).
     Refused,
+    /// The record is not, or not any more, what the caller says it is (412).
+    Changed,
     /// There is no such thing (404).
     NotFound,
     /// No such route or method (404, 405).
@@ -38,6 +42,7 @@ impl ErrorCode {
         match self {
             ErrorCode::BadRequest => StatusCode::BAD_REQUEST,
             ErrorCode::Refused => StatusCode::CONFLICT,
+            ErrorCode::Changed => StatusCode::PRECONDITION_FAILED,
             ErrorCode::NotFound | ErrorCode::NoSuchRoute => StatusCode::NOT_FOUND,
             ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
@@ -82,6 +87,9 @@ pub struct ApiError {
     /// Every record at fault; empty when no record is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
+    /// The record as it is, where it is not what the caller says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub present: Option<Box<RecordView>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -97,6 +105,7 @@ impl ApiError {
             code,
             message: message.into(),
             faults: Vec::new(),
+            present: None,
         }
     }
 
@@ -119,6 +128,7 @@ impl ApiError {
             code: ErrorCode::Refused,
             message,
             faults,
+            present: None,
         }
     }
 
@@ -133,6 +143,11 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.code.status(), Json(Body { error: self })).into_response()
+        let present = self.present.as_ref().map(|now| tag(now.generation));
+        let mut answer = (self.code.status(), Json(Body { error: self })).into_response();
+        if let Some(tag) = present.and_then(|tag| tag.parse().ok()) {
+            answer.headers_mut().insert(ETAG, tag);
+        }
+        answer
     }
 }

@@ -6,6 +6,7 @@
 mod bgp;
 pub mod error;
 mod plan;
+mod records;
 pub mod socket;
 mod trace;
 mod traffic;
@@ -29,6 +30,7 @@ use crate::region;
 use error::{ApiError, ErrorCode};
 
 pub use plan::{LimitChange, LinkPlan, PlannedRoute};
+pub use records::RecordView;
 pub use view::{
     GatewayView, LimitView, LinkView, LinksView, PeersView, PlaneDetail, PlaneView, RecordChange,
     RecordsView, RouteView, StartView, Status, StoreView, VmView, VpcView,
@@ -70,6 +72,7 @@ fn router(agent: AgentHandle) -> Router {
         .route("/v1/plane", get(plane))
         .route("/v1/plane/dump", get(dump))
         .route("/v1/plane/counters", get(counters))
+        .merge(records::routes())
         .merge(traffic::routes())
         .merge(trace::routes())
         .merge(bgp::routes())

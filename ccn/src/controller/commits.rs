@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::records::Condition;
 use super::{Controller, Happened, Make};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::link;
@@ -24,8 +25,11 @@ type Reply = oneshot::Sender<Result<u64, ApiError>>;
 pub(super) enum Intent {
     /// These changes.
     Given(Arc<[Change]>),
-    /// What is made of the records as they are, anew each time that others were faster.
-    Made(Make),
+    /// What is made of the records as they are, anew each time that others were faster; if this holds each time.
+    Made {
+        make: Make,
+        only_if: Option<Condition>,
+    },
 }
 
 /// What came of a commit.
@@ -109,7 +113,7 @@ impl Controller {
     pub(super) fn commit(&mut self, intent: Intent, attempt: u32, reply: Reply) {
         let changes = match &intent {
             Intent::Given(changes) => Ok(changes.clone()),
-            Intent::Made(make) => make(&self.view()).map(Arc::from),
+            Intent::Made { make, .. } => make(&self.view()).map(Arc::from),
         };
         let allowed = self.hearing.allows_changes().and(changes);
         let checked = allowed.and_then(|changes| self.check(&changes).map(|()| changes));
@@ -124,6 +128,17 @@ impl Controller {
         let (store, unchanged) = (self.store.clone(), Precondition::Unchanged(self.generation));
         let happen = self.happen.clone();
         tokio::spawn(async move {
+            // The generation was known before this is asked, so it still holds when the store has not moved.
+            if let Intent::Made {
+                only_if: Some(condition),
+                ..
+            } = &intent
+                && let Err(refusal) = condition.holds(store.as_ref()).await
+            {
+                let _ = happen.send(Happened::Refused);
+                let _ = reply.send(Err(refusal));
+                return;
+            }
             let result = store.commit(changes.to_vec(), unchanged).await;
             // The loop is gone when this fails, and so is whoever waits.
             let _ = happen.send(Happened::Stored(Stored {

@@ -61,7 +61,11 @@ impl Controller {
         };
         info!(link = %id, "nobody confirmed the last change in time: it is taken back");
         let (reply, answer) = oneshot::channel();
-        self.commit(Intent::Made(Arc::new(take_back)), 0, reply);
+        let intent = Intent::Made {
+            make: Arc::new(take_back),
+            only_if: None,
+        };
+        self.commit(intent, 0, reply);
         tokio::spawn(async move {
             if let Ok(Err(error)) = answer.await {
                 warn!(link = %id, error = error.message, "was not taken back");

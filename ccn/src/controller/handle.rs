@@ -120,6 +120,11 @@ impl AgentHandle {
         }
     }
 
+    /// The store, for what it alone knows.
+    pub(super) fn store(&self) -> &dyn Store {
+        self.store.as_ref()
+    }
+
     /// The speaker, for what it alone knows.
     pub(super) fn speaker(&self) -> &Speaker {
         &self.speaker

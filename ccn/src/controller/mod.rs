@@ -9,6 +9,7 @@ mod handle;
 mod hearing;
 mod load;
 mod orders;
+mod records;
 mod rehearsal;
 mod view;
 
@@ -35,8 +36,10 @@ use crate::store::{Change, Changed, Store, StoreError, Watch, WatchEvent};
 use commits::{Commits, Intent, Stored};
 use hearing::Hearing;
 use load::{First, Whole};
+use records::Condition;
 
 pub use handle::{AgentHandle, LinkOrder};
+pub use records::Expected;
 use rehearsal::Rehearsal;
 pub use view::View;
 
@@ -53,9 +56,10 @@ enum Command {
         changes: Vec<Change>,
         reply: oneshot::Sender<Result<Rehearsal, ApiError>>,
     },
-    /// Commits what is made of the records as they are when its turn comes.
+    /// Commits what is made of the records as they are when its turn comes, if a condition holds then.
     Amend {
         make: Make,
+        only_if: Option<Condition>,
         reply: oneshot::Sender<Result<u64, ApiError>>,
     },
     Commit {
@@ -87,6 +91,8 @@ enum Happened {
     Plane(Result<Applied, OrderError>),
     Flushed(WithdrawalId),
     Stored(Stored),
+    /// A change that was under way was refused before the store was asked to make it.
+    Refused,
     /// The whole of the store, and what becomes of it from there.
     Loaded(Result<(Whole, Watch), StoreError>),
     /// The store cannot be read as a whole, for this reason; it is tried again.
@@ -423,6 +429,7 @@ impl Controller {
         match happened {
             Happened::Flushed(id) => self.order.flushed(id, Instant::now()),
             Happened::Stored(stored) => self.stored(stored),
+            Happened::Refused => self.commits.heard(),
             Happened::Loaded(Ok((whole, watch))) => self.loaded(whole, watch),
             Happened::Loaded(Err(StoreError::Restored(how))) => {
                 self.loading = false;
@@ -632,7 +639,11 @@ impl Controller {
                 // A caller that hung up needs no answer.
                 let _ = reply.send(self.rehearse(&changes));
             }
-            Command::Amend { make, reply } => self.commit(Intent::Made(make), 0, reply),
+            Command::Amend {
+                make,
+                only_if,
+                reply,
+            } => self.commit(Intent::Made { make, only_if }, 0, reply),
             Command::Commit { changes, reply } => {
                 self.commit(Intent::Given(changes.into()), 0, reply);
             }

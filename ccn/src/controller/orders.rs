@@ -219,7 +219,12 @@ impl AgentHandle {
         let make = Arc::new(move |view: &View<'_>| -> Result<Vec<Change>, ApiError> {
             Ok(vec![amend(&id, &stored(view, &id)?)?])
         });
-        self.send(|reply| Command::Amend { make, reply }).await??;
+        self.send(|reply| Command::Amend {
+            make,
+            only_if: None,
+            reply,
+        })
+        .await??;
         Ok(())
     }
 

@@ -22,7 +22,9 @@ use crate::plane::entry::{EntryKey, EntryValue};
 use crate::plane::model::flow::Flows;
 use crate::plane::model::{Model, Mtus};
 use crate::plane::{Counters, LearnedNextHops};
-use crate::record::{ClassicRef, Dscp, Health, Link, LinkId, Record, RecordKey, Vni, VpcId};
+use crate::record::{
+    ClassicRef, Dscp, Health, Link, LinkId, Record, RecordError, RecordKey, Vni, VpcId,
+};
 use crate::startup::Startup;
 
 /// What the controller knows at this moment.
@@ -254,6 +256,12 @@ impl View<'_> {
     #[must_use]
     pub fn record(&self, key: &RecordKey) -> Option<Record> {
         self.inventory.record(key)
+    }
+
+    /// What is wrong with the record at this key.
+    #[must_use]
+    pub fn faults(&self, key: &RecordKey) -> &[RecordError] {
+        self.inventory.faults(key)
     }
 
     /// The name of a new link: the one asked for, or one made from the VPC's.

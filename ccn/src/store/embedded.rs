@@ -89,6 +89,14 @@ impl Store for EmbeddedStore {
         })
     }
 
+    fn get(&self, key: String) -> Answer<'_, Option<Stored>> {
+        self.blocking("reading", move |inner| {
+            // What was told of and is not on disk yet is waited for.
+            let _writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            inner.file.get(&key)
+        })
+    }
+
     fn commit(&self, changes: Vec<Change>, precondition: Precondition) -> Answer<'_, Generation> {
         self.blocking("writing", move |inner| inner.commit(changes, precondition))
     }

@@ -9,9 +9,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use redb::{Database, DatabaseError, Range, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::{Generation, Row, StoreError, Writing};
+use super::{Generation, Row, StoreError, Stored, Writing};
 
 /// Key -> (created, modified, value).
 pub(super) const RECORDS: TableDefinition<&str, (u64, u64, &[u8])> =
@@ -95,6 +96,24 @@ impl RecordFile {
             })
         };
         rows().map_err(|error| self.failed("reading", &error))
+    }
+
+    /// The record at a key, as it is now.
+    pub(super) fn get(&self, key: &str) -> Result<Option<Stored>, StoreError> {
+        let get = || -> Result<Option<Stored>, redb::Error> {
+            let records = self.database.begin_read()?.open_table(RECORDS)?;
+            let row = records.get(key)?;
+            Ok(row.map(|row| {
+                let (created, modified, value) = row.value();
+                Stored {
+                    key: key.to_owned(),
+                    created,
+                    modified,
+                    value: Bytes::copy_from_slice(value),
+                }
+            }))
+        };
+        get().map_err(|error| self.failed("reading", &error))
     }
 
     pub(super) fn failed(&self, action: &'static str, error: &redb::Error) -> StoreError {

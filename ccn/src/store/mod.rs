@@ -257,6 +257,9 @@ pub trait Store: Send + Sync {
         Box::pin(async move { self.read().await?.snapshot().await })
     }
 
+    /// The record at a key, if there is one; no older than anything that a watch of this store has told before.
+    fn get(&self, key: String) -> Answer<'_, Option<Stored>>;
+
     /// Makes all changes at once, or none. The answer is the generation that holds them, which is
     /// durable; it is the present one when nothing differs from what is there already. What is more than
     /// one transaction takes (in etcd, some 100 changes) is made in several, in order;

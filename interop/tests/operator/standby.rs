@@ -117,12 +117,17 @@ fn a_standby_takes_over_when_the_link_in_its_way_goes_and_makes_way_for_one_that
         scene.gateway.await_settled(SOON)?;
         assert_eq!(link(&scene, "web-test")?["state"], "standby");
         assert_eq!(linked.difference(&scene.kernel()?), "");
-        let (at_web, at_test) = (first.total(), second.total());
         let report = flow.stop(&first);
+        let (at_web, at_test) = (first.total(), second.total());
         println!(
             "{} sent, {at_web} at web, {at_test} at web-test, longest gap {} ms",
             report.sent,
             report.longest_gap.as_millis()
+        );
+        assert_eq!(
+            at_web + at_test,
+            report.sent,
+            "each went to one or the other"
         );
 
         // Out of service a link keeps its place, and one that stands by can be disabled as well.

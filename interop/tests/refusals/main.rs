@@ -9,6 +9,7 @@
 mod agents;
 mod configuration;
 mod orders;
+mod preconditions;
 mod records;
 mod requests;
 

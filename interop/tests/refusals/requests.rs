@@ -12,13 +12,15 @@ use super::{Failure, SOON, World, linked};
 
 /// An answer: status, and the body where it is JSON.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// The status line and the headers.
+    pub(crate) head: String,
+    pub(crate) body: Value,
 }
 
 /// Says something on the socket, and hears the answer out.
-fn say(socket: &Path, words: &[u8]) -> Result<Answer, Failure> {
+pub(crate) fn say(socket: &Path, words: &[u8]) -> Result<Answer, Failure> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(SOON))?;
     // The agent may answer and hang up before it has heard all.
@@ -34,20 +36,27 @@ fn say(socket: &Path, words: &[u8]) -> Result<Answer, Failure> {
         .split(' ')
         .nth(1)
         .and_then(|status| status.parse().ok());
-    let body = text
-        .split_once("\r\n\r\n")
-        .map(|(_, body)| body)
-        .unwrap_or_default();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_default();
     Ok(Answer {
         status: status.ok_or_else(|| format!("no HTTP: {text:?}"))?,
+        head: head.to_owned(),
         body: serde_json::from_str(body).unwrap_or_default(),
     })
 }
 
 fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
+    request_if(method, path, "", body)
+}
+
+/// A request with a line of header more, or none.
+pub(crate) fn request_if(method: &str, path: &str, header: &str, body: &str) -> Vec<u8> {
     let length = body.len();
+    let header = match header {
+        "" => String::new(),
+        header => format!("{header}\r\n"),
+    };
     format!(
-        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{header}\
          content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     )
     .into_bytes()
@@ -63,7 +72,7 @@ type Case = (
     &'static [&'static str],
 );
 
-const CASES: [Case; 22] = [
+const CASES: [Case; 32] = [
     ("POST", "/v1/links", "{", 400, "bad-request", &["EOF"]),
     ("POST", "/v1/links", "", 400, "bad-request", &["EOF"]),
     (
@@ -204,6 +213,86 @@ const CASES: [Case; 22] = [
         409,
         "refused",
         &["VPC web is unknown"],
+    ),
+    (
+        "GET",
+        "/v1/records/links/web",
+        "",
+        409,
+        "refused",
+        &["links/web", "`ccn link`", "/v1/links"],
+    ),
+    (
+        "PUT",
+        "/v1/records/gateways/gw",
+        "{}",
+        409,
+        "refused",
+        &["gateways/gw", "registers itself"],
+    ),
+    (
+        "GET",
+        "/v1/records/x",
+        "",
+        400,
+        "bad-request",
+        &["key", "x"],
+    ),
+    (
+        "GET",
+        "/v1/records/vms/web",
+        "",
+        400,
+        "bad-request",
+        &["vms/<vpc>/<vm>"],
+    ),
+    (
+        "GET",
+        "/v1/records/vpcs/nowhere",
+        "",
+        404,
+        "not-found",
+        &["vpcs/nowhere"],
+    ),
+    (
+        "PUT",
+        "/v1/records/vpcs/x",
+        r#"{"vni":1001,"subnets":[]}"#,
+        409,
+        "refused",
+        &["vpcs/x: vni: ", "vpcs/web"],
+    ),
+    (
+        "PUT",
+        "/v1/records/vpcs/x",
+        "{",
+        400,
+        "bad-request",
+        &["EOF"],
+    ),
+    (
+        "PUT",
+        "/v1/records/vpcs/x",
+        "null",
+        409,
+        "refused",
+        &["vpcs/x: value: ", "no JSON object"],
+    ),
+    (
+        "DELETE",
+        "/v1/records/vpcs/web",
+        "",
+        409,
+        "refused",
+        &["vpcs/web is still needed by", "links/web"],
+    ),
+    (
+        "DELETE",
+        "/v1/records/vpcs/nowhere",
+        "",
+        404,
+        "not-found",
+        &["vpcs/nowhere"],
     ),
 ];
 

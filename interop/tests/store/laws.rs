@@ -22,6 +22,7 @@ pub(crate) type Law = fn(Arc<dyn Store>) -> Pin<Box<dyn Future<Output = Outcome>
 pub(crate) const ALL: &[(&str, Law)] = &[
     ("generations", |store| Box::pin(generations(store))),
     ("preconditions", |store| Box::pin(preconditions(store))),
+    ("one-record", |store| Box::pin(one_record(store))),
     ("watches", |store| Box::pin(watches(store))),
     ("counting", |store| Box::pin(counting(store))),
     ("large", |store| Box::pin(large(store))),
@@ -92,6 +93,41 @@ async fn generations(store: Arc<dyn Store>) -> Outcome {
     ];
     assert_eq!(rows(&all), expected);
     assert!(all.generation >= five);
+    Ok(())
+}
+
+/// A record by its key is what the whole store has there, and no older than what was told of it.
+async fn one_record(store: Arc<dyn Store>) -> Outcome {
+    let any = Precondition::Any;
+    let key = || "vpcs/a".to_owned();
+    let start = store.load().await?.generation;
+    let mut watch = store.watch(start).await?;
+    assert_eq!(store.get(key()).await?, None);
+    store
+        .commit(vec![put("vpcs/aa", "1"), put("vpcs", "2")], any)
+        .await?;
+    assert_eq!(store.get(key()).await?, None, "of another key");
+    next_commit(&mut watch).await?;
+    for number in 0..50 {
+        let value = number.to_string();
+        // The watch may tell before the commit is answered.
+        let commit = store.commit(vec![put("vpcs/a", &value)], any);
+        let told = async {
+            let told = next_commit(&mut watch).await?;
+            let got = store.get(key()).await?.ok_or("it is there")?;
+            assert_eq!(got.modified, told.generation);
+            assert_eq!(got.value.as_ref(), value.as_bytes());
+            Ok::<_, Failure>(())
+        };
+        let (committed, told) = tokio::join!(commit, told);
+        committed?;
+        told?;
+    }
+    let all = store.load().await?;
+    let record = all.records.into_iter().find(|record| record.key == key());
+    assert_eq!(store.get(key()).await?, record);
+    store.commit(vec![delete("vpcs/a")], any).await?;
+    assert_eq!(store.get(key()).await?, None);
     Ok(())
 }
 

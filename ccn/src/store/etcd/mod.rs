@@ -130,6 +130,10 @@ impl Store for EtcdStore {
         Box::pin(async move { self.inner.clone().read().await })
     }
 
+    fn get(&self, key: String) -> Answer<'_, Option<Stored>> {
+        Box::pin(async move { self.inner.get(key).await })
+    }
+
     fn commit(&self, changes: Vec<Change>, precondition: Precondition) -> Answer<'_, Generation> {
         Box::pin(async move { self.inner.commit(changes, precondition).await })
     }
@@ -220,6 +224,22 @@ impl Inner {
             *seen = Some(found);
         }
         Ok(())
+    }
+
+    /// A majority is asked, so it is no older than what was told.
+    async fn get(&self, key: String) -> Result<Option<Stored>, StoreError> {
+        let name = &format!("{}{key}", self.prefix);
+        let asked = self.connection.ask(|client| async move {
+            let mut kv = client.kv_client();
+            kv.get(name.as_str(), None).await
+        });
+        let got = asked.await?;
+        Ok(got.kvs().first().map(|kv| Stored {
+            key,
+            created: kv.create_revision().cast_unsigned(),
+            modified: kv.mod_revision().cast_unsigned(),
+            value: Bytes::copy_from_slice(kv.value()),
+        }))
     }
 
     async fn read(self: Arc<Self>) -> Result<Reading, StoreError> {
