@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::record_args::{
+    CcsiChange, CcsiFields, ClassicChange, ClassicFields, SlbChange, SlbFields, Verb, VmChange,
+    VmFields, VpcChange, VpcFields,
+};
 use crate::config;
 use crate::record::{ClassicRef, Dscp, LinkId, Mode, Vni, VpcId};
 
@@ -58,6 +62,36 @@ pub enum Command {
     Vms {
         /// Only those of this VPC.
         vpc: Option<VpcId>,
+    },
+    /// One VPC
+    Vpc {
+        /// What to do with it.
+        #[command(subcommand)]
+        verb: Verb<VpcFields, VpcChange>,
+    },
+    /// One VM
+    Vm {
+        /// What to do with it.
+        #[command(subcommand)]
+        verb: Verb<VmFields, VmChange>,
+    },
+    /// One SLB: addresses of a VPC that several nodes serve
+    Slb {
+        /// What to do with it.
+        #[command(subcommand)]
+        verb: Verb<SlbFields, SlbChange>,
+    },
+    /// One CCSI: a group of VPCs that may reach one another
+    Ccsi {
+        /// What to do with it.
+        #[command(subcommand)]
+        verb: Verb<CcsiFields, CcsiChange>,
+    },
+    /// One classic network: prefixes of the IDC under a name that links use
+    Classic {
+        /// What to do with it.
+        #[command(subcommand)]
+        verb: Verb<ClassicFields, ClassicChange>,
     },
     /// Gateways that are registered in the store of the cluster
     Gateways,

@@ -104,6 +104,22 @@ impl Client {
         self.send(Method::POST, path, Some(body)).await
     }
 
+    /// `PUT` with a JSON body, on a condition: the name and the value of a header.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; of code [`ErrorCode::Changed`] when the condition does not hold.
+    pub async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        condition: (&str, &str),
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|e| self.garbled(e.to_string()))?;
+        let answer = self.answer_if(Method::PUT, path, Some(body), Some(condition));
+        let body = self.whole(answer.await?).await?;
+        serde_json::from_slice(&body).map_err(|e| self.garbled(e.to_string()))
+    }
+
     /// `DELETE`
     ///
     /// # Errors
@@ -166,6 +182,17 @@ impl Client {
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<Incoming, ClientError> {
+        self.answer_if(method, path, body, None).await
+    }
+
+    /// The same, with a header more.
+    async fn answer_if(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        condition: Option<(&str, &str)>,
+    ) -> Result<Incoming, ClientError> {
         let stream =
             UnixStream::connect(&self.socket)
                 .await
@@ -177,7 +204,11 @@ impl Client {
             .await
             .map_err(|e| self.garbled(e.to_string()))?;
         tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder();
+        if let Some((name, value)) = condition {
+            request = request.header(name, value);
+        }
+        let request = request
             .method(method)
             .uri(path)
             .header("host", "ccn")

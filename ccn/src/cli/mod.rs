@@ -6,6 +6,8 @@ mod decode;
 mod link;
 pub mod output;
 mod peer;
+mod record;
+pub mod record_args;
 mod region;
 mod show;
 mod straight;
@@ -21,6 +23,7 @@ use thiserror::Error;
 
 use crate::agent::{self, AgentError};
 use crate::config::{Config, ConfigError, StoreConfig};
+use crate::record::Kind;
 use crate::region::RegionError;
 use crate::store::StoreError;
 use args::{AgentArgs, Cli, Command, LogFormat, MrtCommand, PlaneCommand, RatesArgs, StoreCommand};
@@ -130,6 +133,11 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Trace(args) => traffic::trace(&client, out, &args).await,
         Command::Drops => traffic::drops(&client, out).await,
         Command::Vms { vpc } => show::vms(&client, out, vpc.as_ref()).await,
+        Command::Vpc { verb } => record::run(Kind::Vpc, verb, &client, out).await,
+        Command::Vm { verb } => record::run(Kind::Vm, verb, &client, out).await,
+        Command::Slb { verb } => record::run(Kind::Slb, verb, &client, out).await,
+        Command::Ccsi { verb } => record::run(Kind::Ccsi, verb, &client, out).await,
+        Command::Classic { verb } => record::run(Kind::Classic, verb, &client, out).await,
         Command::Gateways => show::gateways(&client, out).await,
         Command::Peers => show::peers(&client, out).await,
         Command::Peer(args) => peer::peer(args, &client, out).await,

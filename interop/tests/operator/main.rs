@@ -7,6 +7,7 @@
 
 mod doctor;
 mod links;
+mod records;
 mod standby;
 mod trace;
 
