@@ -6,6 +6,7 @@ use bgp::{Family, PeerName, Prefix};
 use serde::Serialize;
 
 use super::LinkView;
+use crate::record::LinkId;
 
 /// What an order for a link would come to.
 #[derive(Debug, Clone, Serialize)]
@@ -17,6 +18,8 @@ pub struct LinkPlan {
     pub announce: Vec<PlannedRoute>,
     /// Prefixes that no link would want announced any more.
     pub withdraw: Vec<Prefix>,
+    /// Standbys that would make way for it.
+    pub displaced: Vec<LinkId>,
     /// Forwarding entries that are new or change: pairs of a subnet and a classic prefix.
     pub permits: usize,
     /// Forwarding entries that go.

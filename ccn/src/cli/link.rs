@@ -157,6 +157,10 @@ fn plan(plan: &Value, out: Output) -> Result<(), CliError> {
     for prefix in list("/withdraw").into_iter().flatten() {
         out.line(format!("withdraw   {}", prefix.as_str().unwrap_or("-")))?;
     }
+    for link in list("/displaced").into_iter().flatten() {
+        let link = link.as_str().unwrap_or("-");
+        out.line(format!("standby    links/{link} makes way and stands by"))?;
+    }
     let kinds = plan.pointer("/kernel").and_then(Value::as_object);
     let kinds: Vec<String> = kinds
         .into_iter()

@@ -68,6 +68,7 @@ impl AgentHandle {
             permits,
             removals,
             stands_by,
+            displaced,
         } = rehearsal;
         let mut link = self.ask(move |view| view.rehearse(&id, &link)).await?;
         if let Some(why) = stands_by {
@@ -95,6 +96,7 @@ impl AgentHandle {
             link,
             announce: announce.into_iter().map(route).collect(),
             withdraw,
+            displaced,
             permits: count,
             permits_removed: removals,
             kernel: forecast.objects,

@@ -11,7 +11,7 @@ use crate::api::error::ApiError;
 use crate::inventory::StandsBy;
 use crate::plan::Entries;
 use crate::plane::entry::EntryKey;
-use crate::record::RecordKey;
+use crate::record::{LinkId, RecordKey};
 use crate::store::Change;
 
 /// What would differ.
@@ -27,6 +27,8 @@ pub(super) struct Rehearsal {
     pub(super) removals: usize,
     /// Why a link that changes would stand by.
     pub(super) stands_by: Option<StandsBy>,
+    /// Standbys that are served now and would make way.
+    pub(super) displaced: Vec<LinkId>,
 }
 
 impl Controller {
@@ -56,6 +58,12 @@ impl Controller {
                         Ok(RecordKey::Link(id)) => inventory.stands_by(&id).cloned(),
                         _ => None,
                     }),
+                displaced: effects
+                    .links
+                    .iter()
+                    .filter(|(id, before)| before.is_some() && inventory.stands_by(id).is_some())
+                    .map(|(id, _)| id.clone())
+                    .collect(),
             }
         });
         rehearsed.map_err(|errors| ApiError::refused(&errors))

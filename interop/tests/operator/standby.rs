@@ -108,6 +108,9 @@ fn a_standby_takes_over_when_the_link_in_its_way_goes_and_makes_way_for_one_that
         assert_eq!(first.total(), at_web, "nothing forwards after the unlink");
 
         // Also one that was ordered later; and the agent that starts again sees it no other way.
+        let rehearsed = ["link", "web", "--classic", "office", "--dry-run"];
+        let said = scene.gateway.ccn(rehearsed)?;
+        assert!(said.contains("links/web-test makes way"), "{said}");
         let said = scene.gateway.ccn(["link", "web", "--classic", "office"])?;
         assert!(said.contains("linked web with office as web: "), "{said}");
         await_announced(&mut scene, "web")?;
