@@ -14,10 +14,12 @@ use crate::plane::entry::{EntryKey, EntryValue};
 use crate::plane::{Applied, Batch, LearnedNextHops};
 use crate::record::LinkId;
 
+mod announcing;
 mod backing;
 #[cfg(test)]
 mod tests;
 
+pub use announcing::Announcing;
 pub use backing::LinkPhase;
 use backing::{Backing, Forwarding, Phase, subnet_of};
 
@@ -90,6 +92,7 @@ pub struct Order {
     planned: u64,
     /// Generation that the plane acknowledged last.
     acknowledged: u64,
+    announcing: Announcing,
     /// Sources and permits: what an announcement rests on.
     backing: Backing,
     /// Endpoints that go only when a withdrawal is done.
@@ -121,6 +124,7 @@ impl Order {
             drain,
             planned: 0,
             acknowledged: 0,
+            announcing: Announcing::Everything,
             backing: Backing::default(),
             held_endpoints: BTreeMap::new(),
             wanted: BTreeMap::new(),
@@ -396,8 +400,10 @@ impl Order {
         if let Some((id, prefixes)) = self.to_withdraw.pop_first() {
             return Some(Output::Withdraw(id, prefixes));
         }
+        let may = self.announcing == Announcing::Everything;
         let ready: BTreeSet<Prefix> = std::mem::take(&mut self.suspects)
             .into_iter()
+            .filter(|_| may)
             .filter(|prefix| self.announcements.get(prefix) == Some(&Announcement::Waiting))
             .filter(|prefix| self.forwarding(prefix) == Forwarding::Verified)
             .collect();
@@ -521,11 +527,12 @@ impl Order {
             (true, ..) => LinkPhase::Removing,
             (_, true, _) => LinkPhase::Pending,
             (_, _, true) => LinkPhase::Announced,
+            _ if self.announcing != Announcing::Everything => LinkPhase::Drained,
             _ => LinkPhase::Programmed,
         })
     }
 
-    /// Whether nothing is on its way: every plan is in the plane, announced or drained.
+    /// Whether nothing is on its way: every plan is in the plane, announced (where that may be) or drained.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         matches!(self.in_flight, InFlight::None)

@@ -21,6 +21,8 @@ pub enum LinkPhase {
     Programmed,
     /// In the kernel, read back, and given to the speaker for every peer.
     Announced,
+    /// In the kernel and read back; not announced because this gateway is drained.
+    Drained,
     /// Withdrawn; its forwarding stays until the peers have the withdrawal and traffic has stopped.
     Removing,
     /// The plane could not take it.
@@ -33,6 +35,7 @@ impl fmt::Display for LinkPhase {
             LinkPhase::Pending => "pending",
             LinkPhase::Programmed => "programmed",
             LinkPhase::Announced => "announced",
+            LinkPhase::Drained => "drained",
             LinkPhase::Removing => "removing",
             LinkPhase::Failed(_) => "failed",
         })

@@ -109,6 +109,8 @@ enum Step {
     Flush,
     Wait(u16),
     Audit,
+    /// So much may be announced.
+    May(Announcing),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -122,6 +124,9 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Flush),
         4 => (0..800u16).prop_map(Step::Wait),
         1 => Just(Step::Audit),
+        1 => Just(Step::May(Announcing::Everything)),
+        1 => Just(Step::May(Announcing::NothingNew)),
+        1 => Just(Step::May(Announcing::Nothing)),
     ]
 }
 
@@ -137,6 +142,7 @@ struct Lab {
     /// When each prefix stopped being announced to somebody, as far as the peers know.
     withdrawn: BTreeMap<Prefix, Option<Instant>>,
     withdrawals: VecDeque<(WithdrawalId, BTreeSet<Prefix>)>,
+    announcing: Announcing,
     /// The order that is not answered, and what the kernel holds when it is done.
     outstanding: Option<(Output, Entries)>,
 }
@@ -154,6 +160,7 @@ impl Lab {
             announced: BTreeSet::new(),
             withdrawn: BTreeMap::new(),
             withdrawals: VecDeque::new(),
+            announcing: Announcing::Everything,
             outstanding: None,
         }
     }
@@ -202,6 +209,7 @@ impl Lab {
         while let Some(output) = self.order.poll(self.now) {
             match output {
                 Output::Announce(prefixes) => {
+                    assert_eq!(self.announcing, Announcing::Everything, "{prefixes:?}");
                     for prefix in prefixes {
                         assert!(
                             self.forwards(&prefix),
@@ -345,6 +353,10 @@ impl Lab {
             }
             Step::Wait(ms) => self.now += Duration::from_millis(ms.into()),
             Step::Audit => self.order.resync(self.now),
+            Step::May(announcing) => {
+                self.announcing = announcing;
+                self.order.set_announcing(announcing);
+            }
         }
         self.poll();
     }
@@ -370,7 +382,13 @@ impl Lab {
     fn check_settled(&self) {
         let (entries, announcements) = &self.planned;
         assert_eq!(&self.kernel, entries, "the kernel has what is planned");
-        let wanted: BTreeSet<_> = announcements.keys().copied().collect();
+        let (wanted, phase) = match self.announcing {
+            Announcing::Everything => (
+                announcements.keys().copied().collect(),
+                LinkPhase::Announced,
+            ),
+            Announcing::NothingNew | Announcing::Nothing => (BTreeSet::new(), LinkPhase::Drained),
+        };
         assert_eq!(self.announced, wanted, "what is planned is announced");
         assert_eq!(self.order.announced().collect::<BTreeSet<_>>(), wanted);
         assert_eq!(self.order.acknowledged(), self.generation);
@@ -378,7 +396,7 @@ impl Lab {
         for (number, vpc) in &self.world.vpcs {
             for link in vpc.links.keys() {
                 let link: LinkId = format!("link-{number}-{link}").parse().unwrap();
-                assert_eq!(self.order.link(&link), Some(LinkPhase::Announced), "{link}");
+                assert_eq!(self.order.link(&link), Some(phase.clone()), "{link}");
             }
         }
     }
@@ -396,6 +414,13 @@ proptest! {
         for step in steps {
             lab.run(step);
         }
+        // A drained gateway holds what it would announce.
+        lab.run(Step::May(Announcing::Nothing));
+        lab.settle();
+        lab.run(Step::Audit);
+        lab.settle();
+        lab.check_settled();
+        lab.run(Step::May(Announcing::Everything));
         lab.settle();
         // What was refused is taken by the audit that follows.
         lab.run(Step::Audit);
@@ -518,6 +543,42 @@ fn forwarding_outlives_the_withdrawal_by_the_drain() {
     lab.run(Step::Answer { refuse: None });
     assert!(!lab.forwards(&prefix("10.1.0.0/24")));
     assert_eq!(lab.order.link(&link()), None);
+}
+
+#[test]
+fn what_is_drained_stays_in_the_plane_and_is_announced_again() {
+    let mut lab = linked();
+    lab.run(Step::Answer { refuse: None });
+    let subnet = prefix("10.1.0.0/24");
+    lab.run(Step::May(Announcing::NothingNew));
+    assert_eq!(lab.announced, [subnet].into(), "nothing is withdrawn yet");
+    assert_eq!(lab.order.link(&link()), Some(LinkPhase::Announced));
+    lab.run(Step::Link(2, 0, 0));
+    lab.run(Step::Answer { refuse: None });
+    assert_eq!(lab.announced, [subnet].into(), "and nothing announced");
+    lab.run(Step::May(Announcing::Nothing));
+    assert!(lab.announced.is_empty());
+    lab.settle();
+    lab.check_settled();
+    // A link that goes while nothing is announced has nothing to wait for.
+    lab.run(Step::Unlink(2, 0));
+    lab.run(Step::Answer { refuse: None });
+    assert_eq!(lab.order.link(&"link-2-0".parse().unwrap()), None);
+    lab.run(Step::May(Announcing::Everything));
+    assert_eq!(lab.announced, [subnet].into());
+}
+
+#[test]
+fn what_comes_back_before_the_peers_have_the_withdrawal_does_not_wait_for_it() {
+    let mut lab = linked();
+    lab.run(Step::Answer { refuse: None });
+    lab.run(Step::May(Announcing::Nothing));
+    lab.run(Step::May(Announcing::Everything));
+    assert_eq!(lab.announced, [prefix("10.1.0.0/24")].into());
+    lab.run(Step::Flush);
+    lab.run(Step::Wait(1_000));
+    lab.settle();
+    lab.check_settled();
 }
 
 #[test]
