@@ -13,8 +13,8 @@ use bgp::{Speaker, StartError, Stop};
 use netlink::{Group, Monitor};
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use crate::announce::Relearning;
@@ -23,7 +23,9 @@ use crate::api::socket::SocketError;
 use crate::config::{Config, PlaneConfig, PlaneKind, StoreConfig};
 use crate::controller::{AgentHandle, Controller, Facts, Parts, Report, note, sleep_until};
 use crate::doctor::{Choice, Surroundings};
+use crate::drain::{self, DrainHandle, Drainer, Mark, State};
 use crate::metrics;
+use crate::order::Announcing;
 use crate::plane::Plane;
 use crate::plane::ebpf::EbpfPlane;
 use crate::plane::routes::RoutesPlane;
@@ -69,6 +71,14 @@ pub enum AgentError {
         /// Why.
         reason: String,
     },
+    /// It cannot be known whether this gateway is drained.
+    #[error("{}: whether this gateway is drained cannot be read: {source}", .path.display())]
+    Drained {
+        /// The file that would say so.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The kernel cannot be watched.
     #[error("netlink: {0}")]
     Netlink(#[from] netlink::Error),
@@ -80,7 +90,8 @@ pub enum AgentError {
     Ended(&'static str),
 }
 
-/// Runs an agent until SIGTERM or SIGINT. Forwarding stays in the kernel when it ends.
+/// Runs an agent until SIGTERM or SIGINT. Forwarding stays in the kernel when it ends. Where the configuration says so
+/// the gateway is drained first, and a second signal ends that.
 ///
 /// # Errors
 /// See [`AgentError`]. Nothing was announced when it could not start.
@@ -100,6 +111,7 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     let _unbind = Unbind(&config.admin_socket);
     let scrapes = listen_for_scrapes(&config).await?;
     let (store, cluster) = open_store(&config.store)?;
+    let (mark, drained) = drained(&config.store)?;
     note(&mut startup, "open", 1, "store");
     let (plane, choice) = choose_plane(&config.plane);
     let plane = PlaneHandle::spawn(plane)?;
@@ -120,25 +132,34 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
         plane: plane.clone(),
         speaker: speaker.clone(),
         drain: config.bgp.drain(),
+        announcing: match drained {
+            Some(_) => Announcing::Nothing,
+            None => Announcing::Everything,
+        },
         startup,
     })
     .await?;
+    let terms = config.bgp.drain_terms();
+    let (drainer, drain) = Drainer::new(drained, mark, terms, agent.clone(), speaker.clone());
     let reloader = Reloader::new(path, config.clone(), speaker.clone(), adopted);
     let (tracer, trace) = Tracer::new(plane);
     let agent = agent
         .with_reloader(Arc::new(reloader))
         .with_tracer(trace.clone())
+        .with_drainer(drain.clone())
         .with_surroundings(Arc::new(Surroundings {
             config: config.plane.clone(),
             choice,
         }));
     if let Some(cluster) = cluster {
         let (name, own) = registration(&config, &gateway)?;
-        tokio::spawn(register(cluster, name, own, controller.report()));
+        let (report, drain) = (controller.report(), drain.reports());
+        tokio::spawn(register(cluster, name, own, report, drain));
     }
 
     let mut controller = tokio::spawn(controller.run());
     tokio::spawn(tracer.run());
+    tokio::spawn(drainer.run());
     let admin = tokio::spawn(api::serve(socket, agent.clone()));
     if let Some(listener) = scrapes {
         tokio::spawn(metrics::serve(listener, agent.clone()));
@@ -172,11 +193,23 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     };
     notify(&[sd_notify::NotifyState::Ready]);
     info!(socket = %config.admin_socket.display(), "the agent is ready");
-    let outcome = tokio::select! {
-        error = ended => Err(error),
-        signal = stop_signal() => signal.map_err(AgentError::Io),
+    let mut stop = StopSignals::new()?;
+    let outcome = {
+        tokio::pin!(ended);
+        let outcome = tokio::select! {
+            error = &mut ended => Err(error),
+            () = stop.next() => Ok(()),
+        };
+        notify(&[sd_notify::NotifyState::Stopping]);
+        if outcome.is_ok() && config.bgp.drain_on_stop {
+            tokio::select! {
+                () = drain_before_stop(&drain) => {}
+                () = stop.next() => warn!("told to stop a second time: not drained"),
+                error = &mut ended => warn!(%error, "while the gateway was drained"),
+            }
+        }
+        outcome
     };
-    notify(&[sd_notify::NotifyState::Stopping]);
     info!("stopping; forwarding stays in the kernel");
     trace.stop().await;
     // What the routers said goes with their sessions; the kernel is to keep it, so the controller
@@ -263,6 +296,51 @@ fn open_store(config: &StoreConfig) -> Result<(Arc<dyn Store>, Option<EtcdStore>
     })
 }
 
+/// Where it stands that this gateway is drained, and since when it is, in seconds since 1970.
+fn drained(store: &StoreConfig) -> Result<(Mark, Option<u64>), AgentError> {
+    let mark = Mark::beside(match store {
+        StoreConfig::Embedded { path } => path,
+        StoreConfig::Etcd(etcd) => &etcd.snapshot,
+    });
+    let since = mark.read().map_err(|source| AgentError::Drained {
+        path: mark.path().to_owned(),
+        source,
+    })?;
+    if since.is_some() {
+        warn!("this gateway is drained: nothing is announced until `ccn undrain`");
+    }
+    Ok((mark, since))
+}
+
+/// Has others carry what this gateway carries, before it stops.
+async fn drain_before_stop(drain: &DrainHandle) {
+    let usual = drain.usual();
+    if drain.report().state == State::Drained {
+        return;
+    }
+    // The service manager is patient for as long as this can take, and then some.
+    let longest = (usual.longest() + Duration::from_secs(10)).as_micros();
+    notify(&[
+        sd_notify::NotifyState::ExtendTimeoutUsec(longest.try_into().unwrap_or(u32::MAX)),
+        sd_notify::NotifyState::Status("draining before it stops"),
+    ]);
+    info!(
+        at_most_s = usual.longest().as_secs(),
+        "draining before the agent stops"
+    );
+    match drain.drain(usual).await {
+        Ok(drain::Report {
+            why_not: Some(why_not),
+            ..
+        }) => warn!(why_not, "stopping although the gateway is not safe to stop"),
+        Ok(report) => info!(
+            withdrawn = report.prefixes_withdrawn,
+            "drained, safe to stop"
+        ),
+        Err(error) => warn!(error = error.message, "not drained"),
+    }
+}
+
 /// What this gateway registers as: its name, and what of it does not change.
 fn registration(config: &Config, name: &str) -> Result<(GatewayName, Gateway), AgentError> {
     let unfit = |field, reason: String| AgentError::Unfit { field, reason };
@@ -279,6 +357,7 @@ fn registration(config: &Config, name: &str) -> Result<(GatewayName, Gateway), A
         roles: vec![Role::ClassicLink],
         generation: 0,
         health: Health::Starting,
+        draining: false,
         extra: serde_json::Map::new(),
     };
     Ok((name, own))
@@ -289,18 +368,30 @@ async fn register(
     cluster: EtcdStore,
     name: GatewayName,
     own: Gateway,
-    mut reports: tokio::sync::watch::Receiver<Report>,
+    mut reports: watch::Receiver<Report>,
+    mut drain: watch::Receiver<drain::Report>,
 ) {
-    let (tell, told) = tokio::sync::watch::channel(own.clone());
+    let (tell, told) = watch::channel(own.clone());
     let telling = async {
         loop {
             let Report { generation, health } = *reports.borrow_and_update();
-            tell.send_replace(Gateway {
-                generation,
-                health,
-                ..own.clone()
+            let state = drain.borrow_and_update().state;
+            tell.send_if_modified(|told| {
+                let now = Gateway {
+                    generation,
+                    health,
+                    draining: matches!(state, State::Draining | State::Drained),
+                    ..own.clone()
+                };
+                let is_new = *told != now;
+                *told = now;
+                is_new
             });
-            if reports.changed().await.is_err() {
+            let changed = tokio::select! {
+                changed = reports.changed() => changed,
+                changed = drain.changed() => changed,
+            };
+            if changed.is_err() {
                 return;
             }
         }
@@ -400,14 +491,27 @@ async fn reload_on_hang_up(agent: AgentHandle) -> io::Result<()> {
     Ok(())
 }
 
-async fn stop_signal() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What ends the agent.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> io::Result<StopSignals> {
+        Ok(StopSignals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
-    Ok(())
+
+    /// The next one.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// Tells the service manager, where there is one.

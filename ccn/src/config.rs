@@ -369,6 +369,16 @@ import = [{ permit = "10.80.0.0/16", le = 24 }, { permit = "fd80::/16", le = 64 
                 "[bgp]\nrestart_time_s = 5000",
                 "bgp.restart_time_s",
             ),
+            (
+                "[bgp]",
+                "[bgp]\ndrain_settle_ms = 3600001",
+                "bgp.drain_settle_ms: 3600 s",
+            ),
+            (
+                "[bgp]",
+                "[bgp]\ndrain_wait_ms = 4000000",
+                "bgp.drain_wait_ms",
+            ),
             ("[bgp]", "[bgp]\nmax_paths = 0", "max_paths"),
             ("\"10.99.0.2\"", "\"10.99.0.300\"", "line 1"),
             (

@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::api::error::Fault;
 use crate::api::{LimitView, LinkView, Status};
 use crate::config::PlaneConfig;
+use crate::drain::State;
 use crate::plane::Part;
 use host::Host;
 
@@ -368,6 +369,16 @@ fn links(facts: &Facts, to: &mut Findings) {
             (
                 "it is not announced, or not all of it forwards",
                 "mend what the reason names; `ccn links` shows all",
+            ),
+        );
+    }
+    if facts.status.drain.state != State::Serving {
+        to.note(
+            "links",
+            "this gateway is drained, or on the way to it",
+            (
+                "it announces nothing new, so other gateways carry what there is to carry",
+                "`ccn status` says since when; `ccn undrain` has it serve again",
             ),
         );
     }

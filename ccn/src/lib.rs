@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod controller;
 pub mod doctor;
+pub mod drain;
 pub mod explain;
 pub mod fixture;
 pub mod inventory;

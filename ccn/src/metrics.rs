@@ -160,6 +160,11 @@ impl Reading {
                 u64::from(status.settled),
             ),
             (
+                "drain_state",
+                "0 serving, 1 draining, 2 drained, 3 returning",
+                status.drain.state.number(),
+            ),
+            (
                 "plane_healthy",
                 "1 when the plane holds all it shall",
                 u64::from(status.plane.state == "healthy"),
@@ -425,6 +430,7 @@ mod tests {
 
     use super::*;
     use crate::api::{LinksView, PeersView, PlaneView, RecordsView, StartView, StoreView};
+    use crate::drain;
     use crate::plane::Counters;
     use crate::plane::traffic::Flows;
     use crate::record::{GroupName, Vni};
@@ -459,6 +465,10 @@ mod tests {
                 },
                 acknowledged: 8,
                 settled: false,
+                drain: drain::Report {
+                    state: drain::State::Drained,
+                    ..drain::Report::default()
+                },
                 plane: PlaneView {
                     name: "ebpf",
                     state: "healthy",
@@ -501,6 +511,7 @@ mod tests {
             "ccn_store_stale 1",
             "ccn_store_age_seconds 40",
             "ccn_settled 0",
+            "ccn_drain_state 2",
             "ccn_plane_healthy 1",
             "ccn_plane_operations_total 0",
             r#"ccn_limit_used{limit="slots"} 1"#,

@@ -78,6 +78,14 @@ impl Reloader {
             ("[store]", before.store == config.store),
             ("[plane]", before.plane == config.plane),
             ("bgp.drain_ms", before.bgp.drain_ms == config.bgp.drain_ms),
+            (
+                "bgp.drain_on_stop",
+                before.bgp.drain_on_stop == config.bgp.drain_on_stop,
+            ),
+            (
+                "bgp.drain_settle_ms or bgp.drain_wait_ms",
+                before.bgp.drain_terms() == config.bgp.drain_terms(),
+            ),
         ];
         rows.into_iter()
             .find(|(_, same)| !same)

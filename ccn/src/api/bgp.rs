@@ -1,4 +1,4 @@
-//! The routes about peers, graceful shutdown and the configuration.
+//! The routes about peers, draining and the configuration.
 
 use std::time::Duration;
 
@@ -6,12 +6,13 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::{ApiError, ErrorCode};
 use super::{Answer, Wait, body, query};
 use crate::controller::AgentHandle;
+use crate::drain::{Report, Terms};
 
 pub(super) fn routes() -> Router<AgentHandle> {
     Router::new()
@@ -20,7 +21,7 @@ pub(super) fn routes() -> Router<AgentHandle> {
         .route("/v1/peers/{peer}/up", post(up))
         .route("/v1/peers/{peer}/down", post(down))
         .route("/v1/peers/{peer}/refresh", post(refresh))
-        .route("/v1/drain", post(drain))
+        .route("/v1/drain", get(how_it_drains).post(drain))
         .route("/v1/undrain", post(undrain))
         .route("/v1/reload", post(reload))
 }
@@ -71,36 +72,51 @@ async fn refresh(State(agent): State<AgentHandle>, Path(name): Path<String>) -> 
     Ok(Json(json!({ "peer": name, "refreshing": true })))
 }
 
-#[derive(Serialize)]
-struct Drained {
-    /// Whether every route says that this gateway is about to go (RFC 8326).
-    draining: bool,
-    /// Peers that have not taken it in the time given.
-    late: Vec<bgp::PeerName>,
-}
-
-async fn set_drain(
-    agent: &AgentHandle,
-    draining: bool,
-    wait: Result<Query<Wait>, QueryRejection>,
-) -> Answer<Drained> {
-    let wait = Duration::from_millis(query(wait)?.wait_ms);
-    let late = agent.set_drain(draining, wait).await?;
-    Ok(Json(Drained { draining, late }))
+/// How to drain; the configuration says what is left out.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DrainQuery {
+    settle_ms: Option<u64>,
+    wait_ms: Option<u64>,
+    /// Packets a second that are no traffic any more.
+    threshold: Option<f64>,
 }
 
 async fn drain(
     State(agent): State<AgentHandle>,
-    wait: Result<Query<Wait>, QueryRejection>,
-) -> Answer<Drained> {
-    set_drain(&agent, true, wait).await
+    terms: Result<Query<DrainQuery>, QueryRejection>,
+) -> Answer<Report> {
+    let DrainQuery {
+        settle_ms,
+        wait_ms,
+        threshold,
+    } = query(terms)?;
+    let drainer = agent.drainer()?;
+    let usual = drainer.usual();
+    let millis = |millis: Option<u64>, usual| millis.map_or(usual, Duration::from_millis);
+    let terms = Terms {
+        settle: millis(settle_ms, usual.settle),
+        wait: millis(wait_ms, usual.wait),
+        threshold: threshold.unwrap_or(usual.threshold),
+        remember: true,
+    };
+    if let Some((field, reason)) = terms.first_fault() {
+        let message = format!("{field}: {reason}");
+        return Err(ApiError::new(ErrorCode::BadRequest, message));
+    }
+    Ok(Json(drainer.drain(terms).await?))
 }
 
 async fn undrain(
     State(agent): State<AgentHandle>,
     wait: Result<Query<Wait>, QueryRejection>,
-) -> Answer<Drained> {
-    set_drain(&agent, false, wait).await
+) -> Answer<Report> {
+    let wait = query(wait)?.duration();
+    Ok(Json(agent.drainer()?.undrain(wait).await?))
+}
+
+async fn how_it_drains(State(agent): State<AgentHandle>) -> Answer<Report> {
+    Ok(Json(agent.drainer()?.report()))
 }
 
 async fn reload(State(agent): State<AgentHandle>) -> Answer<bgp::Reconfigured> {

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::error::{ApiError, ErrorCode};
 use crate::doctor::Choice;
+use crate::drain;
 use crate::order::LinkPhase;
 use crate::plane::{Abilities, Counters, Limit, Part};
 use crate::record::{
@@ -39,10 +40,10 @@ pub struct LinkView {
     pub standby: bool,
     /// The VPC's subnets of the families that the classic side has: what shall be announced.
     pub subnets: Vec<Prefix>,
-    /// `pending`, `programmed`, `announced`, `removing`, `failed`, `disabled`, `standby` (behind another link),
-    /// `quarantined`, `elsewhere` (another group's); `planned` in a rehearsal.
+    /// `pending`, `programmed`, `announced`, `drained`, `removing`, `failed`, `disabled`, `standby` (behind another
+    /// link), `quarantined`, `elsewhere` (another group's); `planned` in a rehearsal.
     pub state: String,
-    /// Why it failed, or stands by.
+    /// Why it failed, stands by, or is not announced.
     pub reason: Option<String>,
     /// The link that it stands by behind.
     pub behind: Option<LinkId>,
@@ -61,6 +62,9 @@ impl LinkView {
         self.state = phase.to_string();
         self.reason = match phase {
             LinkPhase::Failed(reason) => Some(reason),
+            LinkPhase::Drained => {
+                Some("this gateway announces nothing new until `ccn undrain`".to_owned())
+            }
             _ => None,
         };
     }
@@ -228,6 +232,8 @@ pub struct Status {
     pub acknowledged: u64,
     /// Nothing is on its way: the kernel and the speaker have all of it.
     pub settled: bool,
+    /// Whether it is drained, and how that went.
+    pub drain: drain::Report,
     /// The plane.
     pub plane: PlaneView,
     /// The peers.

@@ -99,10 +99,10 @@ pub enum Command {
     Peers,
     /// One peer in full, or an order to it
     Peer(PeerArgs),
-    /// Ask routers to use other gateways, before this one goes (RFC 8326)
+    /// Have other gateways carry what this one carries, and say when it is safe to stop
     Drain(DrainArgs),
-    /// Take that back
-    Undrain(DrainArgs),
+    /// Have a drained gateway announce and serve again
+    Undrain(UndrainArgs),
     /// Have the agent read its configuration again; sessions that do not change stay up
     Reload,
     /// Routes: announced to the IDC, and learned from it
@@ -335,9 +335,28 @@ impl PeerArgs {
     }
 }
 
-/// `ccn drain` and `ccn undrain`
+/// `ccn drain`
+///
+/// Tells routers that this gateway is about to go (RFC 8326), lets them move, withdraws everything, and counts the
+/// packets that still come. Forwarding stays all the while. Ends with 0 when the gateway is safe to stop, and with 4 when
+/// packets still come; it is drained all the same, also after a restart of the agent, until `ccn undrain`. Asked again it
+/// looks again.
 #[derive(Debug, Args)]
 pub struct DrainArgs {
+    /// How long routers have to move to other gateways [default: as configured, 5s].
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    pub settle: Option<Duration>,
+    /// After the withdrawal: how long to wait until peers have it and no packet comes [default: as configured, 30s].
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    pub wait: Option<Duration>,
+    /// Packets a second, each way, that are no traffic any more [default: 1].
+    #[arg(long, value_name = "N")]
+    pub threshold: Option<f64>,
+}
+
+/// `ccn undrain`
+#[derive(Debug, Args)]
+pub struct UndrainArgs {
     /// How long to wait until every peer has it.
     #[arg(long, default_value = "10s", value_parser = duration, value_name = "TIME")]
     pub wait: Duration,

@@ -42,9 +42,9 @@ pub(super) async fn link(args: LinkArgs, client: &Client, out: Output) -> Result
         ))?;
         return waits(&link, out);
     }
-    let peers = peers(&link, "/advertised_to");
     out.line(format!(
-        "linked {vpc} with {classic} as {id}: {prefixes} announced to {peers}"
+        "linked {vpc} with {classic} as {id}: {prefixes} {}",
+        told(&link)
     ))?;
     waits(&link, out)
 }
@@ -73,9 +73,8 @@ pub(super) async fn set_enabled(
     let line = if let (true, Some(behind)) = (enabled, behind(&link)) {
         format!("enabled {id}, which {behind}")
     } else if enabled {
-        let prefixes = text(&link, "/announced");
-        let peers = peers(&link, "/advertised_to");
-        format!("enabled {id}: {prefixes} announced to {peers}")
+        let prefixes = text(&link, "/subnets");
+        format!("enabled {id}: {prefixes} {}", told(&link))
     } else {
         format!(
             "disabled {id}: withdrawn, drained, out of the plane; `ccn enable {id}` brings it back"
@@ -133,6 +132,14 @@ fn behind(link: &Value) -> Option<String> {
     let behind = link.pointer("/behind")?.as_str()?;
     let why = text(link, "/reason");
     Some(format!("stands by behind links/{behind}: {why}"))
+}
+
+/// Who was told of a link's prefixes, or why nobody was.
+fn told(link: &Value) -> String {
+    match text(link, "/state").as_str() {
+        "drained" => format!("in the kernel, not announced: {}", text(link, "/reason")),
+        _ => format!("announced to {}", peers(link, "/advertised_to")),
+    }
 }
 
 /// The peers at a pointer, or that there are none.

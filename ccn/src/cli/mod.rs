@@ -3,6 +3,7 @@
 pub mod args;
 pub mod client;
 mod decode;
+mod drain;
 mod link;
 pub mod output;
 mod peer;
@@ -51,6 +52,9 @@ pub enum CliError {
     /// What was asked for could not be done.
     #[error("{0}")]
     Failed(String),
+    /// What was asked for is under way, and what is waited for has not come to be.
+    #[error("{0}")]
+    NotYet(String),
     /// What was asked for makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -67,6 +71,7 @@ impl CliError {
         match self {
             CliError::Client(error) => error.exit_code(),
             CliError::Config(_) | CliError::Usage(_) => 2,
+            CliError::NotYet(_) => 4,
             CliError::Agent(_)
             | CliError::Region(_)
             | CliError::Store(_)
@@ -141,8 +146,8 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Gateways => show::gateways(&client, out).await,
         Command::Peers => show::peers(&client, out).await,
         Command::Peer(args) => peer::peer(args, &client, out).await,
-        Command::Drain(args) => peer::drain(true, args.wait, &client, out).await,
-        Command::Undrain(args) => peer::drain(false, args.wait, &client, out).await,
+        Command::Drain(args) => drain::drain(args, &client, out).await,
+        Command::Undrain(args) => drain::undrain(args, &client, out).await,
         Command::Reload => peer::reload(&client, out).await,
         Command::Routes => show::routes(&client, out).await,
         Command::Quarantine => show::quarantine(&client, out).await,

@@ -1,6 +1,6 @@
 //! What the CLI prints: the one place that writes to standard output.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
@@ -37,6 +37,20 @@ impl Output {
             Ok(())
         } else {
             raw(text.as_ref())
+        }
+    }
+
+    /// Whether somebody looks on while something takes long: text on a terminal.
+    #[must_use]
+    pub fn shows_progress(self) -> bool {
+        !self.json && io::stderr().is_terminal()
+    }
+
+    /// One line on standard error, for who looks on.
+    pub fn progress(self, text: &str) {
+        if self.shows_progress() && !text.is_empty() {
+            // Nobody misses a line that cannot be shown.
+            let _ = writeln!(io::stderr().lock(), "{text}");
         }
     }
 

@@ -1,6 +1,4 @@
-//! `ccn peer`: one peer in full, and what can be ordered of it; `ccn drain` and `ccn reload`.
-
-use std::time::Duration;
+//! `ccn peer`: one peer in full, and what can be ordered of it; `ccn reload`.
 
 use serde_json::{Value, json};
 
@@ -106,29 +104,6 @@ fn show(peer: &Value, out: Output) -> Result<(), CliError> {
         CAPABILITIES,
         "capabilities are known once the peer has sent its OPEN",
     )?)
-}
-
-/// Says in every route that this gateway is about to go, or takes it back.
-pub(super) async fn drain(
-    draining: bool,
-    wait: Duration,
-    client: &Client,
-    out: Output,
-) -> Result<(), CliError> {
-    let verb = if draining { "drain" } else { "undrain" };
-    let path = format!("/v1/{verb}?wait_ms={}", wait.as_millis());
-    let done: Value = client.post(&path, &json!({})).await?;
-    out.json(&done)?;
-    let late = text(&done, "/late");
-    let who = match late.as_str() {
-        "-" => "every peer has it".to_owned(),
-        late => format!("not yet taken by {late}"),
-    };
-    let what = match draining {
-        true => "routes carry GRACEFUL_SHUTDOWN (RFC 8326), so that routers use other gateways",
-        false => "routes are as before",
-    };
-    Ok(out.line(format!("{what}; {who}"))?)
 }
 
 /// Has the agent read its configuration again.

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::CliError;
 use super::args::ExplainArgs;
 use super::client::Client;
+use super::drain;
 use super::output::{Column, Output, text};
 use crate::record::VpcId;
 
@@ -72,7 +73,10 @@ pub(super) async fn gateways(client: &Client, out: Output) -> Shown {
         ("AS", |r| text(r, "/asn")),
         ("ROLES", |r| text(r, "/roles")),
         ("GENERATION", |r| text(r, "/generation")),
-        ("HEALTH", |r| text(r, "/health")),
+        ("HEALTH", |r| match r.pointer("/draining") {
+            Some(Value::Bool(true)) => text(r, "/health") + ", draining",
+            _ => text(r, "/health"),
+        }),
     ];
     let rows = client.get("/v1/gateways").await?;
     Ok(out.list(
@@ -264,6 +268,9 @@ pub(super) async fn status(client: &Client, out: Output) -> Shown {
         at("/group"),
         at("/uptime_s")
     ))?;
+    if let Some(line) = drain::in_status(&status) {
+        out.line(format!("drain       {line}"))?;
+    }
     out.line(start_in_status(&status))?;
     out.line(format!(
         "store       generation {}, in the kernel {}",

@@ -13,6 +13,8 @@ use ::bgp::{
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::drain::Terms;
+
 /// `[bgp]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +35,16 @@ pub struct BgpConfig {
     /// How long forwarding outlives the moment at which every peer has a withdrawal, in ms.
     #[serde(default = "default_drain")]
     pub drain_ms: u64,
+    /// Drain the gateway before the agent ends by SIGTERM or SIGINT; a second one ends it at once. By default the routers
+    /// are asked to keep our routes meanwhile.
+    #[serde(default)]
+    pub drain_on_stop: bool,
+    /// How long routers have to move once they know that this gateway is about to go, 0..=3,600,000 ms.
+    #[serde(default = "default_drain_settle")]
+    pub drain_settle_ms: u64,
+    /// After the withdrawal: how long the peers may take to have it, and traffic to end, 0..=3,600,000 ms.
+    #[serde(default = "default_drain_wait")]
+    pub drain_wait_ms: u64,
     /// Routes that stand for the linked subnets inside them.
     #[serde(default)]
     pub aggregate: Vec<Aggregate>,
@@ -61,6 +73,17 @@ fn default_max_paths() -> usize {
 fn default_drain() -> u64 {
     500
 }
+
+fn default_drain_settle() -> u64 {
+    5_000
+}
+
+fn default_drain_wait() -> u64 {
+    30_000
+}
+
+/// Packets a second that are no traffic any more: an address that is looked for now and then.
+const STRAY: f64 = 1.0;
 
 impl BgpConfig {
     /// What the speaker is told. `adopted`: forwarding state of an earlier run goes on forwarding,
@@ -113,6 +136,17 @@ impl BgpConfig {
         Duration::from_millis(self.drain_ms)
     }
 
+    /// How to drain where an order says nothing else, as when the agent ends.
+    #[must_use]
+    pub fn drain_terms(&self) -> Terms {
+        Terms {
+            settle: Duration::from_millis(self.drain_settle_ms),
+            wait: Duration::from_millis(self.drain_wait_ms),
+            threshold: STRAY,
+            remember: false,
+        }
+    }
+
     /// See [`BgpConfig::restart_time_s`].
     #[must_use]
     pub fn restart_time(&self) -> Duration {
@@ -124,6 +158,9 @@ impl BgpConfig {
         if self.restart_time_s > 4095 {
             let reason = format!("{} is over 4095 s (RFC 4724)", self.restart_time_s);
             return Some(("bgp.restart_time_s".to_owned(), reason));
+        }
+        if let Some((field, reason)) = self.drain_terms().first_fault() {
+            return Some((format!("bgp.drain_{field}_ms"), reason));
         }
         let templates = self.dynamic.iter().map(|group| &group.template);
         if let Some(peer) = self

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bgp::mrt::{DumpError, Dumped};
-use bgp::{PeerError, PeerName, PeerStatus, Reconfigured, Speaker};
+use bgp::{PeerError, PeerStatus, Reconfigured, Speaker};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -18,8 +18,10 @@ use crate::announce;
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::{LimitView, LinkView, PeersView, PlaneDetail, PlaneView, RouteView, Status};
 use crate::doctor::{self, Report, Surroundings};
+use crate::drain::DrainHandle;
 use crate::explain::Explanation;
 use crate::link::undo::put;
+use crate::order::Announcing;
 use crate::plane::thread::{OrderError, PlaneHandle};
 use crate::plane::traffic::Wanted;
 use crate::plane::witness::Testimony;
@@ -59,6 +61,7 @@ pub struct AgentHandle {
     speaker: Speaker,
     reloader: Option<Arc<Reloader>>,
     tracer: Option<TraceHandle>,
+    drainer: Option<DrainHandle>,
     surroundings: Option<Arc<Surroundings>>,
 }
 
@@ -89,6 +92,7 @@ impl AgentHandle {
             speaker,
             reloader: None,
             tracer: None,
+            drainer: None,
             surroundings: None,
         }
     }
@@ -107,6 +111,15 @@ impl AgentHandle {
     pub fn with_tracer(self, tracer: TraceHandle) -> Self {
         AgentHandle {
             tracer: Some(tracer),
+            ..self
+        }
+    }
+
+    /// The same, able to drain this gateway.
+    #[must_use]
+    pub fn with_drainer(self, drainer: DrainHandle) -> Self {
+        AgentHandle {
+            drainer: Some(drainer),
             ..self
         }
     }
@@ -375,19 +388,22 @@ impl AgentHandle {
         self.speaker.refresh_peer(name).await.map_err(peer_error)
     }
 
-    /// Says in every route that this gateway is about to go (RFC 8326), or takes that back; the
-    /// peers that have not got it in the time given.
+    /// So much may be announced from now on. Answered when the speaker knows, with how many prefixes were announced
+    /// before, and are now.
     ///
     /// # Errors
     /// When the agent is stopping.
-    pub async fn set_drain(
-        &self,
-        draining: bool,
-        wait: Duration,
-    ) -> Result<Vec<PeerName>, ApiError> {
-        let set = self.speaker.set_graceful_shutdown(draining).await;
-        set.map_err(|_| stopping())?;
-        Ok(self.speaker.flushed(wait).await)
+    pub async fn set_announcing(&self, announcing: Announcing) -> Result<(usize, usize), ApiError> {
+        self.send(|reply| Command::Announcing { announcing, reply })
+            .await
+    }
+
+    /// What drains this gateway.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub fn drainer(&self) -> Result<&DrainHandle, ApiError> {
+        self.drainer.as_ref().ok_or_else(stopping)
     }
 
     /// Reads the configuration again.
@@ -544,6 +560,9 @@ impl AgentHandle {
         let hops = self.speaker.next_hops().await;
         status.peers = PeersView::new(&peers, groups, &hops, refused);
         status.plane.name = self.plane.name();
+        if let Some(drainer) = &self.drainer {
+            status.drain = drainer.report();
+        }
         match self.plane.counters().await {
             Ok(counters) => status.counters = counters,
             Err(error) => status.plane.last_error = Some(error.to_string()),

@@ -26,7 +26,7 @@ use crate::announce::{self, Learned, Relearning};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::inventory::{Effects, Inventory};
 use crate::memory;
-use crate::order::{LinkPhase, Order, Output, WithdrawalId};
+use crate::order::{Announcing, LinkPhase, Order, Output, WithdrawalId};
 use crate::plan::Planner;
 use crate::plane::thread::{OrderError, PlaneHandle};
 use crate::plane::{Applied, Desired, LearnedNextHops};
@@ -74,6 +74,12 @@ enum Command {
     /// Take what a store that went back holds now.
     Follow {
         reply: oneshot::Sender<Result<(), ApiError>>,
+    },
+    /// So much may be announced; answered, when the speaker knows, with how many prefixes are announced before and
+    /// after.
+    Announcing {
+        announcing: Announcing,
+        reply: oneshot::Sender<(usize, usize)>,
     },
     Look(&'static str),
     Resync(&'static str),
@@ -177,6 +183,8 @@ pub struct Controller {
     happened: mpsc::UnboundedReceiver<Happened>,
     happen: mpsc::UnboundedSender<Happened>,
     waiters: Vec<Waiter>,
+    /// Who is told how much is announced when what it takes is carried out, and how much it was before.
+    announcing: Vec<(usize, oneshot::Sender<(usize, usize)>)>,
     report: watch::Sender<Report>,
     commits: Commits,
     /// Changes that wait until the store has decided on the one before.
@@ -201,6 +209,8 @@ pub struct Parts {
     pub speaker: Speaker,
     /// How long forwarding outlives a withdrawal that the peers have.
     pub drain: Duration,
+    /// How much may be announced.
+    pub announcing: Announcing,
     /// Which routers' tables are waited for before learned routes are taken away.
     pub relearning: Relearning,
     /// How long the start took so far.
@@ -219,6 +229,7 @@ impl Controller {
             plane,
             speaker,
             drain,
+            announcing,
             relearning,
             mut startup,
         } = parts;
@@ -234,6 +245,7 @@ impl Controller {
         note(&mut startup, "settle", records, "records");
         let planner = Planner::new(facts.group.clone());
         let mut order = Order::new(drain, Instant::now());
+        order.set_announcing(announcing);
         let delta = planner.update(&inventory, &effects, generation);
         let entries = delta.upserts.len();
         order.planned(delta);
@@ -262,6 +274,7 @@ impl Controller {
             happened,
             happen,
             waiters: Vec::new(),
+            announcing: Vec::new(),
             report: watch::Sender::default(),
             commits: Commits::default(),
             queued: VecDeque::new(),
@@ -665,6 +678,11 @@ impl Controller {
             Command::Await { link, goal, reply } => {
                 self.waiters.push(Waiter { link, goal, reply });
             }
+            Command::Announcing { announcing, reply } => {
+                info!(?announcing, "how much may be announced");
+                let before = self.order.set_announcing(announcing);
+                self.announcing.push((before, reply));
+            }
             Command::Look(reason) => {
                 debug!(reason, "looking at kernel state");
                 self.order.look();
@@ -677,13 +695,19 @@ impl Controller {
     }
 
     fn answer_waiters(&mut self) {
+        for (before, reply) in self.announcing.drain(..) {
+            // A caller that hung up needs no answer.
+            let _ = reply.send((before, self.order.announced().count()));
+        }
         let order = &self.order;
         let mut index = 0;
         while index < self.waiters.len() {
             let waiter = &self.waiters[index];
             let phase = order.link(&waiter.link);
             let answer = match (waiter.goal, phase) {
-                (Goal::Announced, Some(LinkPhase::Announced)) | (Goal::Gone, None) => Ok(()),
+                // Of a gateway that is drained there is nothing more to be had.
+                (Goal::Announced, Some(LinkPhase::Announced | LinkPhase::Drained))
+                | (Goal::Gone, None) => Ok(()),
                 (Goal::Announced, Some(LinkPhase::Failed(reason))) => {
                     Err(ApiError::new(ErrorCode::PlaneRefused, reason))
                 }

@@ -377,6 +377,7 @@ impl View<'_> {
             store: self.hearing.view(),
             acknowledged: self.order.acknowledged(),
             settled: self.order.is_settled(),
+            drain: Default::default(),
             plane: PlaneView {
                 name: "",
                 state,

@@ -51,6 +51,7 @@ fn well() -> Facts {
         store: StoreView::default(),
         acknowledged: 7,
         settled: true,
+        drain: Default::default(),
         plane: PlaneView {
             name: "ebpf",
             state: "healthy",
@@ -207,6 +208,13 @@ fn host(facts: &mut Facts) -> &mut Host {
 }
 
 const TABLE: &[Row] = &[
+    (
+        |facts| facts.status.drain.state = State::Drained,
+        "links",
+        Level::Note,
+        "drained",
+        "ccn undrain",
+    ),
     (
         |facts| {
             facts.status.store = StoreView {

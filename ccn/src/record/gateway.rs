@@ -28,6 +28,9 @@ pub struct Gateway {
     pub generation: u64,
     /// How it is doing.
     pub health: Health,
+    /// It is drained, or on the way to it: no new links should count on it. Not written where it is false.
+    #[serde(skip_serializing_if = "super::is_false")]
+    pub draining: bool,
     /// Fields this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
@@ -99,6 +102,7 @@ impl Gateway {
         let roles = fields.set("roles", 0, MAX_ROLES, fields::text)?;
         let generation = fields.required("generation")?;
         let health = fields.required("health")?;
+        let draining = fields.optional("draining")?.unwrap_or(false);
         Ok(Gateway {
             group,
             vtep,
@@ -107,6 +111,7 @@ impl Gateway {
             roles,
             generation,
             health,
+            draining,
             extra: fields.rest(),
         })
     }
@@ -127,6 +132,9 @@ mod tests {
     fn a_gateway_is_written_as_it_was_read() {
         let record = parse(GOOD).unwrap();
         assert_eq!(String::from_utf8(record.to_json()).unwrap(), GOOD);
+        let draining = GOOD.replace("\"later\"", "\"draining\":true,\"later\"");
+        let record = parse(&draining).unwrap();
+        assert_eq!(String::from_utf8(record.to_json()).unwrap(), draining);
     }
 
     #[test]
@@ -138,6 +146,7 @@ mod tests {
             ("classic-link", "barber", "roles[0]"),
             ("\"generation\":7,", "", "generation: is missing"),
             ("healthy", "fine", "health"),
+            ("\"later\":true", "\"draining\":1", "draining"),
         ] {
             let error = parse(&GOOD.replace(good, bad)).expect_err(bad);
             assert!(error.contains(named), "{bad}: {error}");
