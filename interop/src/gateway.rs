@@ -117,6 +117,9 @@ pub struct PlaneSection {
     pub mtu: u32,
     /// Seconds between two audits of the kernel's state.
     pub audit_interval_s: u64,
+    /// Where the `ebpf` plane pins its maps; the agent's own choice when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bpffs: Option<PathBuf>,
 }
 
 /// `[bgp]`
@@ -274,6 +277,7 @@ impl Gateway {
                 mac: Some(mac.to_string()),
                 mtu: INSTANCE_MTU,
                 audit_interval_s: 60,
+                bpffs: None,
             },
             bgp: BgpSection {
                 asn: plan::GATEWAY_AS,
@@ -296,6 +300,39 @@ impl Gateway {
             log,
             agent: None,
         })
+    }
+
+    /// A second gateway of the region, `gw2`, in the node that [`Region::add_partner`] made.
+    ///
+    /// [`Region::add_partner`]: crate::topology::Region::add_partner
+    ///
+    /// # Errors
+    /// As for [`Gateway::new`].
+    pub fn partner(
+        lab: &Lab,
+        namespace: Arc<Namespace>,
+        mac: Mac,
+        peers: impl IntoIterator<Item = PeerSection>,
+    ) -> Result<Self, GatewayError> {
+        let peers = peers.into_iter().map(|peer| PeerSection {
+            next_hop_v4: plan::PARTNER4,
+            next_hop_v6: plan::PARTNER6,
+            ..peer
+        });
+        let mut gateway = Self::new(lab, namespace, mac, peers)?;
+        let directory = lab.run().join("gw2");
+        let config = &mut gateway.config;
+        config.name = "gw2".to_owned();
+        config.admin_socket = directory.join("agent.sock");
+        config.store.path = directory.join("store.redb");
+        config.plane.vtep = plan::PARTNER_VTEP.into();
+        // Both see one file system.
+        config.plane.bpffs = Some("/sys/fs/bpf/ccn-gw2".into());
+        config.bgp.router_id = plan::PARTNER4;
+        config.bgp.listen = vec![(plan::PARTNER4, 179).into(), (plan::PARTNER6, 179).into()];
+        gateway.log = lab.scratch().join("gw2-agent.log");
+        gateway.directory = directory;
+        Ok(gateway)
     }
 
     /// Has the next start of the agent use this etcd.

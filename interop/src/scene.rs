@@ -20,9 +20,9 @@ use serde_json::Value;
 use crate::enter::Lab;
 use crate::etcd::{Etcd, EtcdError};
 use crate::gateway::{Gateway, GatewayConfig, GatewayError, PeerSection};
-use crate::peer::{Daemon, PeerError, Router};
+use crate::peer::{Daemon, NeighbourConfig, PeerError, Router, RouterConfig};
 use crate::topology::{
-    KernelState, Node, Region, RegionConfig, RouterPlan, TopologyError, records,
+    KernelState, Node, Region, RegionConfig, RouterPlan, TopologyError, plan, records,
 };
 use crate::wait::{TimedOut, eventually};
 
@@ -105,10 +105,52 @@ impl Scene {
         routers: u8,
         change: impl FnOnce(&mut GatewayConfig),
     ) -> Result<Self, SceneError> {
-        Self::set(lab, routers, |gateway, _| {
+        Self::set(
+            lab,
+            routers,
+            |_| {},
+            |gateway, _| {
+                change(&mut gateway.config);
+                Ok(())
+            },
+        )
+    }
+
+    /// [`Scene::start`] with one router and two gateways, each with the records in a store of its own and altered by
+    /// `change`. The router shares flows between them, and uses one that is about to go last. Hypervisors send to the
+    /// first.
+    ///
+    /// # Errors
+    /// As for [`Scene::start`].
+    pub fn start_pair(
+        lab: &Lab,
+        change: impl Fn(&mut GatewayConfig),
+    ) -> Result<(Self, Gateway), SceneError> {
+        let both = |router: &mut RouterConfig| {
+            let address = plan::PARTNER4.into();
+            let partner = NeighbourConfig::new("gw2", address, plan::GATEWAY_AS);
+            router.neighbours.push(partner);
+            for neighbour in &mut router.neighbours {
+                neighbour.graceful_shutdown = true;
+            }
+        };
+        let mut scene = Self::set(lab, 1, both, |gateway, _| {
             change(&mut gateway.config);
             Ok(())
-        })
+        })?;
+        let namespace = scene.region.add_partner()?.namespace().clone();
+        let mac = scene.region.gateway_address().mac;
+        let routers = scene.routers.iter();
+        let peers = routers.map(|router| PeerSection::of(router.config()));
+        let mut partner = Gateway::partner(lab, namespace, mac, peers)?;
+        change(&mut partner.config);
+        partner.start()?;
+        partner.ccn(["import".as_ref(), fixture().as_os_str()])?;
+        partner.await_settled(SOON)?;
+        for router in &scene.routers {
+            router.await_established(plan::PARTNER4.into(), SOON)?;
+        }
+        Ok((scene, partner))
     }
 
     /// [`Scene::start`], with the records in an etcd of so many members, which run beside the agent.
@@ -121,20 +163,27 @@ impl Scene {
         members: usize,
     ) -> Result<(Self, Etcd), SceneError> {
         let mut etcd = None;
-        let scene = Self::set(lab, routers, |gateway, namespace| {
-            let directory = lab.scratch().join("etcd");
-            std::fs::create_dir_all(&directory).map_err(SceneError::Directory)?;
-            let started = Etcd::start(&directory, lab.scratch(), Some(namespace.clone()), members)?;
-            gateway.store_in(&started);
-            etcd = Some(started);
-            Ok(())
-        })?;
+        let scene = Self::set(
+            lab,
+            routers,
+            |_| {},
+            |gateway, namespace| {
+                let directory = lab.scratch().join("etcd");
+                std::fs::create_dir_all(&directory).map_err(SceneError::Directory)?;
+                let started =
+                    Etcd::start(&directory, lab.scratch(), Some(namespace.clone()), members)?;
+                gateway.store_in(&started);
+                etcd = Some(started);
+                Ok(())
+            },
+        )?;
         Ok((scene, etcd.ok_or(SceneError::NoStore)?))
     }
 
     fn set(
         lab: &Lab,
         routers: u8,
+        adjust: impl Fn(&mut RouterConfig),
         prepare: impl FnOnce(&mut Gateway, &Arc<Namespace>) -> Result<(), SceneError>,
     ) -> Result<Self, SceneError> {
         let mut region = Region::build(lab, RegionConfig::default())?;
@@ -146,14 +195,14 @@ impl Scene {
         let mut birds = Vec::new();
         for (index, name) in names.iter().enumerate() {
             let number = index as u8 + 2;
-            let plan = RouterPlan {
+            let router = RouterPlan {
                 daemon: Daemon::Bird,
                 name,
                 number,
                 asn: 65_000 + u32::from(number),
                 lans: &["office", "lab"],
             };
-            birds.push(region.add_router(lab, &plan, |_| {})?);
+            birds.push(region.add_router(lab, &router, &adjust)?);
         }
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         region.add_host("alice", "office", 10, &names)?;
@@ -172,7 +221,7 @@ impl Scene {
             routers: birds,
         };
         for router in &scene.routers {
-            router.await_established(crate::topology::plan::GATEWAY4.into(), SOON)?;
+            router.await_established(plan::GATEWAY4.into(), SOON)?;
         }
         scene.await_path(&[], &nets(&OFFICE)?)?;
         scene.await_path(&[], &nets(&LAB)?)?;
@@ -361,7 +410,11 @@ fn start_gateway(
     Ok(gateway)
 }
 
-fn await_route(node: &mut Node, prefix: IpNet, next_hops: usize) -> Result<(), TimedOut> {
+/// Waits until a node's kernel has a route to a prefix over so many next hops.
+///
+/// # Errors
+/// Not in time, with what was seen.
+pub fn await_route(node: &mut Node, prefix: IpNet, next_hops: usize) -> Result<(), TimedOut> {
     let what = format!("{prefix} in the kernel of {} over {next_hops}", node.name());
     eventually(what, SOON, || {
         let routes = node.netlink().routes(&RouteFilter::default());

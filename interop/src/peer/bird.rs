@@ -330,9 +330,13 @@ fn neighbour_configuration(text: &mut String, machine: &Machine, neighbour: &Nei
             Family::Ipv4Unicast => ("ipv4", IpAddr::from(machine.config.address)),
             Family::Ipv6Unicast => ("ipv6", IpAddr::from(machine.config.address6)),
         };
+        let import = match neighbour.graceful_shutdown {
+            true => "filter { if (65535, 0) ~ bgp_community then bgp_local_pref = 0; accept; }",
+            false => "all",
+        };
         let _ = write!(
             text,
-            "  {channel} {{ import all; export {export}; next hop address {next_hop};"
+            "  {channel} {{ import {import}; export {export}; next hop address {next_hop};"
         );
         if neighbour.extended_next_hop {
             text.push_str(" extended next hop on;");

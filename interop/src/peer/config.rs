@@ -94,6 +94,8 @@ pub struct NeighbourConfig {
     pub bfd: Option<BfdTerms>,
     /// What the router says it is to it (RFC 9234): `provider`, `customer` or `peer`.
     pub role: Option<&'static str>,
+    /// Routes of it that say that it is about to go (GRACEFUL_SHUTDOWN, RFC 8326) are used last.
+    pub graceful_shutdown: bool,
 }
 
 /// BFD with a neighbour.
@@ -156,6 +158,8 @@ pub enum Extra {
     Bfd,
     /// [`NeighbourConfig::role`]
     Role,
+    /// [`NeighbourConfig::graceful_shutdown`]
+    GracefulShutdown,
     /// [`BfdTerms::password`]
     BfdPassword,
     /// Its operator can take BFD down, and it says so to the neighbour.
@@ -177,6 +181,7 @@ impl fmt::Display for Extra {
             Self::AskForRefresh => "command for a route refresh",
             Self::ShutdownText => "text with a shutdown",
             Self::Role => "roles",
+            Self::GracefulShutdown => "routes that are about to go, used last",
             Self::Bfd => "BFD",
             Self::BfdPassword => "authentication of BFD",
             Self::BfdAdminDown => "BFD taken down by its operator",
@@ -206,6 +211,7 @@ impl NeighbourConfig {
             max_prefix: None,
             bfd: None,
             role: None,
+            graceful_shutdown: false,
         }
     }
 
@@ -220,6 +226,7 @@ impl NeighbourConfig {
             (self.extended_next_hop, Extra::ExtendedNextHop),
             (self.max_prefix.is_some(), Extra::MaxPrefix),
             (self.role.is_some(), Extra::Role),
+            (self.graceful_shutdown, Extra::GracefulShutdown),
             (self.bfd.is_some(), Extra::Bfd),
             (
                 self.bfd.as_ref().is_some_and(|bfd| bfd.password.is_some()),

@@ -41,7 +41,7 @@ pub struct Exabgp {
 pub(super) fn lacks(extra: Extra) -> Option<&'static str> {
     match extra {
         Extra::Bfd | Extra::BfdPassword | Extra::BfdAdminDown => Some("it has none"),
-        Extra::Role => Some("the lab has no words for it"),
+        Extra::Role | Extra::GracefulShutdown => Some("the lab has no words for it"),
         Extra::Helper => Some("it has no table to keep routes in"),
         Extra::MaxPrefix => Some("its configuration has no limit of prefixes"),
         Extra::ShutdownText => {

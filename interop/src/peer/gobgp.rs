@@ -36,7 +36,7 @@ pub struct Gobgp {
 pub(super) fn lacks(extra: Extra) -> Option<&'static str> {
     match extra {
         Extra::Bfd | Extra::BfdPassword | Extra::BfdAdminDown => Some("it has none"),
-        Extra::Role => Some("the lab has no words for it"),
+        Extra::Role | Extra::GracefulShutdown => Some("the lab has no words for it"),
         Extra::ExtendedMessages => Some("it never offers the capability (RFC 8654)"),
         Extra::ExtendedNextHop => Some("offered to peers that are configured by interface only"),
         Extra::AskForRefresh => Some("`gobgp neighbor` sends none"),

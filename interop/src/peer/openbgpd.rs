@@ -35,7 +35,7 @@ pub struct Openbgpd {
 pub(super) fn lacks(extra: Extra) -> Option<&'static str> {
     match extra {
         Extra::Bfd | Extra::BfdPassword | Extra::BfdAdminDown => Some("it has none"),
-        Extra::Role => Some("the lab has no words for it"),
+        Extra::Role | Extra::GracefulShutdown => Some("the lab has no words for it"),
         Extra::Ipv6OverIpv4 => Some("what it exports has the next hop ::1, whatever is set"),
         Extra::Restarting => Some("bgpd.conf(5): only the End-of-RIB marker is supported"),
         Extra::ExtendedMessages => Some("bgpd.conf(5) has no such capability to announce"),

@@ -93,6 +93,11 @@ impl Hypervisor {
         self.node.namespace()
     }
 
+    /// The VNIs that it has instances of.
+    pub fn vnis(&self) -> impl Iterator<Item = u32> + '_ {
+        self.overlays.keys().copied()
+    }
+
     /// The name of its VXLAN device for a VNI.
     pub fn vxlan_device(vni: u32) -> String {
         format!("vx{vni}")

@@ -43,6 +43,8 @@ pub const MTU: u32 = 1500;
 pub const INSTANCE_MTU: u32 = MTU - 50;
 /// The gateway's number on both of its segments.
 const GATEWAY_HOST: u8 = 1;
+/// That of its partner.
+const PARTNER_HOST: u8 = 9;
 
 /// The fixed points of the region.
 pub mod plan {
@@ -56,7 +58,13 @@ pub mod plan {
     pub const GATEWAY6: Ipv6Addr = idc6(1);
     /// The gateway's VTEP.
     pub const GATEWAY_VTEP: Ipv4Addr = vtep(1);
-    /// The MAC of the gateway's VXLAN device.
+    /// A second gateway on the IDC LAN.
+    pub const PARTNER4: Ipv4Addr = idc4(super::PARTNER_HOST);
+    /// A second gateway on the IDC LAN, IPv6.
+    pub const PARTNER6: Ipv6Addr = idc6(super::PARTNER_HOST);
+    /// The VTEP of a second gateway.
+    pub const PARTNER_VTEP: Ipv4Addr = vtep(super::PARTNER_HOST);
+    /// The MAC of the VXLAN device of each gateway.
     pub const GATEWAY_MAC: Mac = Mac([0x02, 0xcc, 0x0e, 0, 0, 0x01]);
     /// The gateway's AS.
     pub const GATEWAY_AS: u32 = 65001;
@@ -129,6 +137,7 @@ pub struct Region {
     idc: Segment,
     underlay: Segment,
     gateway: Node,
+    partner: Option<Node>,
     routers: BTreeMap<String, Node>,
     lans: BTreeMap<String, Lan>,
     hosts: BTreeMap<String, ClassicHost>,
@@ -164,6 +173,7 @@ impl Region {
             idc,
             underlay,
             gateway,
+            partner: None,
             routers: BTreeMap::new(),
             lans: BTreeMap::new(),
             hosts: BTreeMap::new(),
@@ -175,6 +185,35 @@ impl Region {
     /// The gateway's node: where the agent runs.
     pub fn gateway(&mut self) -> &mut Node {
         &mut self.gateway
+    }
+
+    /// Adds the node of a second gateway, `gw2`, on both segments. Hypervisors keep to the first until they are
+    /// [pointed at](Region::point_hypervisors_at) it.
+    ///
+    /// # Errors
+    /// See [`Region::build`].
+    pub fn add_partner(&mut self) -> Result<&mut Node, TopologyError> {
+        let mut node = Node::create("gw2", Role::Router)?;
+        self.idc
+            .plug(&mut self.fabric, &mut node, IDC, PARTNER_HOST)?;
+        self.underlay
+            .plug(&mut self.fabric, &mut node, UNDERLAY, PARTNER_HOST)?;
+        Ok(self.partner.insert(node))
+    }
+
+    /// Has every hypervisor send what its instances send to the gateway with this VTEP.
+    ///
+    /// # Errors
+    /// See [`Region::build`].
+    pub fn point_hypervisors_at(&mut self, vtep: IpAddr) -> Result<(), TopologyError> {
+        let mac = self.config.gateway_mac;
+        for hypervisor in self.hypervisors.values_mut() {
+            let vnis: Vec<u32> = hypervisor.vnis().collect();
+            for vni in vnis {
+                hypervisor.learn(vni, mac, vtep)?;
+            }
+        }
+        Ok(())
     }
 
     /// The gateway as instances see it.
@@ -349,6 +388,7 @@ impl Region {
         let hypervisors = self.hypervisors.values().map(Hypervisor::namespace);
         let nodes = [&self.fabric, &self.gateway]
             .into_iter()
+            .chain(&self.partner)
             .chain(self.routers.values())
             .chain(self.hosts.values().map(|host| &host.node))
             .chain(self.instances.values().map(|placed| &placed.node));

@@ -6,6 +6,7 @@
 )]
 
 mod doctor;
+mod drain;
 mod links;
 mod records;
 mod standby;

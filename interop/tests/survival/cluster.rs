@@ -312,6 +312,23 @@ fn a_gateway_is_registered_while_it_lives() {
             interop::topology::plan::GATEWAY_VTEP.to_string()
         );
         assert_eq!(gateways[0]["roles"], json!(["classic-link"]));
+        assert_eq!(gateways[0]["draining"], Value::Null, "not written");
+        for (order, draining) in [
+            (&["drain", "--settle", "0s"][..], json!(true)),
+            (&["undrain"], Value::Null),
+        ] {
+            scene.gateway.ccn(order)?;
+            eventually("it says whether it is drained", SOON, || {
+                let gateways = scene
+                    .gateway
+                    .json(["gateways"])
+                    .map_err(|error| error.to_string())?;
+                match gateways[0]["draining"] == draining {
+                    true => Ok(()),
+                    false => Err(gateways.to_string()),
+                }
+            })?;
+        }
         let exported = scene.gateway.ccn(["export"])?;
         assert!(!exported.contains("gateways/"), "it is no part of a region");
         scene.gateway.kill()?;

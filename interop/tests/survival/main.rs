@@ -7,6 +7,7 @@
 )]
 
 mod cluster;
+mod drain;
 mod order;
 mod repair;
 mod restart;
