@@ -1,6 +1,7 @@
 //! A gateway that is drained: what it says of itself, what it refuses to do, and what becomes of that when its agent ends.
 
 use std::fmt::Display;
+use std::os::unix::net::UnixDatagram;
 
 use interop::enter;
 use interop::gateway::Gateway;
@@ -171,6 +172,43 @@ fn a_second_signal_ends_an_agent_that_drains_before_it_stops() {
         scene.gateway.stop()?;
         scene.gateway.start()?;
         await_state(&scene.gateway, "drained")?;
+        Ok(())
+    });
+}
+
+#[test]
+fn the_service_manager_is_told_how_long_a_stop_may_take() {
+    enter::test(|lab| {
+        let mut scene = Scene::start_alone(lab, |config| {
+            let more = &mut config.bgp.more;
+            more.insert("drain_on_stop".to_owned(), true.into());
+            more.insert("drain_settle_ms".to_owned(), 60_000.into());
+            more.insert("drain_wait_ms".to_owned(), 2000.into());
+        })?;
+        scene.gateway.kill()?;
+        let path = lab.run().join("notify");
+        let manager = UnixDatagram::bind(&path)?;
+        manager.set_read_timeout(Some(SOON))?;
+        let agent = scene.gateway.launch_agent()?.env("NOTIFY_SOCKET", &path);
+        let agent = agent.start(&lab.scratch().join("notified.log"))?;
+        let mut told = String::new();
+        let mut hear = |word: &str| -> Result<(), Failure> {
+            let mut message = [0; 1024];
+            while !told.contains(word) {
+                let length = manager
+                    .recv(&mut message)
+                    .map_err(|error| format!("{error} before {word}; told: {told}"))?;
+                told += &String::from_utf8_lossy(&message[..length]);
+                told.push('\n');
+            }
+            Ok(())
+        };
+        hear("READY=1")?;
+        agent.signal(Signal::SIGTERM)?;
+        hear("STOPPING=1")?;
+        // Two counts of a second, five for the peers, the two times configured, and ten to be sure.
+        hear("EXTEND_TIMEOUT_USEC=79000000")?;
+        agent.stop(Signal::SIGTERM, SOON)?;
         Ok(())
     });
 }
