@@ -336,12 +336,12 @@ impl PeerArgs {
 }
 
 /// `ccn drain`
-///
-/// Tells routers that this gateway is about to go (RFC 8326), lets them move, withdraws everything, and counts the
-/// packets that still come. Forwarding stays all the while. Ends with 0 when the gateway is safe to stop, and with 4 when
-/// packets still come; it is drained all the same, also after a restart of the agent, until `ccn undrain`. Asked again it
-/// looks again.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Tells routers that this gateway is about to go (RFC 8326), lets them move, withdraws everything, and counts
+the packets that still come. Forwarding stays all the while. Ends with 0 when the gateway is safe to stop, and
+with 4 when packets still come. It is drained either way, also after a restart of the agent, until
+`ccn undrain`. Asked again it looks again.")]
 pub struct DrainArgs {
     /// How long routers have to move to other gateways [default: as configured, 5s].
     #[arg(long, value_parser = duration, value_name = "TIME")]
