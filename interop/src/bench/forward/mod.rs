@@ -96,6 +96,7 @@ enum Set {
 /// What subjects are set up for once, and then put to.
 #[derive(Debug)]
 struct Task {
+    set: Set,
     shape: Shape,
     /// Behind the name of the way.
     suffix: String,
@@ -148,6 +149,7 @@ impl Options {
             let subjects = Who::ALL.into_iter().filter(in_set).filter(wanted);
             if self.wants(set) && !ways.is_empty() {
                 tasks.push(Task {
+                    set,
                     shape,
                     suffix,
                     ways,
@@ -212,8 +214,8 @@ pub fn run(options: &Options, _lab: &Lab, report: &mut Report) -> Result<(), Fai
     let mut frames = Frames::load(options.cpu()?)?;
     let mut void = 0;
     let tasks = options.tasks();
-    for task in &tasks {
-        void += task.run(options, &mut frames, report)?;
+    for set in tasks.chunk_by(|one, other| one.set == other.set) {
+        void += alternate(set, options, &mut frames, report)?;
     }
     if let Some(task) = tasks.first()
         && !Path::new("/sys/module/openvswitch").exists()
@@ -232,72 +234,109 @@ pub fn run(options: &Options, _lab: &Lab, report: &mut Report) -> Result<(), Fai
     }
 }
 
+/// Sets the subjects of all cases of a set up, runs all rounds and takes them down. Cases are held against one
+/// another, so they stand beside one another and take turns: a machine is not the same from one minute to the
+/// next. Answers how many runs were void.
+fn alternate(
+    tasks: &[Task],
+    options: &Options,
+    frames: &mut Frames,
+    report: &mut Report,
+) -> Result<usize, Failure> {
+    let mut standing: Vec<Vec<Standing>> = Vec::new();
+    for (number, task) in tasks.iter().enumerate() {
+        standing.push(task.set_up(number, frames, report)?);
+    }
+    let outcome = rounds(tasks, options, frames, &mut standing, report);
+    report.progress("taking the subjects down");
+    let left: Vec<_> = standing
+        .into_iter()
+        .flatten()
+        .map(Standing::leave)
+        .collect();
+    let void = outcome?;
+    left.into_iter().collect::<Result<(), Failure>>()?;
+    Ok(void)
+}
+
+fn rounds(
+    tasks: &[Task],
+    options: &Options,
+    frames: &mut Frames,
+    standing: &mut [Vec<Standing>],
+    report: &mut Report,
+) -> Result<usize, Failure> {
+    let mut void = 0;
+    for round in 1..=options.rounds() {
+        for way in Way::ALL {
+            for (task, standing) in tasks.iter().zip(standing.iter_mut()) {
+                if task.ways.contains(&way) {
+                    let packets = options.packets();
+                    void += task.run(way, round, packets, frames, standing, report)?;
+                }
+            }
+        }
+    }
+    Ok(void)
+}
+
 impl Task {
-    /// Sets its subjects up, runs all rounds and takes them down. Answers how many runs were void.
-    fn run(
+    fn set_up(
         &self,
-        options: &Options,
+        number: usize,
         frames: &mut Frames,
         report: &mut Report,
-    ) -> Result<usize, Failure> {
+    ) -> Result<Vec<Standing>, Failure> {
         let mut standing = Vec::new();
         for &who in &self.subjects {
             let takes = |way: &Way| who.refuses(&self.shape, *way).is_none();
             if self.ways.iter().any(takes) {
                 let vms = self.shape.vms;
                 report.progress(&format!("setting {who} up for {vms} VMs{}", self.suffix));
-                let mut ready = Standing::build(who, self.shape)?;
+                let mut ready = Standing::build(who, &format!("{who}{number}"), self.shape)?;
                 ready.stage().add_sink(frames.sink()?)?;
                 standing.push(ready);
             }
         }
-        let outcome = self.rounds(options, frames, &mut standing, report);
-        report.progress("taking the subjects down");
-        let left: Vec<_> = standing.into_iter().map(Standing::leave).collect();
-        let void = outcome?;
-        left.into_iter().collect::<Result<(), Failure>>()?;
-        Ok(void)
+        Ok(standing)
     }
 
-    fn rounds(
+    fn run(
         &self,
-        options: &Options,
+        way: Way,
+        round: usize,
+        packets: u32,
         frames: &mut Frames,
         standing: &mut [Standing],
         report: &mut Report,
     ) -> Result<usize, Failure> {
-        let packets = options.packets();
         let mut void = 0;
-        for round in 1..=options.rounds() {
-            for &way in &self.ways {
-                let name = self.name(way);
-                for &who in &self.subjects {
-                    if let Some(refusal) = who.refuses(&self.shape, way) {
-                        report.note(self.case(&name), who.name(), &refusal);
-                        continue;
-                    }
-                    let Some(subject) = standing.iter_mut().find(|it| it.who() == who) else {
-                        continue;
-                    };
-                    report.progress(&format!("{name} {} {who}, round {round}", self.shape.vms));
-                    if let Flows::Of(flows) = self.flows {
-                        // Classic hosts open them all.
-                        subject.run(frames, Way::Encapsulate, Flows::EachOf(flows), flows)?;
-                    }
-                    // Once to have all warm, and once to measure.
-                    let run = subject
-                        .run(frames, way, self.flows, packets / 10)
-                        .and_then(|_| subject.run(frames, way, self.flows, packets));
-                    match run {
-                        Ok(run) => {
-                            let nanoseconds = run.cpu.as_secs_f64() * 1e9 / run.made as f64;
-                            report.add(self.case(&name), who.name(), nanoseconds);
-                        }
-                        Err(error) => {
-                            void += 1;
-                            report.note(self.case(&name), who.name(), &error.to_string());
-                        }
-                    }
+        let name = self.name(way);
+        for &who in &self.subjects {
+            if let Some(refusal) = who.refuses(&self.shape, way) {
+                report.note(self.case(&name), who.name(), &refusal);
+                continue;
+            }
+            let Some(subject) = standing.iter_mut().find(|it| it.who() == who) else {
+                continue;
+            };
+            report.progress(&format!("{name} {} {who}, round {round}", self.shape.vms));
+            if let Flows::Of(flows) = self.flows {
+                // Classic hosts open them all.
+                subject.run(frames, Way::Encapsulate, Flows::EachOf(flows), flows)?;
+            }
+            // Once to have all warm, and once to measure.
+            let run = subject
+                .run(frames, way, self.flows, packets / 10)
+                .and_then(|_| subject.run(frames, way, self.flows, packets));
+            match run {
+                Ok(run) => {
+                    let nanoseconds = run.cpu.as_secs_f64() * 1e9 / run.made as f64;
+                    report.add(self.case(&name), who.name(), nanoseconds);
+                }
+                Err(error) => {
+                    void += 1;
+                    report.note(self.case(&name), who.name(), &error.to_string());
                 }
             }
         }
@@ -328,7 +367,7 @@ fn throughput(options: &Options, report: &mut Report) -> Result<(), Failure> {
             if !wanted || matches!(who, Who::Generator | Who::PlainIp) {
                 continue;
             }
-            let mut standing = Standing::build(who, shape)?;
+            let mut standing = Standing::build(who, who.name(), shape)?;
             let measured = tcp(&mut standing, &shape, time);
             standing.leave()?;
             for (name, gigabits) in measured? {

@@ -130,15 +130,15 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Sets it up.
+    /// Sets it up, on a stage of this name.
     ///
     /// # Errors
     /// The kernel refuses a step, or the plane does not take all that it should hold.
-    pub fn build(who: Who, shape: Shape) -> Result<Standing, Failure> {
+    pub fn build(who: Who, stage: &str, shape: Shape) -> Result<Standing, Failure> {
         let mut standing = Standing {
             who,
             shape,
-            stage: Stage::build(who.name())?,
+            stage: Stage::build(stage)?,
             plane: None,
         };
         match who {
@@ -197,12 +197,14 @@ impl Standing {
 
     /// Has the plane hold all of the shape.
     fn hold(&mut self) -> Result<(), Failure> {
-        let mut plane = self.who.plane(&plane_config()?).ok_or("no plane")?;
-        let desired = self.shape.desired()?;
+        let (who, config, desired) = (self.who, plane_config()?, self.shape.desired()?);
         let namespace = self.stage.gateway.namespace();
-        let applied = namespace.enter(|| {
+        // Made there too: where a plane pins its maps depends on the namespace.
+        let (plane, applied) = namespace.enter(|| {
+            let mut plane = who.plane(&config).ok_or("no plane")?;
             plane.prepare()?;
-            plane.resync(&desired)
+            let applied = plane.resync(&desired)?;
+            Ok::<_, Failure>((plane, applied))
         })??;
         self.plane = Some(plane);
         all_taken(&applied)
