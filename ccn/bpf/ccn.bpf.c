@@ -36,6 +36,13 @@ enum mode {
 	PAST,  /* it is still as a hypervisor sent it: whatever is not to be forwarded is left to the device */
 };
 
+/* Of what is not forwarded. */
+static __always_inline int drop_or_leave(struct __sk_buff *skb, const struct packet *p, const struct whose *w,
+					 __u32 reason, const enum mode mode)
+{
+	return mode == PAST ? CONTINUE : drop(skb, p, w, reason);
+}
+
 /* Cuts off what the link layer padded. */
 static __always_inline int trim(struct __sk_buff *skb, __u32 octets)
 {
@@ -139,6 +146,21 @@ __noinline int refuse(struct __sk_buff *skb, const struct packet *p, const struc
 	return bpf_redirect(skb->ifindex, 0);
 }
 
+/* Asks the kernel's FIB for the way of a packet. */
+static __always_inline void ask_for(struct bpf_fib_lookup *fib, const struct packet *p, const int is4)
+{
+	fib->l4_protocol = p->proto;
+	if (is4) {
+		fib->family = FAMILY4;
+		fib->ipv4_src = p->src.w[3];
+		fib->ipv4_dst = p->dst.w[3];
+	} else {
+		fib->family = FAMILY6;
+		__builtin_memcpy(fib->ipv6_src, &p->src, 16);
+		__builtin_memcpy(fib->ipv6_dst, &p->dst, 16);
+	}
+}
+
 /* What no link is for: the host's own, or nobody's. */
 __noinline int unlinked(struct __sk_buff *skb, const struct packet *p, const struct whose *w)
 {
@@ -149,16 +171,8 @@ __noinline int unlinked(struct __sk_buff *skb, const struct packet *p, const str
 		return CONTINUE;
 	/* Asked as if it came from a VPC: the rule for the VXLAN device finds local addresses, IDC routes, and
 	 * an unreachable route for all the rest, but never what is not told from a local address. */
-	struct bpf_fib_lookup fib = { .ifindex = g->device, .l4_protocol = p->proto };
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		fib.family = FAMILY4;
-		fib.ipv4_src = p->src.w[3];
-		fib.ipv4_dst = p->dst.w[3];
-	} else {
-		fib.family = FAMILY6;
-		__builtin_memcpy(fib.ipv6_src, &p->src, 16);
-		__builtin_memcpy(fib.ipv6_dst, &p->dst, 16);
-	}
+	struct bpf_fib_lookup fib = { .ifindex = g->device };
+	ask_for(&fib, p, skb->protocol == bpf_htons(ETH_P_IP));
 	long found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
 	/* A device that somebody forbade to forward must not cost the host its sessions: the stack, too, has a
 	 * rule for what comes from the IDC. */
@@ -193,14 +207,14 @@ static __always_inline int from_idc_ip(struct __sk_buff *skb, const int family, 
 	if (!s->vni)
 		return asked ? answer(skb, &w, ANSWER_STACK) : CONTINUE;
 	w.vpc = s->counter;
-	struct permit *permit = find_permit(s->vni, &p.src, &s->classic, family);
-	if (!permit)
+	struct permit permit = find_permit(s->vni, &p.src, &s->classic, family);
+	if (!permit.flags)
 		return drop(skb, &p, &w, REASON_NOT_LINKED_SOURCE);
-	w.link = permit->link;
+	w.link = permit.link;
 	struct tunnel t = {
 		.slot = find_endpoint(skb, s, &p, &p.dst, family),
 		.vni = s->vni,
-		.tos = permit->dscp == DSCP_COPY ? p.tos & ~ECN : permit->dscp << 2,
+		.tos = permit.dscp == DSCP_COPY ? p.tos & ~ECN : permit.dscp << 2,
 		.ecn = p.tos & ECN,
 		.family = family,
 	};
@@ -213,7 +227,7 @@ static __always_inline int from_idc_ip(struct __sk_buff *skb, const int family, 
 		return refuse(skb, &p, &w, REASON_TOO_BIG, g->mtu);
 	if (asked)
 		return answer_tunnel(skb, &w, &t);
-	if (permit->flags & PERMIT_TRACKED)
+	if (permit.flags & PERMIT_TRACKED)
 		note_flow(skb, &p, s->vni);
 	forwarded(skb, g, &p, &w);
 	t.sport = entropy(skb, &p);
@@ -222,7 +236,7 @@ static __always_inline int from_idc_ip(struct __sk_buff *skb, const int family, 
 	int verdict = encapsulate(skb, &t);
 	if (verdict < 0)
 		return drop(skb, &p, &w, REASON_INTERNAL);
-	count_to_vpc(&w, p.octets);
+	count_of(g, KIND_TO_VPC, &w, p.octets);
 	count_total(TOTAL_ENCAPSULATED, p.octets);
 	return verdict;
 }
@@ -246,20 +260,12 @@ static __always_inline long find_route(struct __sk_buff *skb, const struct globa
 		bpf_skb_load_bytes(skb, p->l4, ports, 4);
 	__u32 octets = wire_octets(skb, p);
 	fib->ifindex = g->device;
-	fib->l4_protocol = p->proto;
 	fib->sport = ports[0];
 	fib->dport = ports[1];
 	fib->tot_len = octets > 0xffff ? 0xffff : octets;
-	if (family == 4) {
-		fib->family = FAMILY4;
+	ask_for(fib, p, family == 4);
+	if (family == 4)
 		fib->tos = p->tos;
-		fib->ipv4_src = p->src.w[3];
-		fib->ipv4_dst = p->dst.w[3];
-	} else {
-		fib->family = FAMILY6;
-		__builtin_memcpy(fib->ipv6_src, &p->src, 16);
-		__builtin_memcpy(fib->ipv6_dst, &p->dst, 16);
-	}
 	/* Where the table's number is. */
 	__builtin_memcpy(&fib->h_vlan_proto, &g->idc_table, 4);
 	long found = bpf_fib_lookup(skb, fib, sizeof(*fib), FIB_DIRECT | FIB_TBID);
@@ -284,7 +290,7 @@ static __always_inline int forward(struct __sk_buff *skb, const struct globals *
 				return refuse(skb, p, w, REASON_TOO_BIG, fib.mtu_result);
 			if (p->ttl > 1 && mode == LIVE) {
 				/* The stack has the same routes, and cuts it up. */
-				count_from_vpc(w, p->octets);
+				count_of(g, KIND_FROM_VPC, w, p->octets);
 				skb->mark = STACK_MARK;
 				return CONTINUE;
 			}
@@ -307,7 +313,7 @@ static __always_inline int forward(struct __sk_buff *skb, const struct globals *
 	forwarded(skb, g, p, w);
 	if (lower_ttl(skb, ETH_LEN, family))
 		return drop(skb, p, w, REASON_INTERNAL);
-	count_from_vpc(w, p->octets);
+	count_of(g, KIND_FROM_VPC, w, p->octets);
 	return leave(&fib);
 }
 
@@ -354,9 +360,9 @@ static __always_inline int switch_over(struct __sk_buff *skb, const struct globa
 	}
 	if (verdict < 0)
 		return drop(skb, p, w, REASON_INTERNAL);
-	count_from_vpc(w, p->octets);
+	count_of(g, KIND_FROM_VPC, w, p->octets);
 	w->vpc = counter;
-	count_to_vpc(w, p->octets);
+	count_of(g, KIND_TO_VPC, w, p->octets);
 	count_total(TOTAL_ENCAPSULATED, p->octets);
 	return verdict;
 }
@@ -391,18 +397,17 @@ static __always_inline int from_vpc_ip(struct __sk_buff *skb, const struct envel
 	if (family != 4 || !is_own(vpc, p.src.w[3])) {
 		struct subnet *from = find_subnet(vpc->scope, &p.src, lengths, family);
 		if (!from || from->vni != vni)
-			return mode == PAST ? CONTINUE : drop(skb, &p, &w, REASON_BAD_SOURCE);
+			return drop_or_leave(skb, &p, &w, REASON_BAD_SOURCE, mode);
 	}
 	struct subnet *to = find_subnet(vpc->scope, &p.dst, lengths, family);
 	if (to)
 		return switch_over(skb, g, &p, &w, to, family, mode);
-	struct permit *permit =
-		find_permit(vni, &p.dst, family == 4 ? &vpc->classic4 : &vpc->classic6, family);
-	if (!permit)
-		return mode == PAST ? CONTINUE : drop(skb, &p, &w, REASON_NO_LINK);
-	w.link = permit->link;
-	if (permit->flags & PERMIT_TRACKED && !is_reply(skb, &p, vni, mode == ASKED))
-		return mode == PAST ? CONTINUE : drop(skb, &p, &w, REASON_NOT_A_REPLY);
+	struct permit permit = find_permit(vni, &p.dst, family == 4 ? &vpc->classic4 : &vpc->classic6, family);
+	if (!permit.flags)
+		return drop_or_leave(skb, &p, &w, REASON_NO_LINK, mode);
+	w.link = permit.link;
+	if (permit.flags & PERMIT_TRACKED && !is_reply(skb, &p, vni, mode == ASKED))
+		return drop_or_leave(skb, &p, &w, REASON_NOT_A_REPLY, mode);
 	return forward(skb, g, &p, &w, family, mode);
 }
 

@@ -20,18 +20,18 @@ struct whose {
 /* Takes a token; 0 when there is none. */
 static __always_inline int take(__u32 which, __u64 per_second, __u64 burst)
 {
-	struct bucket *b = bpf_map_lookup_elem(&buckets, &which);
+	struct tokens *b = bpf_map_lookup_elem(&buckets, &which);
 	if (!b)
 		return 0;
 	__u64 now = bpf_ktime_get_ns(), passed = now - b->filled;
 	__u64 more = passed > SECOND ? per_second : passed * per_second / SECOND;
 	if (more) {
 		b->filled = now;
-		b->tokens = b->tokens + more > burst ? burst : b->tokens + more;
+		b->left = b->left + more > burst ? burst : b->left + more;
 	}
-	if (!b->tokens)
+	if (!b->left)
 		return 0;
-	b->tokens--;
+	b->left--;
 	return 1;
 }
 
@@ -44,34 +44,25 @@ static __always_inline void count_total(__u32 which, __u32 octets)
 	c->octets += octets;
 }
 
-static __always_inline void count_to_vpc(const struct whose *w, __u32 octets)
+/* Adds to a counter of this processor's. NO_COUNTER is none. */
+static __always_inline void count(void *counters, const struct globals *g, enum kind kind, __u32 number,
+				  __u32 octets)
 {
-	__u32 link = w->link, vpc = w->vpc;
-	struct counter *c = bpf_map_lookup_elem(&link_counters, &link);
-	if (c) {
-		c->to_vpc_packets++;
-		c->to_vpc_octets += octets;
-	}
-	c = bpf_map_lookup_elem(&vpc_counters, &vpc);
-	if (c) {
-		c->to_vpc_packets++;
-		c->to_vpc_octets += octets;
-	}
+	if (number == NO_COUNTER)
+		return;
+	__u32 run = (number / COUNTER_RUN * g->cpus + bpf_get_smp_processor_id()) * KINDS + kind;
+	__u32 at = run * COUNTER_RUN + number % COUNTER_RUN;
+	struct count *c = bpf_map_lookup_elem(counters, &at);
+	if (!c)
+		return;
+	c->packets++;
+	c->octets += octets;
 }
 
-static __always_inline void count_from_vpc(const struct whose *w, __u32 octets)
+static __always_inline void count_of(const struct globals *g, enum kind kind, const struct whose *w, __u32 octets)
 {
-	__u32 link = w->link, vpc = w->vpc;
-	struct counter *c = bpf_map_lookup_elem(&link_counters, &link);
-	if (c) {
-		c->from_vpc_packets++;
-		c->from_vpc_octets += octets;
-	}
-	c = bpf_map_lookup_elem(&vpc_counters, &vpc);
-	if (c) {
-		c->from_vpc_packets++;
-		c->from_vpc_octets += octets;
-	}
+	count(&link_counters, g, kind, w->link, octets);
+	count(&vpc_counters, g, kind, w->vpc, octets);
 }
 
 static __always_inline int is_watched(const struct globals *g, const struct packet *p, __u32 link)
@@ -130,23 +121,14 @@ __noinline int drop(struct __sk_buff *skb, const struct packet *p, const struct 
 		d->packets++;
 		d->octets += p->octets;
 	}
-	/* Linux 6.1 takes keys from the stack only. */
-	__u32 link = w->link, vpc = w->vpc;
-	struct counter *c = bpf_map_lookup_elem(&link_counters, &link);
-	if (c) {
-		c->dropped_packets++;
-		c->dropped_octets += p->octets;
-	}
-	c = bpf_map_lookup_elem(&vpc_counters, &vpc);
-	if (c) {
-		c->dropped_packets++;
-		c->dropped_octets += p->octets;
-	}
 	struct sample *last = bpf_map_lookup_elem(&last_drops, &reason);
 	if (last)
 		fill(skb, p, w, reason, last);
 	struct globals *g = bpf_map_lookup_elem(&globals, &zero);
-	if (g && g->trace & TRACE_DROPS && is_watched(g, p, w->link))
+	if (!g)
+		return TC_ACT_SHOT;
+	count_of(g, KIND_DROPPED, w, p->octets);
+	if (g->trace & TRACE_DROPS && is_watched(g, p, w->link))
 		trace(skb, p, w, reason);
 	return TC_ACT_SHOT;
 }

@@ -6,11 +6,11 @@
  *
  * "Space": what a prefix is looked up in. Spaces of destinations are scopes (DESIGN: CCSIs), named by
  * their lowest VNI; spaces of classic prefixes are VPCs, named by their VNI. Numbers are in host order
- * but for addresses. */
+ * but for addresses and the ports of flows. */
 #ifndef CCN_LAYOUT_H
 #define CCN_LAYOUT_H
 
-#define LAYOUT_VERSION 2
+#define LAYOUT_VERSION 3
 
 /* The lengths of the prefixes in one space, longest first; NO_LENGTH ends the list. A lookup asks once
  * for each. */
@@ -64,14 +64,27 @@ struct subnet {
 	struct lengths classic; /* linked4, linked6: as in struct vpc, of this family. Else unused */
 };
 
-/* A classic prefix that links join with a VPC, by (VNI, prefix) in `classics4` and `classics6`. */
+/* A classic prefix that links join with a VPC, by (VNI, prefix) in `classics4` and `classics6`. Never all zero. */
 #define PERMIT_TRACKED 1 /* mode classic-to-vpc: the VPC may only reply */
+#define PERMIT_GIVEN 2	 /* always */
 #define DSCP_COPY 0xff
 struct permit {
-	__u32 link; /* in link_counters */
+	__u16 link; /* in link_counters */
 	__u8 flags;
 	__u8 dscp; /* 0..63 for the outer header, or DSCP_COPY */
-	__u16 pad;
+};
+
+/* `classics4` is a hash table that the agent keeps in an array: a bucket is a cache line, and with two links or ten
+ * thousand most lookups touch one. A prefix is in its home bucket, or, where that was full, in the first of the next
+ * REACH - 1 that was not; `passed` counts those for each bucket they went by, so that a lookup knows where to end.
+ * Bucket 0 is none: its key[0] is the number of buckets behind it, a power of two, less 1. The agent stores a permit
+ * before its key, takes the key away before the permit, and gives no way to another key while a program may read it. */
+#define WAYS 5
+#define REACH 8
+struct bucket {
+	__u64 key[WAYS]; /* a prefix4: space_len << 32 | the network as a number; 0: free */
+	struct permit permit[WAYS];
+	__u32 passed;
 };
 
 /* Where an address is: eight octets, stored and loaded at once. In `slots` by number, in `sparse` by
@@ -103,20 +116,21 @@ struct host {
 	__u8 v6[16];
 };
 
-/* Of a link or VPC. Octets are those of the inner IP packet. */
-struct counter {
-	__u64 to_vpc_packets;
-	__u64 to_vpc_octets;
-	__u64 from_vpc_packets;
-	__u64 from_vpc_octets;
-	__u64 dropped_packets;
-	__u64 dropped_octets;
-};
-
-/* What is not of a link. */
+/* What is counted. Octets are those of the inner IP packet. */
 struct count {
 	__u64 packets;
 	__u64 octets;
+};
+
+/* What is counted of each link and VPC. `link_counters` and `vpc_counters` have a struct count for each number, kind and
+ * processor: COUNTER_RUN numbers of one kind and processor follow one another, then come those of the next kind, the
+ * next processor, the next numbers. So what a processor counts lies close together, and no other one writes to it. */
+#define COUNTER_RUN 256
+enum kind {
+	KIND_TO_VPC,
+	KIND_FROM_VPC,
+	KIND_DROPPED,
+	KINDS,
 };
 
 /* In `totals`. */
@@ -167,8 +181,8 @@ struct flow {
 	__u32 vni;
 	__u8 classic[16];
 	__u8 vpc[16];
-	__u16 classic_port; /* ICMP echo: the identifier, in both */
-	__u16 vpc_port;
+	__be16 classic_port; /* ICMP echo: the identifier, in both */
+	__be16 vpc_port;
 	__u8 proto;
 	__u8 pad[3];
 };
@@ -197,6 +211,8 @@ struct globals {
 	__u32 idc_table;   /* of the kernel's routes to the IDC */
 	__be16 port;	   /* UDP port of VXLAN */
 	__u16 past_device; /* whether packets may go past the VXLAN device */
+	__u32 cpus;	   /* processors that there may be: elements of a counter */
+	__u32 pad;
 	struct lengths linked4; /* these two last */
 	struct lengths linked6;
 };

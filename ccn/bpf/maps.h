@@ -34,18 +34,19 @@
 SHARED_ARRAY(globals, struct globals, 1);
 SHARED_ARRAY(slots, struct slot, 2097152);
 SHARED_ARRAY(hosts, struct host, 65535);
+SHARED_ARRAY(classics4, struct bucket, 1025);
 
 HASH(vpcs, __u32, struct vpc, 8192);
 HASH(subnets4, struct prefix4, struct subnet, 16384);
 HASH(subnets6, struct prefix6, struct subnet, 16384);
 HASH(linked4, struct prefix4, struct subnet, 16384);
 HASH(linked6, struct prefix6, struct subnet, 16384);
-HASH(classics4, struct prefix4, struct permit, 16384);
 HASH(classics6, struct prefix6, struct permit, 16384);
 HASH(sparse, struct address, struct slot, 32768);
 
-PER_CPU(link_counters, struct counter, 1024);
-PER_CPU(vpc_counters, struct counter, 4096);
+/* The sizes of these are for one processor. */
+SHARED_ARRAY(link_counters, struct count, 1024 * KINDS);
+SHARED_ARRAY(vpc_counters, struct count, 4096 * KINDS);
 PER_CPU(drops, struct count, REASONS);
 PER_CPU(last_drops, struct sample, REASONS);
 PER_CPU(totals, struct count, TOTALS);
@@ -63,11 +64,11 @@ struct {
 } events SEC(".maps");
 
 /* Token buckets of this processor. */
-struct bucket {
+struct tokens {
 	__u64 filled; /* nanoseconds since boot */
-	__u64 tokens;
+	__u64 left;
 };
 enum { BUCKET_ICMP, BUCKET_TRACE, BUCKETS };
-PER_CPU(buckets, struct bucket, BUCKETS);
+PER_CPU(buckets, struct tokens, BUCKETS);
 
 #endif

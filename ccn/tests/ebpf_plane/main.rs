@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bgp::Prefix;
 use ccn::config::{PlaneConfig, PlaneKind};
 use ccn::plane::ebpf::EbpfPlane;
-use ccn::plane::ebpf::layout::LAYOUT_VERSION;
-use ccn::plane::ebpf::sys::Map;
+use ccn::plane::ebpf::layout::{KINDS, LAYOUT_VERSION};
+use ccn::plane::ebpf::sys::{self, Map};
 use ccn::plane::entry::{EntryKey, EntryValue, Hop, ScopeId};
 use ccn::plane::model::{Ingress, Packet};
 use ccn::plane::routes::RoutesPlane;
@@ -321,7 +321,7 @@ fn maps_that_are_full_get_more_room_and_a_restart_finds_it() {
                 .join(name);
             Map::open(&path).expect("pinned").shape().entries
         };
-        let names = ["sparse", "link_counters", "vpc_counters"];
+        let names = ["sparse", "link_counters", "vpc_counters", "classics4"];
         let before = names.map(entries);
         let mut more: BTreeMap<EntryKey, EntryValue> = BTreeMap::new();
         // Too far from one another for a window.
@@ -334,11 +334,14 @@ fn maps_that_are_full_get_more_room_and_a_restart_finds_it() {
                 &[(1, 1)],
             )]);
         }
-        for n in 0..before[1] + 10 {
+        // Of each number they have an element for each kind and processor.
+        let elements = KINDS * sys::cpus().expect("counted");
+        // More than there are counters, and more than fit into the first buckets.
+        for n in 0..(before[1] / elements).max(3 * before[3]) + 10 {
             let classic = format!("{}/32", Ipv4Addr::from(0x0b00_0000 + n));
             more.extend([permit(&format!("many{n}"), 100, "192.168.0.0/16", &classic)]);
         }
-        for n in 0..before[2] + 10 {
+        for n in 0..before[2] / elements + 10 {
             let subnet = Ipv4Addr::from(0x6440_0000 + (n << 4));
             more.extend([source(1000 + n, &format!("{subnet}/28"), 1000 + n)]);
         }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use bgp::{Family, Prefix};
 
 use super::addresses::MAX_SPARSE;
+use super::buckets::BUCKET;
 use super::layout::{
     Address, Globals, Permit, Plain, Slot, Subnet, Vpc, VpcKey, mapped, prefix_key,
     read_prefix_key, unmapped,
@@ -66,13 +67,14 @@ impl Table {
         most as u32
     }
 
-    /// Octets of a key and of a value.
+    /// Octets of a key and of a value of the map.
     pub(crate) fn sizes(self) -> (usize, usize) {
         match self {
             Table::Sparse => (20, 8),
             Table::Subnets4 | Table::Linked4 => (8, size_of::<Subnet>()),
             Table::Subnets6 | Table::Linked6 => (20, size_of::<Subnet>()),
-            Table::Classics4 => (8, size_of::<Permit>()),
+            // An array of buckets.
+            Table::Classics4 => (4, BUCKET),
             Table::Classics6 => (20, size_of::<Permit>()),
             Table::Vpcs => (4, size_of::<Vpc>()),
         }
@@ -243,7 +245,9 @@ mod tests {
         }
         for cell in cells {
             let key = cell.key();
-            assert_eq!(key.len(), cell.table().sizes().0, "{cell}");
+            if cell.table() != Table::Classics4 {
+                assert_eq!(key.len(), cell.table().sizes().0, "{cell}");
+            }
             assert_eq!(Cell::read(cell.table(), &key), Some(cell));
         }
         let subnet = Content::Subnet(Subnet {

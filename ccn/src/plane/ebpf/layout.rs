@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bgp::{Family, Prefix};
 
 /// Grows with every change of a struct or of a meaning.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Most different lengths of the prefixes in one space.
 pub const LENGTHS: usize = 16;
@@ -21,6 +21,16 @@ pub const OWN: usize = 2;
 pub const SUBNET_SPARSE: u32 = 1;
 /// Of [`Permit::flags`]: the VPC may only reply.
 pub const PERMIT_TRACKED: u8 = 1;
+/// Of [`Permit::flags`]: always.
+pub const PERMIT_GIVEN: u8 = 2;
+/// Keys of a bucket of `classics4`.
+pub const WAYS: usize = 5;
+/// Buckets that a key of `classics4` may be in.
+pub const REACH: u32 = 8;
+/// Counters of one kind and processor that follow one another, before those of the next.
+pub const COUNTER_RUN: u32 = 256;
+/// Kinds of what is counted of a link or VPC: towards the VPC, from the VPC, dropped.
+pub const KINDS: u32 = 3;
 /// Of [`Permit::dscp`]: the inner one is copied.
 pub const DSCP_COPY: u8 = 0xff;
 /// Of [`Slot::host`]: nobody has the address.
@@ -153,13 +163,11 @@ plain! {
     /// A classic prefix that links join with a VPC.
     Permit {
         /// In `link_counters`.
-        link: u32,
-        /// `PERMIT_TRACKED`.
+        link: u16,
+        /// `PERMIT_TRACKED`, and always `PERMIT_GIVEN`.
         flags: u8,
         /// 0..=63, or `DSCP_COPY`.
         dscp: u8,
-        /// Zero.
-        pad: u16,
     }
     /// Key of an address outside the windows.
     Address {
@@ -176,21 +184,6 @@ plain! {
         v4: u32,
         /// IPv6.
         v6: [u8; 16],
-    }
-    /// What passed and was dropped, of a link or VPC. Octets are those of the inner packet.
-    Counter {
-        /// Towards the VPC.
-        to_vpc_packets: u64,
-        /// Towards the VPC.
-        to_vpc_octets: u64,
-        /// From the VPC.
-        from_vpc_packets: u64,
-        /// From the VPC.
-        from_vpc_octets: u64,
-        /// Either way.
-        dropped_packets: u64,
-        /// Either way.
-        dropped_octets: u64,
     }
     /// Packets and octets.
     Tally {
@@ -232,9 +225,9 @@ plain! {
         classic: Mapped,
         /// Address in the VPC.
         vpc: Mapped,
-        /// Port of the classic host.
+        /// Port of the classic host, in network order.
         classic_port: u16,
-        /// Port in the VPC.
+        /// Port in the VPC, in network order.
         vpc_port: u16,
         /// IP protocol.
         proto: u8,
@@ -271,6 +264,10 @@ plain! {
         port: [u8; 2],
         /// 1: packets may go past the VXLAN device.
         past_device: u16,
+        /// Processors that there may be: elements of a counter.
+        cpus: u32,
+        /// Zero.
+        pad: u32,
         /// IPv4 prefixes in `linked4`.
         linked4: Lengths,
         /// IPv6 prefixes in `linked6`.
@@ -280,10 +277,10 @@ plain! {
 
 const _: () = {
     assert!(size_of::<Prefix4>() == 8 && size_of::<Prefix6>() == 20);
-    assert!(size_of::<Vpc>() == 88 && size_of::<Subnet>() == 56 && size_of::<Permit>() == 8);
-    assert!(size_of::<Address>() == 20 && size_of::<Host>() == 24 && size_of::<Counter>() == 48);
+    assert!(size_of::<Vpc>() == 88 && size_of::<Subnet>() == 56 && size_of::<Permit>() == 4);
+    assert!(size_of::<Address>() == 20 && size_of::<Host>() == 24);
     assert!(size_of::<Tally>() == 16 && size_of::<Sample>() == 64 && size_of::<Flow>() == 44);
-    assert!(size_of::<Globals>() == 120 && size_of::<Slot>() == 8);
+    assert!(size_of::<Globals>() == 128 && size_of::<Slot>() == 8);
 };
 
 /// What [`Vpc::own`] holds where the VPC has no more subnets: no address matches it.
@@ -479,6 +476,10 @@ mod tests {
             ("OWN", OWN.to_string()),
             ("SUBNET_SPARSE", SUBNET_SPARSE.to_string()),
             ("PERMIT_TRACKED", PERMIT_TRACKED.to_string()),
+            ("PERMIT_GIVEN", PERMIT_GIVEN.to_string()),
+            ("WAYS", WAYS.to_string()),
+            ("REACH", REACH.to_string()),
+            ("COUNTER_RUN", COUNTER_RUN.to_string()),
             ("DSCP_COPY", format!("{DSCP_COPY:#x}")),
             ("HOST_NONE", HOST_NONE.to_string()),
             ("HOST_SLB", format!("{HOST_SLB:#x}")),

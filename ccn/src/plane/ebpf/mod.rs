@@ -12,7 +12,9 @@
 mod addresses;
 mod ask;
 mod attach;
+mod buckets;
 mod cells;
+mod counters;
 pub mod layout;
 mod lengths;
 mod memory;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 
+use super::layout::KINDS;
 use super::pins::{self, Pins};
 use super::sys;
 use crate::plane::PlaneError;
@@ -37,6 +38,9 @@ pub(crate) const MAPS: [&str; 19] = [
     "events",
     "buckets",
 ];
+
+/// How many numbers counters begin with; each has an element for each kind and processor.
+const COUNTERS: [(&str, u32); 2] = [("link_counters", 1024), ("vpc_counters", 4096)];
 
 /// A program in the kernel.
 #[derive(Debug)]
@@ -92,6 +96,10 @@ impl Programs {
         let mut loader = EbpfLoader::new();
         loader.map_max_entries("slots", sizes.slots);
         loader.map_max_entries("flows", sizes.flows);
+        let cpus = sys::cpus().map_err(|error| pins::failed("count processors", &error))?;
+        for (name, numbers) in COUNTERS {
+            loader.map_max_entries(name, numbers * KINDS * cpus);
+        }
         Programs::from(with_pinned(&mut loader, pins))
     }
 

@@ -68,7 +68,8 @@ impl Running {
             Some(programs) if programs.read_pinned(pins) => programs,
             _ => Programs::load(pins, sizes)?,
         };
-        let (tables, memory) = Tables::open(pins)?;
+        let (mut tables, memory) = Tables::open(pins)?;
+        tables.adopt();
         let fresh = tables.globals().version != LAYOUT_VERSION;
         let found = if fresh { Found::new() } else { tables.found()? };
         let own = facts.own.clone();

@@ -65,20 +65,22 @@ impl Area {
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
     }
 
-    fn load(&self, at: usize) -> u64 {
+    /// The word with this number, or 0 where there is none.
+    pub(crate) fn load(&self, at: usize) -> u64 {
         self.words()
             .get(at)
             .map_or(0, |word| word.load(Ordering::Acquire))
     }
 
-    fn store(&self, at: usize, value: u64) {
+    /// Stores a word at once. Whoever sees it sees all that was stored before.
+    pub(crate) fn store(&self, at: usize, value: u64) {
         if let Some(word) = self.words().get(at) {
             word.store(value, Ordering::Release);
         }
     }
 
-    /// An element of so many words.
-    fn element<T: Plain>(&self, at: usize) -> T {
+    /// An element, read word by word.
+    pub(crate) fn element<T: Plain>(&self, at: usize) -> T {
         let (words, mut octets) = (size_of::<T>() / 8, [0; MOST_OCTETS]);
         for (word, place) in octets.chunks_exact_mut(8).take(words).enumerate() {
             place.copy_from_slice(&self.load(at * words + word).to_ne_bytes());
@@ -193,11 +195,16 @@ impl Memory for KernelMemory {
     }
 
     fn wait(&mut self) {
-        if let Err(error) = sys::wait_for_programs() {
-            // Kernels with full-dynticks processors refuse it. A program runs for microseconds.
-            tracing::debug!(%error, "membarrier is refused, waiting instead");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        wait_for_programs();
+    }
+}
+
+/// Waits until every program that may have read something is done with it.
+pub(crate) fn wait_for_programs() {
+    if let Err(error) = sys::wait_for_programs() {
+        // Kernels with full-dynticks processors refuse it. A program runs for microseconds.
+        tracing::debug!(%error, "membarrier is refused, waiting instead");
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 

@@ -162,6 +162,14 @@ pub fn possible_cpus() -> io::Result<usize> {
     COUNT.clone().map_err(io::Error::other)
 }
 
+/// The same as [`possible_cpus`].
+///
+/// # Errors
+/// When the number of processors cannot be read.
+pub fn cpus() -> io::Result<u32> {
+    u32::try_from(possible_cpus()?).map_err(io::Error::other)
+}
+
 /// `0-3,8` is 9 places: those in between have values too.
 fn count_cpus(list: &str) -> Option<usize> {
     let last = list.rsplit([',', '-']).next()?;

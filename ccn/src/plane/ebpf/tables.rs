@@ -6,13 +6,16 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use super::buckets::Buckets;
 use super::cells::{Cell, Changes, Content, Counted, Table};
-use super::layout::{Counter, Globals, Plain, Sample, Tally};
+use super::counters::Counters;
+use super::layout::{Globals, Plain, Sample, Tally};
 use super::pins::{self, Pins};
 use super::shared::{self, Area, KernelMemory};
 use super::sys::{Map, Shape};
 use super::translate::Found;
 use crate::plane::model::DropReason;
+use crate::plane::traffic::TwoWays;
 use crate::plane::{Count, PlaneError};
 
 /// Counters of `totals`, by place.
@@ -23,10 +26,10 @@ const FLOWS: u32 = 2;
 /// Maps but for those that are memory.
 #[derive(Debug)]
 pub(crate) struct Tables {
-    hashes: BTreeMap<Table, Map>,
+    hashes: BTreeMap<Table, Hash>,
     globals: Area,
-    link_counters: Map,
-    vpc_counters: Map,
+    link_counters: Counters,
+    vpc_counters: Counters,
     drops: Map,
     last_drops: Map,
     totals: Map,
@@ -35,6 +38,100 @@ pub(crate) struct Tables {
 
 /// Has the programs read a larger map from now on, in the place of the one with this name.
 pub(crate) type MoveTo<'a> = dyn FnMut(&'static str, &Map) -> Result<(), PlaneError> + 'a;
+
+/// A hash table of the programs.
+#[derive(Debug)]
+enum Hash {
+    /// Of the kernel's.
+    Map(Map),
+    /// Of our own.
+    Buckets(Buckets),
+}
+
+impl Hash {
+    fn map(&self) -> &Map {
+        match self {
+            Hash::Map(map) => map,
+            Hash::Buckets(buckets) => buckets.map(),
+        }
+    }
+
+    fn each(&self, mut take: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+        match self {
+            Hash::Map(map) => map.each(take),
+            Hash::Buckets(buckets) => {
+                buckets.each(&mut take);
+                Ok(())
+            }
+        }
+    }
+
+    fn lookup(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        match self {
+            Hash::Map(map) => map.lookup(key),
+            Hash::Buckets(buckets) => Ok(buckets.lookup(key)),
+        }
+    }
+
+    fn delete(&mut self, key: &[u8]) -> io::Result<()> {
+        match self {
+            Hash::Map(map) => map.delete(key),
+            Hash::Buckets(buckets) => {
+                buckets.delete(key);
+                Ok(())
+            }
+        }
+    }
+
+    /// Sets many. Answers how many were set before the first that was not, and why that was not.
+    fn update_many(&mut self, run: &[(Cell, Content)]) -> io::Result<(usize, Option<io::Error>)> {
+        match self {
+            Hash::Map(map) => {
+                let keys: Vec<u8> = run.iter().flat_map(|(cell, _)| cell.key()).collect();
+                let values: Vec<u8> = run
+                    .iter()
+                    .flat_map(|(_, content)| content.octets())
+                    .collect();
+                map.update_many(&keys, &values)
+            }
+            Hash::Buckets(buckets) => {
+                for (done, (cell, content)) in run.iter().enumerate() {
+                    if let Err(error) = buckets.update(&cell.key(), &content.octets()) {
+                        return Ok((done, Some(error)));
+                    }
+                }
+                Ok((run.len(), None))
+            }
+        }
+    }
+
+    /// A larger one that holds the same, and so many more if it can; `None`: there is none.
+    fn grown(&self, table: Table, more: usize) -> Result<Option<Hash>, PlaneError> {
+        let name = table.name();
+        Ok(match self {
+            Hash::Map(map) => {
+                let entries = map.shape().entries;
+                if entries >= table.most() {
+                    return Ok(None);
+                }
+                Some(Hash::Map(filled_anew(
+                    name,
+                    map,
+                    entries.saturating_mul(2),
+                )?))
+            }
+            Hash::Buckets(buckets) => {
+                if !buckets.may_grow() {
+                    return Ok(None);
+                }
+                let action = || format!("have room for {more} more in the map {name}");
+                let larger = buckets.grown(name, more);
+                let larger = larger.map_err(|error| failed(&action(), &error))?;
+                Some(Hash::Buckets(larger))
+            }
+        })
+    }
+}
 
 /// A write that the kernel refused, with its words.
 pub(crate) type Refused = Vec<(Cell, String)>;
@@ -50,6 +147,7 @@ impl Tables {
             let path = pins.map(name);
             Map::open(&path).map_err(|error| failed(&format!("open {}", path.display()), &error))
         };
+        let map_it = |error| failed("map an array", &error);
         let mut hashes = BTreeMap::new();
         for table in Table::ALL {
             let map = open(table.name())?;
@@ -60,9 +158,12 @@ impl Tables {
                     detail: format!("it is of another shape: {shape:?}"),
                 });
             }
-            hashes.insert(table, map);
+            let hash = match table {
+                Table::Classics4 => Hash::Buckets(Buckets::of(map).map_err(map_it)?),
+                _ => Hash::Map(map),
+            };
+            hashes.insert(table, hash);
         }
-        let map_it = |error| failed("map an array", &error);
         let memory = KernelMemory::of(&open("slots")?, &open("hosts")?).map_err(map_it)?;
         let globals = open("globals")?;
         if globals.shape().value as usize != size_of::<Globals>() {
@@ -71,17 +172,28 @@ impl Tables {
                 detail: format!("it is of another shape: {:?}", globals.shape()),
             });
         }
+        let counters = |name| Counters::of(name, open(name)?).map_err(map_it);
         let tables = Tables {
             hashes,
             globals: Area::of(&globals).map_err(map_it)?,
-            link_counters: open("link_counters")?,
-            vpc_counters: open("vpc_counters")?,
+            link_counters: counters("link_counters")?,
+            vpc_counters: counters("vpc_counters")?,
             drops: open("drops")?,
             last_drops: open("last_drops")?,
             totals: open("totals")?,
             flows: open("flows")?,
         };
         Ok((tables, memory))
+    }
+
+    /// Puts right what a run that was killed may have left half done, and makes new maps usable. For the one that
+    /// writes.
+    pub(crate) fn adopt(&mut self) {
+        for hash in self.hashes.values_mut() {
+            if let Hash::Buckets(buckets) = hash {
+                buckets.adopt();
+            }
+        }
     }
 
     /// What concerns all packets, as it is.
@@ -101,9 +213,9 @@ impl Tables {
     /// What all hash maps hold. What nobody of us can have written is left out, and taken away.
     pub(crate) fn found(&self) -> Result<Found, PlaneError> {
         let mut found = Found::new();
-        for (table, map) in &self.hashes {
+        for (table, hash) in &self.hashes {
             let mut strange = Vec::new();
-            map.each(
+            hash.each(
                 |key, value| match (Cell::read(*table, key), Content::read(*table, value)) {
                     (Some(cell), Some(content)) => {
                         found.insert(cell, content);
@@ -113,7 +225,9 @@ impl Tables {
             )
             .map_err(|error| failed(&format!("read the map {}", table.name()), &error))?;
             for key in strange {
-                map.delete(&key)
+                // In buckets there is none.
+                hash.map()
+                    .delete(&key)
                     .map_err(|error| failed("take a strange key away", &error))?;
             }
         }
@@ -130,14 +244,10 @@ impl Tables {
         let mut operations = changes.puts.len() + changes.deletes.len();
         let mut refused = Refused::new();
         for counted in &changes.resets {
-            let (map, at) = match counted {
-                Counted::Link(at) => (&self.link_counters, at),
-                Counted::Vpc(at) => (&self.vpc_counters, at),
-            };
-            let reset = map
-                .value_len()
-                .and_then(|len| map.update(&at.to_ne_bytes(), &vec![0; len]));
-            reset.map_err(|error| failed("reset a counter", &error))?;
+            match counted {
+                Counted::Link(at) => self.link_counters.reset(*at),
+                Counted::Vpc(at) => self.vpc_counters.reset(*at),
+            }
         }
         for run in changes
             .puts
@@ -147,7 +257,7 @@ impl Tables {
         }
         operations += self.set_globals(&changes.globals);
         for cell in &changes.deletes {
-            if let Err(error) = self.hash(cell.table())?.delete(&cell.key()) {
+            if let Err(error) = self.hash_mut(cell.table())?.delete(&cell.key()) {
                 refused.push((*cell, format!("cannot take {cell} away: {error}")));
             }
         }
@@ -164,20 +274,21 @@ impl Tables {
         let (mut links, mut vpcs) = (0, 0);
         for (_, content) in &changes.puts {
             match content {
-                Content::Permit(permit) => links = links.max(permit.link + 1),
+                Content::Permit(permit) => links = links.max(u32::from(permit.link) + 1),
                 Content::Vpc(vpc) => vpcs = vpcs.max(vpc.counter + 1),
                 Content::Slot(_) | Content::Subnet(_) => {}
             }
         }
-        let counters = [
-            ("link_counters", &mut self.link_counters, links),
-            ("vpc_counters", &mut self.vpc_counters, vpcs),
-        ];
-        for (name, map, needed) in counters {
-            if needed > map.shape().entries {
-                let larger = filled_anew(name, map, needed.next_power_of_two())?;
-                move_to(name, &larger)?;
-                *map = larger;
+        for (counters, needed) in [
+            (&mut self.link_counters, links),
+            (&mut self.vpc_counters, vpcs),
+        ] {
+            if needed > counters.numbers() {
+                let action = format!("count {needed} things in {}", counters.name());
+                let larger = counters.grown(needed.next_power_of_two());
+                let larger = larger.map_err(|error| failed(&action, &error))?;
+                move_to(larger.name(), larger.map())?;
+                *counters = larger;
             }
         }
         Ok(())
@@ -209,14 +320,9 @@ impl Tables {
         let table = first.table();
         let mut rest = run;
         while !rest.is_empty() {
-            let map = self.hash(table)?;
-            let keys: Vec<u8> = rest.iter().flat_map(|(cell, _)| cell.key()).collect();
-            let values: Vec<u8> = rest
-                .iter()
-                .flat_map(|(_, content)| content.octets())
-                .collect();
-            let (done, error) = map
-                .update_many(&keys, &values)
+            let hash = self.hash_mut(table)?;
+            let (done, error) = hash
+                .update_many(rest)
                 .map_err(|error| failed(&format!("write the map {}", table.name()), &error))?;
             let Some(error) = error else {
                 return Ok(());
@@ -224,10 +330,10 @@ impl Tables {
             let Some((cell, _)) = rest.get(done) else {
                 return Ok(());
             };
-            let entries = map.shape().entries;
-            if error.raw_os_error() == Some(nix::libc::E2BIG) && entries < table.most() {
-                let larger = filled_anew(table.name(), map, entries.saturating_mul(2))?;
-                move_to(table.name(), &larger)?;
+            if error.raw_os_error() == Some(nix::libc::E2BIG)
+                && let Some(larger) = hash.grown(table, rest.len() - done)?
+            {
+                move_to(table.name(), larger.map())?;
                 self.hashes.insert(table, larger);
                 rest = &rest[done..];
                 continue;
@@ -262,11 +368,14 @@ impl Tables {
         Ok(wrong)
     }
 
-    fn hash(&self, table: Table) -> Result<&Map, PlaneError> {
-        self.hashes.get(&table).ok_or_else(|| PlaneError::Kernel {
-            action: "use a map".to_owned(),
-            detail: format!("{} is not open", table.name()),
-        })
+    fn hash(&self, table: Table) -> Result<&Hash, PlaneError> {
+        let hash = self.hashes.get(&table);
+        hash.ok_or_else(|| is_not_open(table))
+    }
+
+    fn hash_mut(&mut self, table: Table) -> Result<&mut Hash, PlaneError> {
+        let hash = self.hashes.get_mut(&table);
+        hash.ok_or_else(|| is_not_open(table))
     }
 
     /// Adds the values of all processors up, for each element of a per-CPU array.
@@ -339,34 +448,21 @@ impl Tables {
         Ok(last)
     }
 
-    /// The counters of these links.
-    pub(crate) fn of_link(&self, number: u32) -> Result<Counter, PlaneError> {
-        Self::counter(&self.link_counters, number)
+    /// The counters of this link.
+    pub(crate) fn of_link(&self, number: u32) -> TwoWays {
+        self.link_counters.sum(number)
     }
 
     /// The counters of a VPC.
-    pub(crate) fn of_vpc(&self, number: u32) -> Result<Counter, PlaneError> {
-        Self::counter(&self.vpc_counters, number)
+    pub(crate) fn of_vpc(&self, number: u32) -> TwoWays {
+        self.vpc_counters.sum(number)
     }
+}
 
-    fn counter(map: &Map, number: u32) -> Result<Counter, PlaneError> {
-        let octets = map
-            .lookup(&number.to_ne_bytes())
-            .map_err(|error| failed("read a counter", &error))?;
-        let mut sum = Counter::default();
-        for part in octets
-            .unwrap_or_default()
-            .chunks_exact(size_of::<Counter>())
-        {
-            let part = Counter::read(part).unwrap_or_default();
-            sum.to_vpc_packets += part.to_vpc_packets;
-            sum.to_vpc_octets += part.to_vpc_octets;
-            sum.from_vpc_packets += part.from_vpc_packets;
-            sum.from_vpc_octets += part.from_vpc_octets;
-            sum.dropped_packets += part.dropped_packets;
-            sum.dropped_octets += part.dropped_octets;
-        }
-        Ok(sum)
+fn is_not_open(table: Table) -> PlaneError {
+    PlaneError::Kernel {
+        action: "use a map".to_owned(),
+        detail: format!("{} is not open", table.name()),
     }
 }
 
@@ -405,7 +501,7 @@ mod tests {
             flags: NO_PREALLOC,
         };
         let map = Map::create("test", shape).expect("these tests need CAP_BPF");
-        // Link number 0, no flags, a DSCP of 0.
+        // What stands in a map may be zero in all its octets.
         let (key, zeros) = ([7; 8], Permit::default());
         map.update(&key, zeros.octets()).expect("put");
         let larger = filled_anew("test", &map, 4).expect("filled");

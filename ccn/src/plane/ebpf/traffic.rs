@@ -6,14 +6,14 @@ use std::time::{Duration, SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::layout::{Counter, Sample, unmapped};
+use super::layout::{Sample, unmapped};
 use super::memory::Memory;
 use super::numbers::Numbers;
 use super::tables::Tables;
 use super::translate::Translator;
+use crate::plane::PlaneError;
 use crate::plane::model::DropReason;
-use crate::plane::traffic::{self, Flows, Traffic, TwoWays};
-use crate::plane::{Count, PlaneError};
+use crate::plane::traffic::{self, Flows, Traffic};
 use crate::record::{LinkId, Vni};
 
 const TCP: u8 = 6;
@@ -26,12 +26,12 @@ pub(crate) fn read<M: Memory>(
 ) -> Result<Traffic, PlaneError> {
     let mut traffic = Traffic::default();
     for (link, number) in translator.links().iter() {
-        let counts = two_ways(tables.of_link(number)?);
+        let counts = tables.of_link(number);
         traffic.links.insert(link.clone(), counts);
     }
     for (vni, number) in translator.counters().iter() {
         if let Ok(vni) = Vni::new(*vni) {
-            traffic.vpcs.insert(vni, two_ways(tables.of_vpc(number)?));
+            traffic.vpcs.insert(vni, tables.of_vpc(number));
         }
     }
     let (now, links) = (since_boot(), names(translator.links()));
@@ -53,15 +53,6 @@ pub(crate) fn read<M: Memory>(
         max,
     });
     Ok(traffic)
-}
-
-fn two_ways(counter: Counter) -> TwoWays {
-    let count = |packets, bytes| Count { packets, bytes };
-    TwoWays {
-        to_vpc: count(counter.to_vpc_packets, counter.to_vpc_octets),
-        from_vpc: count(counter.from_vpc_packets, counter.from_vpc_octets),
-        dropped: count(counter.dropped_packets, counter.dropped_octets),
-    }
 }
 
 /// The time of programs.

@@ -12,8 +12,8 @@ use bgp::{Family, Prefix};
 use super::addresses::{Addresses, Endpoint, MAX_SPARSE};
 use super::cells::{Cell, Changes, Content, Counted};
 use super::layout::{
-    DSCP_COPY, Globals, HOST_MAX, LENGTHS, OWN, PERMIT_TRACKED, Permit, Subnet, UNUSED_NET, Vpc,
-    net4,
+    DSCP_COPY, Globals, HOST_MAX, LENGTHS, OWN, PERMIT_GIVEN, PERMIT_TRACKED, Permit, Subnet,
+    UNUSED_NET, Vpc, net4,
 };
 use super::lengths::{self, LengthCounts};
 use super::memory::Memory;
@@ -30,6 +30,7 @@ mod forecast;
 pub(crate) const MAX_VPCS: u32 = 65_536;
 /// Most links, and as many counters.
 pub(crate) const MAX_LINKS: u32 = 16_384;
+const _: () = assert!(MAX_LINKS <= 1 << 16, "a permit names its link in 16 bits");
 /// Most subnets of a family.
 pub(crate) const MAX_SUBNETS: usize = 131_072;
 /// Most classic prefixes of a family, counted for each VPC.
@@ -157,7 +158,7 @@ impl<M: Memory> Translator<M> {
             {
                 let (vni, prefix) = (vni.number(), *classic);
                 if let Some(Content::Permit(permit)) = found.get(&Cell::Classic { vni, prefix }) {
-                    self.links.adopt(link, permit.link);
+                    self.links.adopt(link, permit.link.into());
                 }
             }
         }
@@ -650,13 +651,12 @@ impl<M: Memory> Translator<M> {
         let vpc = self.vpcs.get(&vni)?;
         let ((link, _), (mode, dscp)) = vpc.permits.get(&classic)?.first_key_value()?;
         Some(Permit {
-            link: self.links.of(link)?,
+            link: self.links.of(link)?.try_into().ok()?,
             flags: match mode {
-                Mode::Both => 0,
-                Mode::ClassicToVpc => PERMIT_TRACKED,
+                Mode::Both => PERMIT_GIVEN,
+                Mode::ClassicToVpc => PERMIT_GIVEN | PERMIT_TRACKED,
             },
             dscp: dscp.unwrap_or(DSCP_COPY),
-            pad: 0,
         })
     }
 

@@ -8,7 +8,7 @@ use netlink::{Address, Socket};
 use super::attach;
 use super::layout::{Globals, LAYOUT_VERSION};
 use super::programs::Place;
-use super::translate;
+use super::{pins, sys, translate};
 use crate::config::PlaneConfig;
 use crate::plane::PlaneError;
 use crate::plane::routes::compose::Host;
@@ -76,6 +76,7 @@ pub(crate) fn facts(
         idc_table: IDC_TABLE,
         port: config.port.to_be_bytes(),
         past_device: config.goes_past_device().into(),
+        cpus: sys::cpus().map_err(|error| pins::failed("count processors", &error))?,
         ..Globals::default()
     };
     match config.vtep {
