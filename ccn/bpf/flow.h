@@ -32,7 +32,7 @@ static __always_inline __u64 silence(const struct flow *key, __u32 flags)
 /* A packet of a classic host to a VPC: begins a flow, or keeps it. */
 __noinline int note_flow(struct __sk_buff *skb, const struct packet *p, __u32 vni)
 {
-	struct about a;
+	struct about a = {};
 	struct flow key;
 	if (!skb || !p)
 		return 0;
@@ -61,7 +61,7 @@ __noinline int note_flow(struct __sk_buff *skb, const struct packet *p, __u32 vn
 /* Whether a packet of a VPC answers one of a classic host. */
 __noinline int is_reply(struct __sk_buff *skb, const struct packet *p, __u32 vni, __u32 asked)
 {
-	struct about a;
+	struct about a = {};
 	struct flow key;
 	if (!skb || !p)
 		return 0;

@@ -143,7 +143,7 @@ static __always_inline struct permit find_permit(__u32 vni, const struct address
  * fragments has no ports. */
 static __always_inline __u32 flow_hash(struct __sk_buff *skb, const struct packet *p)
 {
-	struct about a;
+	struct about a = {};
 	if (p->fragment || find_about(skb, p, &a)) {
 		a.src = p->src;
 		a.dst = p->dst;

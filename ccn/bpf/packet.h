@@ -45,7 +45,8 @@ struct packet {
 };
 
 /* What a packet is about, in its own direction. An ICMP error is about the flow of the packet that
- * it quotes, so its addresses and ports are those of the quoted packet, turned around. */
+ * it quotes, so its addresses and ports are those of the quoted packet, turned around. Whoever has one filled in
+ * initialises it: Linux 6.1 hands nothing else to a function. */
 struct about {
 	struct address128 src;
 	struct address128 dst;
