@@ -14,22 +14,22 @@ use netlink::{Group, Monitor};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{info, warn};
 
 use crate::announce::Relearning;
 use crate::api;
 use crate::api::socket::SocketError;
 use crate::config::{Config, PlaneConfig, PlaneKind, StoreConfig};
-use crate::controller::{AgentHandle, Controller, Facts, Parts, Report, note, sleep_until};
+use crate::controller::{AgentHandle, Controller, Facts, Parts, Report, Told, note, sleep_until};
 use crate::doctor::{Choice, Surroundings};
 use crate::drain::{self, DrainHandle, Drainer, Mark, State};
 use crate::metrics;
 use crate::order::Announcing;
-use crate::plane::Plane;
 use crate::plane::ebpf::EbpfPlane;
 use crate::plane::routes::RoutesPlane;
 use crate::plane::thread::{OrderError, PlaneHandle};
+use crate::plane::{Abilities, Plane};
 use crate::reach::{self, Interests, Reach};
 use crate::record::{Gateway, GatewayName, GroupName, Health, IdError, Role, Vtep};
 use crate::reload::Reloader;
@@ -115,6 +115,7 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     note(&mut startup, "open", 1, "store");
     let (plane, choice) = choose_plane(&config.plane);
     let plane = PlaneHandle::spawn(plane)?;
+    let abilities = plane.abilities();
     let adopted = plane.prepare().await?.adopted;
     info!(plane = plane.name(), adopted, "the plane is ready");
     note(&mut startup, "prepare", 1, "plane");
@@ -125,7 +126,7 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     reach::follow::tell(&mut reach, &seen, &speaker).await;
     let facts = facts(&config)?;
     let gateway = facts.gateway.clone();
-    let (controller, agent) = Controller::new(Parts {
+    let (mut controller, agent) = Controller::new(Parts {
         relearning: relearning(&config, adopted, facts.started),
         facts,
         store,
@@ -152,9 +153,10 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
             choice,
         }));
     if let Some(cluster) = cluster {
-        let (name, own) = registration(&config, &gateway)?;
+        let (name, own) = registration(&config, &gateway, abilities)?;
         let (report, drain) = (controller.report(), drain.reports());
-        tokio::spawn(register(cluster, name, own, report, drain));
+        let of_links = controller.link_reports();
+        tokio::spawn(register(cluster, name, own, report, drain, of_links));
     }
 
     let mut controller = tokio::spawn(controller.run());
@@ -342,7 +344,11 @@ async fn drain_before_stop(drain: &DrainHandle) {
 }
 
 /// What this gateway registers as: its name, and what of it does not change.
-fn registration(config: &Config, name: &str) -> Result<(GatewayName, Gateway), AgentError> {
+fn registration(
+    config: &Config,
+    name: &str,
+    abilities: Abilities,
+) -> Result<(GatewayName, Gateway), AgentError> {
     let unfit = |field, reason: String| AgentError::Unfit { field, reason };
     let name = name
         .parse()
@@ -358,6 +364,7 @@ fn registration(config: &Config, name: &str) -> Result<(GatewayName, Gateway), A
         generation: 0,
         health: Health::Starting,
         draining: false,
+        abilities: Some(abilities),
         extra: serde_json::Map::new(),
     };
     Ok((name, own))
@@ -370,6 +377,7 @@ async fn register(
     own: Gateway,
     mut reports: watch::Receiver<Report>,
     mut drain: watch::Receiver<drain::Report>,
+    of_links: mpsc::UnboundedReceiver<Told>,
 ) {
     let (tell, told) = watch::channel(own.clone());
     let telling = async {
@@ -396,7 +404,7 @@ async fn register(
             }
         }
     };
-    tokio::join!(telling, cluster.keep_registered(name, told));
+    tokio::join!(telling, cluster.keep_registered(name, told, of_links));
 }
 
 /// The plane that is configured, or the best that works here.
@@ -491,14 +499,14 @@ async fn reload_on_hang_up(agent: AgentHandle) -> io::Result<()> {
     Ok(())
 }
 
-/// What ends the agent.
-struct StopSignals {
+/// What ends a daemon.
+pub(crate) struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl StopSignals {
-    fn new() -> io::Result<StopSignals> {
+    pub(crate) fn new() -> io::Result<StopSignals> {
         Ok(StopSignals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -506,7 +514,7 @@ impl StopSignals {
     }
 
     /// The next one.
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -515,7 +523,7 @@ impl StopSignals {
 }
 
 /// Tells the service manager, where there is one.
-fn notify(state: &[sd_notify::NotifyState<'_>]) {
+pub(crate) fn notify(state: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         warn!(%error, "cannot notify the service manager");
     }

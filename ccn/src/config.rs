@@ -8,9 +8,11 @@ use thiserror::Error;
 
 use crate::record::{GroupName, Mac};
 
+mod apiserver;
 mod bgp;
 mod store;
 
+pub use apiserver::{ApiConfig, ClientConfig, DEFAULT_API_CONFIG, RequestLimits, TokenConfig};
 pub use bgp::BgpConfig;
 pub use store::{Endpoint, EtcdConfig, Login, StoreConfig, TlsConfig};
 
@@ -18,6 +20,9 @@ pub use store::{Endpoint, EtcdConfig, Login, StoreConfig, TlsConfig};
 pub const DEFAULT_SOCKET: &str = "/run/ccn/agent.sock";
 /// Where the agent's configuration is looked for.
 pub const DEFAULT_CONFIG: &str = "/etc/ccn/agent.toml";
+
+/// Who is looked for to have signed the certificates of API servers.
+pub const DEFAULT_CA: &str = "/etc/ccn/ca.pem";
 
 /// Why a configuration is refused.
 #[derive(Debug, Error)]

@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod announce;
 pub mod api;
+pub mod apiserver;
 pub mod cli;
 pub mod config;
 pub mod controller;
@@ -13,6 +14,7 @@ pub mod drain;
 pub mod explain;
 pub mod fixture;
 pub mod inventory;
+pub mod ledger;
 pub mod link;
 mod memory;
 pub mod metrics;

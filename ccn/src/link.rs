@@ -2,15 +2,19 @@
 //!
 //! What links mean beside one another is the inventory's; this room knows only the order itself.
 
+pub mod orders;
 pub mod undo;
 
 use crate::plane::Abilities;
-use crate::record::{Mode, Reason, Record, RecordError, RecordKey};
+use crate::record::{GroupName, Mode, Reason, Record, RecordError, RecordKey};
 use crate::store::Change;
 
-/// The links among these changes that need what the plane cannot do, each as an error. Without flow
-/// state a plane would have to drop every reply, or let every new connection through.
-pub fn beyond(abilities: Abilities, changes: &[Change]) -> Vec<RecordError> {
+/// The links among these changes that need what the planes of their group cannot do, each as an error. Without
+/// flow state a plane would have to drop every reply, or let every new connection through.
+pub fn beyond(
+    abilities_of: impl Fn(&GroupName) -> Abilities,
+    changes: &[Change],
+) -> Vec<RecordError> {
     let mut errors = Vec::new();
     for change in changes {
         let Change::Put { key, value } = change else {
@@ -22,6 +26,7 @@ pub fn beyond(abilities: Abilities, changes: &[Change]) -> Vec<RecordError> {
         let Ok(Record::Link(link)) = Record::parse(&key, value) else {
             continue;
         };
+        let abilities = abilities_of(&link.group);
         if link.mode == Mode::ClassicToVpc && !abilities.tracks_replies {
             errors.push(RecordError::new(&key, "mode", Reason::NeedsFlowState));
         }
@@ -63,7 +68,7 @@ mod tests {
             },
         ];
         let faults = |abilities| -> Vec<(String, String)> {
-            let errors = beyond(abilities, &changes).into_iter();
+            let errors = beyond(|_| abilities, &changes).into_iter();
             errors.map(|error| (error.key, error.field)).collect()
         };
         let fault = |key: &str, field: &str| (key.to_owned(), field.to_owned());

@@ -107,6 +107,10 @@ pub struct Order {
     to_withdraw: BTreeMap<WithdrawalId, BTreeSet<Prefix>>,
     /// Prefixes whose announcement must be looked at again.
     suspects: BTreeSet<Prefix>,
+    /// Subnets of which something has come further, or fallen back, since somebody asked.
+    moved: BTreeSet<Prefix>,
+    /// Links of which an entry has gone since then.
+    left: BTreeSet<LinkId>,
     pending: Pending,
     /// Whether a batch shall go out though nothing is pending.
     look: bool,
@@ -134,6 +138,8 @@ impl Order {
             next_withdrawal: 0,
             to_withdraw: BTreeMap::new(),
             suspects: BTreeSet::new(),
+            moved: BTreeSet::new(),
+            left: BTreeSet::new(),
             pending: Pending::default(),
             look: false,
             in_flight: InFlight::None,
@@ -157,6 +163,7 @@ impl Order {
             self.pending.removals.remove(&key);
             if let Some(subnet) = subnet_of(&key) {
                 self.suspects.insert(subnet);
+                self.moved.insert(subnet);
                 self.backing.want(&key, subnet, value.clone());
             }
             self.pending.upserts.insert(key, value);
@@ -227,6 +234,7 @@ impl Order {
         for prefix in &prefixes {
             self.announcements
                 .insert(*prefix, Announcement::Withdrawing(id));
+            self.moved.insert(*prefix);
             self.withdrawn.insert(*prefix, id);
         }
         // What was free to go, or soon would be, and has not gone yet protects something again.
@@ -410,6 +418,7 @@ impl Order {
         if !ready.is_empty() {
             for prefix in &ready {
                 self.announcements.insert(*prefix, Announcement::Announced);
+                self.moved.insert(*prefix);
             }
             return Some(Output::Announce(ready));
         }
@@ -532,7 +541,20 @@ impl Order {
         })
     }
 
-    /// Whether nothing is on its way: every plan is in the plane, announced (where that may be) or drained.
+    /// The links that may have come further, or fallen back, since this was asked last.
+    pub fn take_moved(&mut self) -> BTreeSet<LinkId> {
+        let mut links = std::mem::take(&mut self.left);
+        for subnet in std::mem::take(&mut self.moved) {
+            let permits = self.backing.of_subnet(&subnet);
+            links.extend(permits.filter_map(|(key, _)| match key {
+                EntryKey::Permit { link, .. } => Some(link.clone()),
+                _ => None,
+            }));
+        }
+        links
+    }
+
+    /// Whether nothing is on its way: every plan is in the plane, announced or drained.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         matches!(self.in_flight, InFlight::None)
@@ -606,11 +628,15 @@ impl Order {
 
     fn set_phase(&mut self, key: &EntryKey, phase: Phase) {
         self.suspects.extend(subnet_of(key));
+        self.moved.extend(subnet_of(key));
         self.backing.set_phase(key, phase);
     }
 
     fn forget(&mut self, key: &EntryKey) {
         self.suspects.extend(subnet_of(key));
+        if let EntryKey::Permit { link, .. } = key {
+            self.left.insert(link.clone());
+        }
         self.backing.forget(key);
     }
 }

@@ -9,11 +9,11 @@ use std::net::IpAddr;
 
 use bgp::Prefix;
 
-use crate::inventory::{Effects, Inventory, LinkState, VpcState};
+use crate::inventory::{Effects, Inventory, LinkState, StandsBy, VpcState};
 use crate::plane::endpoints::{Endpoint, Endpoints, Hops};
 use crate::plane::entry::{EntryKey, EntryValue, Hop};
-use crate::record::{GroupName, LinkId, VpcId};
-use crate::store::Generation;
+use crate::record::{GroupName, LinkId, RecordKey, VpcId};
+use crate::store::{Change, Generation};
 
 /// The entries a plane should hold.
 pub type Entries = BTreeMap<EntryKey, EntryValue>;
@@ -34,6 +34,63 @@ pub struct Delta {
     pub removals: Entries,
     /// Prefixes with other links than before; none at all: not to be announced any more.
     pub announcements: Announcements,
+}
+
+/// What a change would come to, of which the permits alone are told one by one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rehearsal {
+    /// Prefixes wanted by other links than before, and whether they are announced already.
+    pub announce: BTreeMap<Prefix, bool>,
+    /// Prefixes that no link would want any more.
+    pub withdraw: Vec<Prefix>,
+    /// Permits that are new or have another value.
+    pub permits: Entries,
+    /// How many permits would go.
+    pub removals: usize,
+    /// Why a link that changes would stand by.
+    pub stands_by: Option<StandsBy>,
+    /// Standbys that are served now and would make way.
+    pub displaced: Vec<LinkId>,
+}
+
+impl Rehearsal {
+    /// Of changes that an inventory has taken in, and the difference that they make.
+    #[must_use]
+    pub fn of(
+        changes: &[Change],
+        inventory: &Inventory,
+        effects: &Effects,
+        delta: Delta,
+        is_announced: impl Fn(&Prefix) -> bool,
+    ) -> Rehearsal {
+        let is_permit = |key: &EntryKey| matches!(key, EntryKey::Permit { .. });
+        let (gone, wanted): (Vec<_>, Vec<_>) = delta
+            .announcements
+            .into_iter()
+            .partition(|(_, links)| links.is_empty());
+        let wanted = wanted.into_iter().map(|(prefix, _)| prefix);
+        let upserts = delta.upserts.into_iter();
+        Rehearsal {
+            announce: wanted
+                .map(|prefix| (prefix, is_announced(&prefix)))
+                .collect(),
+            withdraw: gone.into_iter().map(|(prefix, _)| prefix).collect(),
+            permits: upserts.filter(|(key, _)| is_permit(key)).collect(),
+            removals: delta.removals.keys().filter(|key| is_permit(key)).count(),
+            stands_by: changes
+                .iter()
+                .find_map(|change| match change.key().parse() {
+                    Ok(RecordKey::Link(id)) => inventory.stands_by(&id).cloned(),
+                    _ => None,
+                }),
+            displaced: effects
+                .links
+                .iter()
+                .filter(|(id, before)| before.is_some() && inventory.stands_by(id).is_some())
+                .map(|(id, _)| id.clone())
+                .collect(),
+        }
+    }
 }
 
 /// Plans for the gateways of one group.

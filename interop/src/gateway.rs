@@ -561,7 +561,7 @@ pub fn may_load_bpf() -> io::Result<bool> {
 }
 
 /// The `ccn` that was built with this program: cargo puts tests into `deps`, one below it.
-fn binary() -> Result<PathBuf, GatewayError> {
+pub(crate) fn binary() -> Result<PathBuf, GatewayError> {
     if let Some(path) = std::env::var_os(BINARY) {
         return Ok(path.into());
     }

@@ -2,6 +2,7 @@
 //! demo that use them. It drives the product from outside, as an operator would, and no other
 //! crate depends on it.
 
+pub mod apiserver;
 pub mod bench;
 pub mod capture;
 pub mod demo;

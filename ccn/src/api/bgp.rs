@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::{ApiError, ErrorCode};
-use super::{Answer, Wait, body, query};
+use super::orders::Ordered;
+use super::{Answer, body, query};
 use crate::controller::AgentHandle;
 use crate::drain::{Report, Terms};
 
@@ -109,10 +110,9 @@ async fn drain(
 
 async fn undrain(
     State(agent): State<AgentHandle>,
-    wait: Result<Query<Wait>, QueryRejection>,
+    Ordered { terms, .. }: Ordered,
 ) -> Answer<Report> {
-    let wait = query(wait)?.duration();
-    Ok(Json(agent.drainer()?.undrain(wait).await?))
+    Ok(Json(agent.drainer()?.undrain(terms.wait).await?))
 }
 
 async fn how_it_drains(State(agent): State<AgentHandle>) -> Answer<Report> {

@@ -21,6 +21,12 @@ pub enum ErrorCode {
     Changed,
     /// There is no such thing (404).
     NotFound,
+    /// Nobody knows who sends this (401).
+    Unauthenticated,
+    /// Whoever sends this may not (403).
+    Forbidden,
+    /// Too many requests (429).
+    Busy,
     /// No such route or method (404, 405).
     NoSuchRoute,
     /// The request is larger than the socket takes (413).
@@ -43,6 +49,9 @@ impl ErrorCode {
             ErrorCode::BadRequest => StatusCode::BAD_REQUEST,
             ErrorCode::Refused => StatusCode::CONFLICT,
             ErrorCode::Changed => StatusCode::PRECONDITION_FAILED,
+            ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
+            ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+            ErrorCode::Busy => StatusCode::TOO_MANY_REQUESTS,
             ErrorCode::NotFound | ErrorCode::NoSuchRoute => StatusCode::NOT_FOUND,
             ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,

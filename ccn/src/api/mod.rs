@@ -1,10 +1,14 @@
-//! HTTP and JSON over the admin socket.
+//! HTTP and JSON over the admin socket, and the part of it that API servers serve too.
 //!
 //! Every route turns a request into one order or question to the agent and its answer into JSON;
 //! nothing is decided here.
 
 mod bgp;
+pub mod caller;
 pub mod error;
+pub mod listing;
+pub mod office;
+mod orders;
 mod plan;
 mod records;
 pub mod socket;
@@ -12,28 +16,23 @@ mod trace;
 mod traffic;
 mod view;
 
-use std::time::Duration;
-
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde::Deserialize;
 use tokio::net::UnixListener;
 
-use crate::controller::{AgentHandle, LinkOrder};
-use crate::record::{LinkId, Vni, VpcId};
-use crate::region;
+use crate::controller::AgentHandle;
 use error::{ApiError, ErrorCode};
 
+pub use orders::IDEMPOTENCY_KEY;
 pub use plan::{LimitChange, LinkPlan, PlannedRoute};
 pub use records::RecordView;
 pub use view::{
-    GatewayView, LimitView, LinkView, LinksView, PeersView, PlaneDetail, PlaneView, RecordChange,
-    RecordsView, RouteView, StartView, Status, StoreView, VmView, VpcView,
+    AtGateway, GatewayView, LimitView, LinkView, LinksView, PeersView, PlaneDetail, PlaneView,
+    RecordChange, RecordsView, RouteView, StartView, Status, StoreView, VmView, VpcView,
 };
 
 /// The largest request, in bytes.
@@ -49,30 +48,24 @@ pub async fn serve(listener: UnixListener, agent: AgentHandle) -> std::io::Resul
     axum::serve(listener, router(agent)).await
 }
 
+/// The routes that an API server has in common with an agent.
+pub fn common<O: office::Office>() -> Router<O> {
+    orders::routes()
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_route)
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+}
+
 fn router(agent: AgentHandle) -> Router {
     Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/links", get(links).post(link))
-        .route("/v1/links/{link}", delete(unlink))
-        .route("/v1/links/{link}/disable", post(set_enabled::<false>))
-        .route("/v1/links/{link}/enable", post(set_enabled::<true>))
-        .route("/v1/links/{link}/confirm", post(confirm))
-        .route("/v1/links/{link}/undo", post(undo))
-        .route("/v1/vpcs", get(vpcs))
-        .route("/v1/vms", get(vms))
-        .route("/v1/gateways", get(gateways))
+        .merge(orders::routes())
         .route("/v1/routes", get(routes))
-        .route("/v1/quarantine", get(quarantine))
         .route("/v1/limits", get(limits))
-        .route("/v1/explain", get(explain))
         .route("/v1/doctor", get(doctor))
-        .route("/v1/records", get(export).merge(post(import)))
-        .route("/v1/store/follow", post(follow_store))
         .route("/v1/mrt/dump", post(mrt_dump))
         .route("/v1/plane", get(plane))
         .route("/v1/plane/dump", get(dump))
         .route("/v1/plane/counters", get(counters))
-        .merge(records::routes())
         .merge(traffic::routes())
         .merge(trace::routes())
         .merge(bgp::routes())
@@ -106,168 +99,12 @@ fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
         .map_err(|rejection| ApiError::new(ErrorCode::BadRequest, rejection.body_text()))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wait {
-    #[serde(default = "default_wait")]
-    wait_ms: u64,
-    #[serde(default)]
-    dry_run: bool,
-    /// How long the change may wait to be confirmed; without it it stands at once.
-    confirm_ms: Option<u64>,
-}
-
-fn default_wait() -> u64 {
-    30_000
-}
-
-impl Wait {
-    fn duration(&self) -> Duration {
-        Duration::from_millis(self.wait_ms)
-    }
-
-    fn confirm(&self) -> Option<Duration> {
-        self.confirm_ms.map(Duration::from_millis)
-    }
-}
-
-async fn link(
-    State(agent): State<AgentHandle>,
-    wait: Result<Query<Wait>, QueryRejection>,
-    order: Result<Json<LinkOrder>, JsonRejection>,
-) -> Result<Response, ApiError> {
-    let (wait, order) = (query(wait)?, body(order)?);
-    if wait.dry_run {
-        return Ok(Json(agent.check_link(order).await?).into_response());
-    }
-    Ok(Json(agent.link(order, wait.confirm(), wait.duration()).await?).into_response())
-}
-
-fn link_id(text: &str) -> Result<LinkId, ApiError> {
-    text.parse()
-        .map_err(|e| ApiError::new(ErrorCode::BadRequest, format!("the name of the link {e}")))
-}
-
-/// `ccn enable`, or `ccn disable`.
-async fn set_enabled<const ENABLED: bool>(
-    State(agent): State<AgentHandle>,
-    Path(link): Path<String>,
-    wait: Result<Query<Wait>, QueryRejection>,
-) -> Answer<LinkView> {
-    let (wait, link) = (query(wait)?, link_id(&link)?);
-    let (confirm, wait) = (wait.confirm(), wait.duration());
-    let link = agent.set_link_enabled(link, ENABLED, confirm, wait);
-    Ok(Json(link.await?))
-}
-
-/// A link that may have gone.
-fn left(id: &LinkId, link: Option<LinkView>) -> Response {
-    match link {
-        Some(link) => Json(link).into_response(),
-        None => Json(json!({ "link": id, "state": "removed" })).into_response(),
-    }
-}
-
-async fn confirm(
-    State(agent): State<AgentHandle>,
-    Path(link): Path<String>,
-) -> Result<Response, ApiError> {
-    let link = link_id(&link)?;
-    Ok(left(&link, agent.confirm_link(link.clone()).await?))
-}
-
-async fn undo(
-    State(agent): State<AgentHandle>,
-    Path(link): Path<String>,
-    wait: Result<Query<Wait>, QueryRejection>,
-) -> Result<Response, ApiError> {
-    let (wait, link) = (query(wait)?, link_id(&link)?);
-    if wait.dry_run {
-        return Ok(Json(agent.check_undo(link).await?).into_response());
-    }
-    let left_over = agent.undo_link(link.clone(), wait.duration()).await?;
-    Ok(left(&link, left_over))
-}
-
-async fn unlink(
-    State(agent): State<AgentHandle>,
-    Path(link): Path<String>,
-    wait: Result<Query<Wait>, QueryRejection>,
-) -> Result<Response, ApiError> {
-    let wait = query(wait)?;
-    let link = link_id(&link)?;
-    let kept = match wait.confirm() {
-        Some(confirm) => Some(
-            agent
-                .unlink_for(link.clone(), confirm, wait.duration())
-                .await?,
-        ),
-        None => {
-            agent.unlink(link.clone(), wait.duration()).await?;
-            None
-        }
-    };
-    Ok(left(&link, kept))
-}
-
-async fn status(State(agent): State<AgentHandle>) -> Answer<Status> {
-    Ok(Json(agent.status().await?))
-}
-
-async fn links(State(agent): State<AgentHandle>) -> Answer<Vec<LinkView>> {
-    Ok(Json(agent.links().await?))
-}
-
-async fn vpcs(State(agent): State<AgentHandle>) -> Answer<Vec<VpcView>> {
-    Ok(Json(agent.ask(|view| view.vpcs()).await?))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct VmFilter {
-    vpc: Option<VpcId>,
-}
-
-async fn vms(
-    State(agent): State<AgentHandle>,
-    filter: Result<Query<VmFilter>, QueryRejection>,
-) -> Answer<Vec<VmView>> {
-    let filter = query(filter)?;
-    Ok(Json(
-        agent.ask(move |view| view.vms(filter.vpc.as_ref())).await?,
-    ))
-}
-
-async fn gateways(State(agent): State<AgentHandle>) -> Answer<Vec<GatewayView>> {
-    Ok(Json(agent.ask(|view| view.gateways()).await?))
-}
-
 async fn routes(State(agent): State<AgentHandle>) -> Answer<Vec<RouteView>> {
     Ok(Json(agent.routes().await?))
 }
 
-async fn quarantine(State(agent): State<AgentHandle>) -> Answer<Vec<error::Fault>> {
-    Ok(Json(agent.ask(|view| view.quarantine()).await?))
-}
-
 async fn limits(State(agent): State<AgentHandle>) -> Answer<Vec<LimitView>> {
     Ok(Json(agent.limits().await?))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ExplainQuery {
-    src: std::net::IpAddr,
-    dst: std::net::IpAddr,
-    vni: Option<Vni>,
-}
-
-async fn explain(
-    State(agent): State<AgentHandle>,
-    packet: Result<Query<ExplainQuery>, QueryRejection>,
-) -> Answer<crate::explain::Explanation> {
-    let ExplainQuery { src, dst, vni } = query(packet)?;
-    Ok(Json(agent.explain(src, dst, vni).await?))
 }
 
 #[derive(Deserialize)]
@@ -295,48 +132,6 @@ async fn doctor(
         return Err(ApiError::new(ErrorCode::BadRequest, message));
     }
     Ok(Json(agent.doctor(sample).await?))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ImportOrder {
-    changes: Vec<RecordChange>,
-}
-
-#[derive(Serialize)]
-struct ImportAnswer {
-    generation: u64,
-    changed: usize,
-}
-
-async fn import(
-    State(agent): State<AgentHandle>,
-    order: Result<Json<ImportOrder>, JsonRejection>,
-) -> Answer<ImportAnswer> {
-    let order = body(order)?;
-    let changes = order
-        .changes
-        .into_iter()
-        .map(RecordChange::parse)
-        .collect::<Result<_, _>>();
-    let (generation, changed) = agent.commit(changes?).await?;
-    Ok(Json(ImportAnswer {
-        generation,
-        changed,
-    }))
-}
-
-/// Every record as JSON lines, in the form that an import takes.
-async fn export(State(agent): State<AgentHandle>) -> Result<impl IntoResponse, ApiError> {
-    let mut lines = Vec::new();
-    region::write(&mut lines, &agent.records().await?).map_err(internal)?;
-    Ok(([(header::CONTENT_TYPE, "application/jsonl")], lines))
-}
-
-/// Takes what a store that went back holds now.
-async fn follow_store(State(agent): State<AgentHandle>) -> Answer<Value> {
-    agent.follow_store().await?;
-    Ok(Json(json!({ "state": "following" })))
 }
 
 #[derive(Deserialize)]

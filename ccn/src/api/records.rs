@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::error::{ApiError, ErrorCode, Fault};
+use super::office::{Office, Terms};
+use super::orders::Ordered;
 use super::{Answer, body};
-use crate::controller::{AgentHandle, Expected};
+use crate::ledger::records::{self, Condition, Expected};
 use crate::record::{Kind, RecordKey};
 use crate::store::Generation;
 
@@ -38,8 +40,10 @@ pub(super) fn tag(generation: Generation) -> String {
     format!("\"{generation}\"")
 }
 
-pub(super) fn routes() -> Router<AgentHandle> {
-    let record = get(record).put(put_record).delete(delete_record);
+pub(super) fn routes<O: Office>() -> Router<O> {
+    let record = get(record::<O>)
+        .put(put_record::<O>)
+        .delete(delete_record::<O>);
     Router::new().route("/v1/records/{*key}", record)
 }
 
@@ -97,33 +101,52 @@ fn tagged(view: RecordView) -> Response {
     ([(ETAG, tag(view.generation))], Json(view)).into_response()
 }
 
-async fn record(
-    State(agent): State<AgentHandle>,
+async fn record<O: Office>(
+    State(office): State<O>,
     Path(key): Path<String>,
 ) -> Result<Response, ApiError> {
-    Ok(tagged(agent.record(record_key(&key)?).await?))
+    Ok(tagged(office.ledger().record(record_key(&key)?).await?))
 }
 
-async fn put_record(
-    State(agent): State<AgentHandle>,
+/// What is to be changed, on which terms.
+fn asked(key: &str, headers: &HeaderMap, ordered: Ordered) -> Result<(RecordKey, Terms), ApiError> {
+    let (key, expected) = (record_key(key)?, expected(headers)?);
+    let only_if = Some(Condition {
+        key: key.clone(),
+        expected,
+    });
+    let terms = Terms {
+        only_if,
+        ..ordered.terms
+    };
+    Ok((key, terms))
+}
+
+async fn put_record<O: Office>(
+    State(office): State<O>,
     Path(key): Path<String>,
     headers: HeaderMap,
+    ordered: Ordered,
     value: Result<Json<Value>, JsonRejection>,
 ) -> Result<Response, ApiError> {
-    let (key, expected) = (record_key(&key)?, expected(&headers)?);
-    Ok(tagged(agent.put_record(key, body(value)?, expected).await?))
+    let (key, terms) = asked(&key, &headers, ordered)?;
+    let make = records::put(&key, body(value)?)?;
+    office.change(make, terms).await?;
+    Ok(tagged(office.ledger().record_put(&key).await?))
 }
 
-async fn delete_record(
-    State(agent): State<AgentHandle>,
+async fn delete_record<O: Office>(
+    State(office): State<O>,
     Path(key): Path<String>,
     headers: HeaderMap,
+    ordered: Ordered,
 ) -> Answer<Value> {
-    let (key, expected) = (record_key(&key)?, expected(&headers)?);
-    let generation = agent.delete_record(key.clone(), expected).await?;
+    let (key, terms) = asked(&key, &headers, ordered)?;
+    let deleted = office.change(records::delete(key.clone()), terms).await;
+    let made = deleted.map_err(|error| records::still_needed(&key, error))?;
     Ok(Json(json!({
         "key": key,
-        "generation": generation,
+        "generation": made.generation,
         "state": "removed",
     })))
 }

@@ -71,7 +71,7 @@ async fn addresses(agent: &AgentHandle, vm: String) -> Result<BTreeSet<IpAddr>, 
         let message = format!("vm: {vm:?} is neither an address nor VPC/VM");
         return Err(ApiError::new(ErrorCode::BadRequest, message));
     };
-    match agent.ask(move |view| view.record(&key)).await? {
+    match agent.ask(move |view| view.inventory().record(&key)).await? {
         Some(Record::Vm(vm)) => Ok(vm.addrs.into_iter().collect()),
         _ => Err(ApiError::new(
             ErrorCode::NotFound,

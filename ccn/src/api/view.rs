@@ -15,8 +15,8 @@ use crate::drain;
 use crate::order::LinkPhase;
 use crate::plane::{Abilities, Counters, Limit, Part};
 use crate::record::{
-    CcsiId, ClassicRef, Dscp, Gateway, GatewayName, GroupName, LinkId, Mac, Mode, Reason, Record,
-    RecordError, RecordKey, VmId, Vni, VpcId, Vtep,
+    CcsiId, ClassicRef, Dscp, Gateway, GatewayName, GroupName, LinkId, LinkReport, Mac, Mode,
+    Reason, Record, RecordError, RecordKey, VmId, Vni, VpcId, Vtep,
 };
 use crate::startup::Phase;
 use crate::store::Change;
@@ -51,8 +51,21 @@ pub struct LinkView {
     pub announced: Vec<Prefix>,
     /// Peers whose session is up and that were sent it.
     pub advertised_to: Vec<PeerName>,
+    /// How far each gateway has come with it, as an API server knows; a gateway speaks of itself alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<AtGateway>,
     /// Seconds until its last change is undone unless somebody confirms it; null: none waits for that.
     pub undone_in_s: Option<u64>,
+}
+
+/// How far a link has come at a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AtGateway {
+    /// The gateway.
+    pub gateway: GatewayName,
+    /// What it says; absent: nothing yet.
+    #[serde(flatten)]
+    pub report: Option<LinkReport>,
 }
 
 impl LinkView {
@@ -94,6 +107,8 @@ pub struct VpcView {
 pub struct GatewayView {
     /// Its name.
     pub gateway: GatewayName,
+    /// How many links its group serves, as far as they are in order.
+    pub links: usize,
     /// What it says of itself.
     #[serde(flatten)]
     pub record: Gateway,

@@ -11,7 +11,7 @@ use super::record_args::{
     VmFields, VpcChange, VpcFields,
 };
 use crate::config;
-use crate::record::{ClassicRef, Dscp, LinkId, Mode, Vni, VpcId};
+use crate::record::{ClassicRef, Dscp, GroupName, LinkId, Mode, Vni, VpcId};
 
 /// ClassicLink route controller: joins VPCs with a classic network over BGP and VXLAN.
 #[derive(Debug, Parser)]
@@ -20,6 +20,9 @@ pub struct Cli {
     /// Admin socket of the agent.
     #[arg(long, global = true, env = "CCN_SOCKET", default_value = config::DEFAULT_SOCKET)]
     pub socket: PathBuf,
+    /// API servers, and how they are known.
+    #[command(flatten)]
+    pub servers: ServerArgs,
     /// Print JSON instead of a table.
     #[arg(long, global = true)]
     pub json: bool,
@@ -28,11 +31,41 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// Where orders go that are for a cluster.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Cluster")]
+pub struct ServerArgs {
+    /// API servers of the cluster to talk to instead: https://HOST:PORT; where one does not answer the next is
+    /// asked.
+    #[arg(
+        long,
+        global = true,
+        env = "CCN_SERVER",
+        value_delimiter = ',',
+        value_name = "URL"
+    )]
+    pub server: Vec<String>,
+    /// Who signs the certificates of the API servers (PEM).
+    #[arg(long, global = true, env = "CCN_CA", default_value = config::DEFAULT_CA, value_name = "FILE")]
+    pub ca: PathBuf,
+    /// The file that holds the token to show.
+    #[arg(long, global = true, env = "CCN_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The certificate to show (PEM).
+    #[arg(long, global = true, env = "CCN_CERT", value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, global = true, env = "CCN_KEY", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+}
+
 /// What `ccn` can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the gateway's agent in the foreground
     Agent(AgentArgs),
+    /// Run an API server in the foreground, which takes orders for a cluster of gateways
+    Apiserver(ApiserverArgs),
     /// Join a VPC with classic prefixes, and wait until it is announced
     Link(LinkArgs),
     /// Undo a link, and wait until nothing of it forwards any more
@@ -173,6 +206,20 @@ pub struct AgentArgs {
     pub log_format: LogFormat,
 }
 
+/// `ccn apiserver`
+#[derive(Debug, Args)]
+pub struct ApiserverArgs {
+    /// Configuration file (TOML).
+    #[arg(long, env = "CCN_API_CONFIG", default_value = config::DEFAULT_API_CONFIG)]
+    pub config: PathBuf,
+    /// Read and check the configuration and the files that it names, then exit.
+    #[arg(long)]
+    pub check: bool,
+    /// Form of the log.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
@@ -193,6 +240,9 @@ pub struct LinkArgs {
     /// Name of the link; the VPC's, with a number if that is taken, when absent.
     #[arg(long)]
     pub name: Option<LinkId>,
+    /// The group of gateways that shall serve it; chosen when absent, at an agent its own.
+    #[arg(long)]
+    pub group: Option<GroupName>,
     /// Which side may open connections: both, or classic-to-vpc.
     #[arg(long, default_value = "both")]
     pub mode: Mode,

@@ -1,7 +1,8 @@
-//! Speaks HTTP to an agent's admin socket.
+//! Speaks HTTP to an agent's admin socket, or to an API server.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -12,47 +13,34 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
-use tokio::net::UnixStream;
 
+use super::args::ServerArgs;
+use super::reach::Place;
+use crate::api::IDEMPOTENCY_KEY;
 use crate::api::error::{ApiError, ErrorCode};
 
 /// Why there is no answer, or the answer that is no success.
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// Nobody listens there, or we may not speak to it.
-    #[error("cannot reach the agent at {}: {}", .socket.display(), advice(.source))]
+    #[error("cannot reach {place}: {advice}")]
     Unreachable {
-        /// The socket.
-        socket: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Who.
+        place: String,
+        /// Why, and what to do.
+        advice: String,
     },
     /// The connection broke, or what came is not HTTP or JSON.
-    #[error("the agent at {} gave no proper answer: {detail}", .socket.display())]
+    #[error("{place} gave no proper answer: {detail}")]
     Garbled {
-        /// The socket.
-        socket: PathBuf,
+        /// Who.
+        place: String,
         /// What came instead.
         detail: String,
     },
-    /// The agent said no.
+    /// The other end said no.
     #[error("{}", .0.message)]
     Api(ApiError),
-}
-
-fn advice(source: &io::Error) -> String {
-    match source.kind() {
-        io::ErrorKind::NotFound => {
-            "no such socket; is `ccn agent` running? (--socket names another)".to_owned()
-        }
-        io::ErrorKind::ConnectionRefused => {
-            "nobody listens on it; is `ccn agent` running?".to_owned()
-        }
-        io::ErrorKind::PermissionDenied => {
-            "permission denied; run as root or as a member of the socket's group".to_owned()
-        }
-        _ => source.to_string(),
-    }
 }
 
 impl ClientError {
@@ -68,19 +56,25 @@ impl ClientError {
     }
 }
 
-/// A client of one agent; a new connection for each request.
+/// How often an order is sent that was not answered, to one API server after the other: each knows of an order
+/// whether it was carried out.
+const ATTEMPTS: usize = 3;
+
+/// A client of one agent, or of API servers that serve the same cluster; a new connection for each request.
 #[derive(Debug, Clone)]
 pub struct Client {
-    socket: PathBuf,
+    /// At least one.
+    places: Vec<Place>,
 }
 
 impl Client {
-    /// A client of the agent that listens on `socket`.
-    #[must_use]
-    pub fn new(socket: &Path) -> Self {
-        Client {
-            socket: socket.to_owned(),
-        }
+    /// A client of those whom options name: API servers, or else the agent that listens on `socket`.
+    ///
+    /// # Errors
+    /// Names the option at fault.
+    pub fn new(socket: &Path, servers: &ServerArgs) -> Result<Self, String> {
+        let places = Place::of(socket, servers)?;
+        Ok(Client { places })
     }
 
     /// `GET`
@@ -175,7 +169,8 @@ impl Client {
             .to_bytes())
     }
 
-    /// The body of an answer that is a success.
+    /// The body of an answer that is a success. What is not answered is asked again, of the next place if there
+    /// are several; an order has a name then, so that it is carried out once.
     async fn answer(
         &self,
         method: Method,
@@ -193,49 +188,94 @@ impl Client {
         body: Option<Vec<u8>>,
         condition: Option<(&str, &str)>,
     ) -> Result<Incoming, ClientError> {
-        let stream =
-            UnixStream::connect(&self.socket)
-                .await
-                .map_err(|source| ClientError::Unreachable {
-                    socket: self.socket.clone(),
-                    source,
-                })?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|e| self.garbled(e.to_string()))?;
-        tokio::spawn(connection);
-        let mut request = Request::builder();
-        if let Some((name, value)) = condition {
-            request = request.header(name, value);
+        let once = match (self.places.as_slice(), &method) {
+            ([Place::Socket(_)], _) | (_, &Method::GET) => None,
+            _ => Some(format!("ccn-{:016x}{:016x}", random(), random())),
+        };
+        let body = Bytes::from(body.unwrap_or_default());
+        let again = match self.places.as_slice() {
+            [Place::Socket(_)] => 1,
+            places => places.len().max(ATTEMPTS),
+        };
+        let mut last = self.garbled("nobody was asked".to_owned());
+        for place in self.places.iter().cycle().take(again) {
+            let once = once.as_deref().map(|once| (IDEMPOTENCY_KEY, once));
+            let headers: Vec<(&str, &str)> = once.into_iter().chain(condition).collect();
+            let asked = ask(place, &method, path, body.clone(), &headers);
+            match asked.await {
+                Err(error @ (ClientError::Unreachable { .. } | ClientError::Garbled { .. })) => {
+                    last = error;
+                }
+                answered => return answered,
+            }
         }
-        let request = request
-            .method(method)
-            .uri(path)
-            .header("host", "ccn")
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body.unwrap_or_default())))
-            .map_err(|e| self.garbled(e.to_string()))?;
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|e| self.garbled(e.to_string()))?;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(response.into_body());
-        }
-        let body = self.whole(response.into_body()).await?;
-        Err(ApiError::from_body(&body).map_or_else(
-            || self.garbled(format!("{status}: {}", String::from_utf8_lossy(&body))),
-            ClientError::Api,
-        ))
+        Err(last)
     }
 
     fn garbled(&self, detail: String) -> ClientError {
+        let places: Vec<String> = self.places.iter().map(Place::to_string).collect();
         ClientError::Garbled {
-            socket: self.socket.clone(),
+            place: places.join(" or "),
             detail,
         }
     }
+}
+
+fn random() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+/// One request, and the body of its answer if that is a success.
+async fn ask(
+    place: &Place,
+    method: &Method,
+    path: &str,
+    body: Bytes,
+    headers: &[(&str, &str)],
+) -> Result<Incoming, ClientError> {
+    let unreachable = |source: io::Error| ClientError::Unreachable {
+        place: place.to_string(),
+        advice: place.advice(&source),
+    };
+    let garbled = |detail: String| ClientError::Garbled {
+        place: place.to_string(),
+        detail,
+    };
+    let stream = place.connect().await.map_err(unreachable)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| garbled(e.to_string()))?;
+    tokio::spawn(connection);
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "ccn")
+        .header("content-type", "application/json");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    if let Place::Server(server) = place
+        && let Some(token) = &server.token
+    {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let request = request
+        .body(Full::new(body))
+        .map_err(|e| garbled(e.to_string()))?;
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(|e| garbled(e.to_string()))?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response.into_body());
+    }
+    let body = response.into_body().collect().await;
+    let body = body.map_err(|e| garbled(e.to_string()))?.to_bytes();
+    Err(ApiError::from_body(&body).map_or_else(
+        || garbled(format!("{status}: {}", String::from_utf8_lossy(&body))),
+        ClientError::Api,
+    ))
 }
 
 /// Lines that come as they happen.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::CliError;
 use super::args::{LinkArgs, LinkNameArgs, UndoArgs, UnlinkArgs};
 use super::client::Client;
 use super::output::{Output, text};
+use super::{CliError, cluster};
 use crate::record::LinkId;
 
 pub(super) async fn link(args: LinkArgs, client: &Client, out: Output) -> Result<(), CliError> {
@@ -15,6 +15,7 @@ pub(super) async fn link(args: LinkArgs, client: &Client, out: Output) -> Result
         "vpc": args.vpc,
         "classic": args.classic,
         "name": args.name,
+        "group": args.group,
         "mode": args.mode,
         "dscp": args.dscp,
         "standby": args.standby,
@@ -136,7 +137,10 @@ fn behind(link: &Value) -> Option<String> {
 
 /// Who was told of a link's prefixes, or why nobody was.
 fn told(link: &Value) -> String {
+    let gateways = cluster::at_gateways(link);
     match text(link, "/state").as_str() {
+        // As an API server tells.
+        _ if !gateways.is_empty() => format!("announced by {gateways}"),
         "drained" => format!("in the kernel, not announced: {}", text(link, "/reason")),
         _ => format!("announced to {}", peers(link, "/advertised_to")),
     }

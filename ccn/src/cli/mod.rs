@@ -2,11 +2,13 @@
 
 pub mod args;
 pub mod client;
+mod cluster;
 mod decode;
 mod drain;
 mod link;
 pub mod output;
 mod peer;
+mod reach;
 mod record;
 pub mod record_args;
 mod region;
@@ -23,11 +25,15 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::agent::{self, AgentError};
-use crate::config::{Config, ConfigError, StoreConfig};
+use crate::apiserver::{self, ServerError};
+use crate::config::{ApiConfig, Config, ConfigError, StoreConfig};
 use crate::record::Kind;
 use crate::region::RegionError;
 use crate::store::StoreError;
-use args::{AgentArgs, Cli, Command, LogFormat, MrtCommand, PlaneCommand, RatesArgs, StoreCommand};
+use args::{
+    AgentArgs, ApiserverArgs, Cli, Command, LogFormat, MrtCommand, PlaneCommand, RatesArgs,
+    StoreCommand,
+};
 use client::{Client, ClientError};
 use output::{Output, text};
 
@@ -40,6 +46,9 @@ pub enum CliError {
     /// The agent could not start, or had to stop.
     #[error(transparent)]
     Agent(#[from] AgentError),
+    /// The API server could not start, or had to stop.
+    #[error(transparent)]
+    Apiserver(#[from] ServerError),
     /// The agent said no, or nothing.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -73,6 +82,7 @@ impl CliError {
             CliError::Config(_) | CliError::Usage(_) => 2,
             CliError::NotYet(_) => 4,
             CliError::Agent(_)
+            | CliError::Apiserver(_)
             | CliError::Region(_)
             | CliError::Store(_)
             | CliError::Failed(_)
@@ -86,7 +96,7 @@ impl CliError {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut runtime = match cli.command {
-        Command::Agent(_) => tokio::runtime::Builder::new_multi_thread(),
+        Command::Agent(_) | Command::Apiserver(_) => tokio::runtime::Builder::new_multi_thread(),
         // One request needs no more threads, and is sooner on its way without.
         _ => tokio::runtime::Builder::new_current_thread(),
     };
@@ -121,9 +131,14 @@ fn complain(error: &CliError) {
 
 async fn run(cli: Cli) -> Result<(), CliError> {
     let out = Output::new(cli.json);
-    let client = Client::new(&cli.socket);
     match cli.command {
-        Command::Agent(args) => run_agent(args, out).await,
+        Command::Agent(args) => return run_agent(args, out).await,
+        Command::Apiserver(args) => return run_apiserver(args, out).await,
+        _ => {}
+    }
+    let client = Client::new(&cli.socket, &cli.servers).map_err(CliError::Usage)?;
+    match cli.command {
+        Command::Agent(_) | Command::Apiserver(_) => Ok(()),
         Command::Link(args) => link::link(args, &client, out).await,
         Command::Unlink(args) => link::unlink(args, &client, out).await,
         Command::Disable(args) => link::set_enabled(false, args, &client, out).await,
@@ -221,17 +236,35 @@ async fn run_agent(args: AgentArgs, out: Output) -> Result<(), CliError> {
         out.json(&json!({ "ok": true }))?;
         return Ok(());
     }
+    log(args.log_format);
+    Ok(agent::run(config, args.config).await?)
+}
+
+async fn run_apiserver(args: ApiserverArgs, out: Output) -> Result<(), CliError> {
+    let config = ApiConfig::read(&args.config)?;
+    if args.check {
+        apiserver::check(&config)
+            .map_err(|error| CliError::Usage(format!("{}: {error}", args.config.display())))?;
+        out.line(format!("{}: fine", args.config.display()))?;
+        out.json(&json!({ "ok": true }))?;
+        return Ok(());
+    }
+    log(args.log_format);
+    Ok(apiserver::run(config, args.config).await?)
+}
+
+/// Has what happens written to standard error.
+fn log(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CCN_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
-    match args.log_format {
+    match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
-    Ok(agent::run(config, args.config).await?)
 }
 
 async fn mrt_dump(file: &Path, client: &Client, out: Output) -> Result<(), CliError> {

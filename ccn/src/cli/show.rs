@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use super::CliError;
 use super::args::ExplainArgs;
 use super::client::Client;
 use super::drain;
 use super::output::{Column, Output, text};
+use super::{CliError, cluster};
 use crate::record::VpcId;
 
 type Shown = Result<(), CliError>;
@@ -27,7 +27,10 @@ pub(super) async fn links(client: &Client, out: Output) -> Shown {
             }
         }),
         ("ANNOUNCED", |r| text(r, "/announced")),
-        ("TO", |r| text(r, "/advertised_to")),
+        ("TO", |r| match cluster::at_gateways(r) {
+            none if none.is_empty() => text(r, "/advertised_to"),
+            gateways => format!("at {gateways}"),
+        }),
     ];
     let rows = client.get("/v1/links").await?;
     Ok(out.list(
@@ -77,6 +80,7 @@ pub(super) async fn gateways(client: &Client, out: Output) -> Shown {
             Some(Value::Bool(true)) => text(r, "/health") + ", draining",
             _ => text(r, "/health"),
         }),
+        ("LINKS", |r| text(r, "/links")),
     ];
     let rows = client.get("/v1/gateways").await?;
     Ok(out.list(
@@ -261,6 +265,9 @@ fn print_counters(counters: &Value, out: Output) -> Shown {
 pub(super) async fn status(client: &Client, out: Output) -> Shown {
     let status: Value = client.get("/v1/status").await?;
     out.json(&status)?;
+    if cluster::is_status(&status) {
+        return cluster::status(&status, out);
+    }
     let at = |pointer: &str| text(&status, pointer);
     out.line(format!(
         "gateway     {} (group {}), up {} s",

@@ -8,11 +8,9 @@ use std::time::Duration;
 
 use bgp::mrt::{DumpError, Dumped};
 use bgp::{PeerError, PeerStatus, Reconfigured, Speaker};
-use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::orders::{deadline, unknown};
 use super::{Command, Goal, View};
 use crate::announce;
 use crate::api::error::{ApiError, ErrorCode};
@@ -20,43 +18,21 @@ use crate::api::{LimitView, LinkView, PeersView, PlaneDetail, PlaneView, RouteVi
 use crate::doctor::{self, Report, Surroundings};
 use crate::drain::DrainHandle;
 use crate::explain::Explanation;
-use crate::link::undo::put;
+use crate::ledger::LedgerHandle;
 use crate::order::Announcing;
 use crate::plane::thread::{OrderError, PlaneHandle};
 use crate::plane::traffic::Wanted;
 use crate::plane::witness::Testimony;
-use crate::record::{ClassicRef, Dscp, Link, LinkId, Mode, Previous, RecordKey, Vni, VpcId};
+use crate::record::{GroupName, LinkId, RecordKey, Vni, VpcId};
 use crate::reload::Reloader;
-use crate::store::{Change, Store, Stored};
 use crate::trace::{Told, TraceHandle};
-
-/// An order to link a VPC.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LinkOrder {
-    /// The VPC.
-    pub vpc: VpcId,
-    /// Classic prefixes, or names of classic networks; at least one.
-    pub classic: Vec<ClassicRef>,
-    /// Name of the link; made from the VPC's when absent.
-    #[serde(default)]
-    pub name: Option<LinkId>,
-    /// Which side may open connections.
-    #[serde(default)]
-    pub mode: Mode,
-    /// DSCP of the outer header; copied when absent.
-    #[serde(default)]
-    pub dscp: Option<Dscp>,
-    /// Where another link is in its way, it waits until that goes.
-    #[serde(default)]
-    pub standby: bool,
-}
 
 /// Speaks to the controller; cheap to clone.
 #[derive(Clone)]
 pub struct AgentHandle {
     commands: mpsc::Sender<Command>,
-    store: Arc<dyn Store>,
+    ledger: LedgerHandle,
+    group: GroupName,
     plane: PlaneHandle,
     speaker: Speaker,
     reloader: Option<Arc<Reloader>>,
@@ -81,13 +57,15 @@ fn stopping() -> ApiError {
 impl AgentHandle {
     pub(super) fn new(
         commands: mpsc::Sender<Command>,
-        store: Arc<dyn Store>,
+        ledger: LedgerHandle,
+        group: GroupName,
         plane: PlaneHandle,
         speaker: Speaker,
     ) -> Self {
         AgentHandle {
             commands,
-            store,
+            ledger,
+            group,
             plane,
             speaker,
             reloader: None,
@@ -131,11 +109,6 @@ impl AgentHandle {
             surroundings: Some(surroundings),
             ..self
         }
-    }
-
-    /// The store, for what it alone knows.
-    pub(super) fn store(&self) -> &dyn Store {
-        self.store.as_ref()
     }
 
     /// The speaker, for what it alone knows.
@@ -190,35 +163,16 @@ impl AgentHandle {
         self.ask(vpcs).await
     }
 
-    /// Stores changes, all or none; the new generation, and how many records changed.
-    ///
-    /// # Errors
-    /// Names every record that would be wrong; nothing is changed then.
-    pub async fn commit(&self, changes: Vec<Change>) -> Result<(u64, usize), ApiError> {
-        let count = changes.len();
-        let generation = self
-            .send(|reply| Command::Commit { changes, reply })
-            .await??;
-        Ok((generation, count))
+    /// The records, and the way to change them.
+    #[must_use]
+    pub fn ledger(&self) -> &LedgerHandle {
+        &self.ledger
     }
 
-    /// Every record of the store, good or not, sorted by key.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn records(&self) -> Result<Vec<Stored>, ApiError> {
-        let snapshot = self.store.load().await;
-        let snapshot =
-            snapshot.map_err(|error| ApiError::new(ErrorCode::Unavailable, error.to_string()))?;
-        Ok(snapshot.records)
-    }
-
-    /// Has a store that went back taken for what it is now.
-    ///
-    /// # Errors
-    /// When it did not go back, or the agent is stopping.
-    pub async fn follow_store(&self) -> Result<(), ApiError> {
-        self.send(|reply| Command::Follow { reply }).await?
+    /// The group that this gateway is of.
+    #[must_use]
+    pub fn group(&self) -> &GroupName {
+        &self.group
     }
 
     /// Has the whole kernel state compared, for the reason given.
@@ -231,80 +185,6 @@ impl AgentHandle {
     pub async fn look(&self, reason: &'static str) {
         // An agent that is stopping mends nothing.
         let _ = self.commands.send(Command::Look(reason)).await;
-    }
-
-    /// The record that an order to link comes to.
-    pub(super) async fn link_of(&self, order: LinkOrder) -> Result<(LinkId, Link), ApiError> {
-        let LinkOrder {
-            vpc,
-            classic,
-            name,
-            mode,
-            dscp,
-            standby,
-        } = order;
-        if classic.is_empty() {
-            let message = "classic: name at least one prefix or classic network";
-            return Err(ApiError::new(ErrorCode::BadRequest, message));
-        }
-        let (id, group) = {
-            let vpc = vpc.clone();
-            self.ask(move |view| (view.free_link_name(&vpc, name), view.facts.group.clone()))
-                .await?
-        };
-        let id = id?;
-        let link = Link {
-            vpc,
-            classic,
-            group,
-            mode,
-            dscp,
-            disabled: false,
-            standby,
-            previous: Some(Previous::Nothing),
-            confirm_by: None,
-            unlink_when_confirmed: false,
-            extra: serde_json::Map::new(),
-        };
-        Ok((id, link))
-    }
-
-    /// Links a VPC, and waits until every subnet is verified in the kernel and announced; not when it stands by
-    /// behind another link. With a time to confirm it in, it is undone when nobody does.
-    ///
-    /// # Errors
-    /// When a record would be wrong, the plane cannot take it, or time runs out (the link stays).
-    pub async fn link(
-        &self,
-        order: LinkOrder,
-        confirm: Option<Duration>,
-        wait: Duration,
-    ) -> Result<LinkView, ApiError> {
-        let (id, mut link) = self.link_of(order).await?;
-        link.confirm_by = confirm.map(deadline);
-        self.commit(vec![put(&id, link)]).await?;
-        self.wait_for(&id, Goal::Announced, wait).await?;
-        self.link_now(&id).await
-    }
-
-    /// Undoes a link, and waits until nothing of it forwards.
-    ///
-    /// # Errors
-    /// When there is no such link, or time runs out (the removal goes on).
-    pub async fn unlink(&self, link: LinkId, wait: Duration) -> Result<(), ApiError> {
-        let key = RecordKey::Link(link.clone());
-        let known = {
-            let key = key.clone();
-            self.ask(move |view| view.is_stored(&key)).await?
-        };
-        if !known {
-            return Err(unknown(&link));
-        }
-        self.commit(vec![Change::Delete {
-            key: key.to_string(),
-        }])
-        .await?;
-        self.wait_for(&link, Goal::Gone, wait).await
     }
 
     pub(super) async fn wait_for(

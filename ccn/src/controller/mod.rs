@@ -3,14 +3,10 @@
 //! It owns every piece of state and runs the sans-IO parts in turn; what blocks or waits (the
 //! plane's thread, the speaker, the store) is asked by message and answers by message.
 
-mod commits;
-mod confirmations;
 mod handle;
-mod hearing;
-mod load;
 mod orders;
-mod records;
 mod rehearsal;
+mod reports;
 mod view;
 
 use std::collections::VecDeque;
@@ -25,29 +21,23 @@ use tracing::{debug, error, info, warn};
 use crate::announce::{self, Learned, Relearning};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::inventory::{Effects, Inventory};
+use crate::ledger::{Heard, Ledger, Opened};
 use crate::memory;
 use crate::order::{Announcing, LinkPhase, Order, Output, WithdrawalId};
-use crate::plan::Planner;
+use crate::plan::{Planner, Rehearsal};
 use crate::plane::thread::{OrderError, PlaneHandle};
 use crate::plane::{Applied, Desired, LearnedNextHops};
-use crate::record::{Health, Kind, LinkId};
+use crate::record::{GroupName, Health, LinkId, RecordKey};
 use crate::startup::Startup;
-use crate::store::{Change, Changed, Store, StoreError, Watch, WatchEvent};
-use commits::{Commits, Intent, Stored};
-use hearing::Hearing;
-use load::{First, Whole};
-use records::Condition;
+use crate::store::{Change, Store, StoreError};
 
-pub use handle::{AgentHandle, LinkOrder};
-pub use records::Expected;
-use rehearsal::Rehearsal;
+pub use handle::AgentHandle;
+use reports::Reports;
+pub use reports::Told;
 pub use view::View;
 
 /// How long the peers may take to have a withdrawal before its forwarding is drained regardless.
 const FLUSH_WAIT: Duration = Duration::from_secs(2);
-
-/// Makes changes of what is known.
-type Make = Arc<dyn Fn(&View<'_>) -> Result<Vec<Change>, ApiError> + Send + Sync>;
 
 /// An order or a question from a handle.
 enum Command {
@@ -56,23 +46,9 @@ enum Command {
         changes: Vec<Change>,
         reply: oneshot::Sender<Result<Rehearsal, ApiError>>,
     },
-    /// Commits what is made of the records as they are when its turn comes, if a condition holds then.
-    Amend {
-        make: Make,
-        only_if: Option<Condition>,
-        reply: oneshot::Sender<Result<u64, ApiError>>,
-    },
-    Commit {
-        changes: Vec<Change>,
-        reply: oneshot::Sender<Result<u64, ApiError>>,
-    },
     Await {
         link: LinkId,
         goal: Goal,
-        reply: oneshot::Sender<Result<(), ApiError>>,
-    },
-    /// Take what a store that went back holds now.
-    Follow {
         reply: oneshot::Sender<Result<(), ApiError>>,
     },
     /// So much may be announced; answered, when the speaker knows, with how many prefixes are announced before and
@@ -96,13 +72,6 @@ enum Goal {
 enum Happened {
     Plane(Result<Applied, OrderError>),
     Flushed(WithdrawalId),
-    Stored(Stored),
-    /// A change that was under way was refused before the store was asked to make it.
-    Refused,
-    /// The whole of the store, and what becomes of it from there.
-    Loaded(Result<(Whole, Watch), StoreError>),
-    /// The store cannot be read as a whole, for this reason; it is tried again.
-    Unread(String),
 }
 
 struct Waiter {
@@ -165,12 +134,7 @@ pub struct Facts {
 /// The loop's state.
 pub struct Controller {
     facts: Facts,
-    store: Arc<dyn Store>,
-    watch: Watch,
-    hearing: Hearing,
-    /// The store is being read as a whole; what is heard meanwhile waits.
-    loading: bool,
-    inventory: Inventory,
+    ledger: Ledger,
     planner: Planner,
     order: Order,
     learned: Learned,
@@ -186,12 +150,9 @@ pub struct Controller {
     /// Who is told how much is announced when what it takes is carried out, and how much it was before.
     announcing: Vec<(usize, oneshot::Sender<(usize, usize)>)>,
     report: watch::Sender<Report>,
-    commits: Commits,
-    /// Changes that wait until the store has decided on the one before.
+    reports: Reports,
+    /// Rehearsals that wait until the store has decided on a change.
     queued: VecDeque<Command>,
-    /// No change that was not confirmed is taken back before then.
-    undo_again: Instant,
-    generation: u64,
     startup: Startup,
     /// The first resync is done and what it allowed is announced.
     complete: bool,
@@ -234,34 +195,43 @@ impl Controller {
             mut startup,
         } = parts;
         let settling = |records| note(&mut startup, "read", records, "records");
-        let First {
-            inventory,
-            generation,
+        let (own, abilities) = (facts.group.clone(), plane.abilities());
+        let abilities_of =
+            Box::new(
+                move |inventory: &Inventory, group: &GroupName| match *group == own {
+                    true => abilities,
+                    false => inventory.abilities_of(group),
+                },
+            );
+        let opened = Ledger::open(store, abilities_of, settling).await?;
+        let Opened {
+            ledger,
+            handle: ledger_handle,
             records,
             effects,
-            hearing,
-        } = load::first(store.as_ref(), settling).await?;
-        let watch = store.watch(generation).await?;
+        } = opened;
         note(&mut startup, "settle", records, "records");
         let planner = Planner::new(facts.group.clone());
         let mut order = Order::new(drain, Instant::now());
         order.set_announcing(announcing);
-        let delta = planner.update(&inventory, &effects, generation);
+        let delta = planner.update(ledger.inventory(), &effects, ledger.generation());
         let entries = delta.upserts.len();
         order.planned(delta);
         note(&mut startup, "plan", entries, "entries");
         let (commander, commands) = mpsc::channel(64);
         // One message for each thing asked for: bounded by what is outstanding.
         let (happen, happened) = mpsc::unbounded_channel();
-        let handle = AgentHandle::new(commander, store.clone(), plane.clone(), speaker.clone());
+        let handle = AgentHandle::new(
+            commander,
+            ledger_handle,
+            facts.group.clone(),
+            plane.clone(),
+            speaker.clone(),
+        );
         let subscription = speaker.subscribe();
         let controller = Controller {
             facts,
-            store,
-            watch,
-            hearing,
-            loading: false,
-            inventory,
+            ledger,
             planner,
             order,
             learned: Learned::default(),
@@ -276,10 +246,8 @@ impl Controller {
             waiters: Vec::new(),
             announcing: Vec::new(),
             report: watch::Sender::default(),
-            commits: Commits::default(),
+            reports: Reports::default(),
             queued: VecDeque::new(),
-            undo_again: Instant::now(),
-            generation,
             startup,
             complete: false,
         };
@@ -290,6 +258,14 @@ impl Controller {
     #[must_use]
     pub fn report(&self) -> watch::Receiver<Report> {
         self.report.subscribe()
+    }
+
+    /// How far each link has come here, from now on.
+    pub fn link_reports(&mut self) -> mpsc::UnboundedReceiver<Told> {
+        let told = self.reports.listen();
+        let all = self.ledger.inventory().link_records();
+        self.reports.changed(all.map(|(id, _)| id));
+        told
     }
 
     /// Runs until every handle is gone or the store or the speaker has ended.
@@ -306,20 +282,20 @@ impl Controller {
             self.carry_out().await;
             self.tell();
             self.answer_waiters();
-            self.try_again();
-            // One change at a time is checked beside what the store has decided.
-            while !self.commits.is_undecided()
+            self.ledger.turn();
+            while !self.ledger.is_undecided()
                 && let Some(command) = self.queued.pop_front()
             {
                 self.command(command);
             }
             let timeout = self.next_timeout();
             tokio::select! {
-                event = self.watch.next(), if !self.loading => match event {
-                    Some(event) => self.store_event(event),
-                    None => return Ok(()),
+                heard = self.ledger.next() => match heard? {
+                    Heard::Changed(effects) => self.replan(&effects),
+                    Heard::Nothing => {}
+                    Heard::Closed => return Ok(()),
                 },
-                Some(happened) = self.happened.recv() => self.happened(happened)?,
+                Some(happened) = self.happened.recv() => self.happened(happened),
                 event = self.subscription.next() => match event {
                     Some(event) => self.speaker_event(event),
                     None => return Ok(()),
@@ -330,7 +306,7 @@ impl Controller {
                 },
                 () = sleep_until(timeout) => {
                     self.relearned();
-                    self.undo_unconfirmed();
+                    self.ledger.on_time();
                 }
                 () = tick(&mut audit) => self.order.resync(Instant::now()),
             }
@@ -338,7 +314,11 @@ impl Controller {
     }
 
     /// Tells whoever wants to know how this gateway is doing, when that has changed.
-    fn tell(&self) {
+    fn tell(&mut self) {
+        let moved = self.order.take_moved();
+        let mut reports = std::mem::take(&mut self.reports);
+        reports.tell(moved, &self.view());
+        self.reports = reports;
         let report = Report {
             generation: self.order.acknowledged(),
             health: self.health.in_a_word(),
@@ -356,8 +336,7 @@ impl Controller {
             .next_timeout()
             .into_iter()
             .chain(relearning)
-            .chain(self.commits.deadline())
-            .chain(self.confirmation_due())
+            .chain(self.ledger.next_timeout())
             .min()
     }
 
@@ -423,33 +402,24 @@ impl Controller {
 
     /// All that the plane should hold now.
     fn desired(&self) -> Desired {
-        let mut entries = self.planner.backing(&self.inventory);
+        let mut entries = self.planner.backing(self.ledger.inventory());
         entries.extend(
             self.order
                 .held()
                 .map(|(key, value)| (key.clone(), value.clone())),
         );
         Desired {
-            generation: self.generation,
+            generation: self.ledger.generation(),
             entries,
-            endpoints: self.planner.endpoints(&self.inventory),
+            endpoints: self.planner.endpoints(self.ledger.inventory()),
             learned: self.learned.routes().clone(),
             keep_unknown_learned: self.relearning.is_some(),
         }
     }
 
-    fn happened(&mut self, happened: Happened) -> Result<(), StoreError> {
+    fn happened(&mut self, happened: Happened) {
         match happened {
             Happened::Flushed(id) => self.order.flushed(id, Instant::now()),
-            Happened::Stored(stored) => self.stored(stored),
-            Happened::Refused => self.commits.heard(),
-            Happened::Loaded(Ok((whole, watch))) => self.loaded(whole, watch),
-            Happened::Loaded(Err(StoreError::Restored(how))) => {
-                self.loading = false;
-                self.store_event(WatchEvent::Restored(how));
-            }
-            Happened::Loaded(Err(error)) => return Err(error),
-            Happened::Unread(why) => self.hearing.lost(why),
             Happened::Plane(Ok(applied)) => {
                 for (key, reason) in &applied.failures {
                     warn!(%key, reason, "the plane refused an entry");
@@ -494,7 +464,6 @@ impl Controller {
                 self.order.plane_failed(Instant::now());
             }
         }
-        Ok(())
     }
 
     fn speaker_event(&mut self, event: Event) {
@@ -556,124 +525,30 @@ impl Controller {
         }
     }
 
-    fn store_event(&mut self, event: WatchEvent) {
-        match event {
-            WatchEvent::Commit(commit) => {
-                // What gateways say of themselves makes no plan; were it a generation, each would have to say
-                // that it has acknowledged what the others said of that.
-                let gateways = Kind::Gateway.folder();
-                let of_gateway =
-                    |changed: &Changed| changed.key().split('/').next() == Some(gateways);
-                if !commit.changes.iter().all(of_gateway) {
-                    self.generation = commit.generation;
-                }
-                let changed = self.inventory.apply(&commit.changes);
-                self.replan(&changed);
-            }
-            WatchEvent::Lagged => {
-                warn!("the watch of the store fell behind; reading it again");
-                self.load();
-            }
-            WatchEvent::Away(why) => {
-                self.hearing.lost(why);
-            }
-            WatchEvent::Back => self.hearing.found(),
-            WatchEvent::Restored(how) => {
-                error!(
-                    %how,
-                    "the store is not the one that was seen before: nothing of it is followed until `ccn store follow`"
-                );
-                self.hearing.went_back(how);
-                self.commits.lost();
-            }
-        }
-    }
-
-    /// Has the whole store read, for as long as that takes; what is known stays in force meanwhile.
-    fn load(&mut self) {
-        if std::mem::replace(&mut self.loading, true) {
-            return;
-        }
-        let (store, happen) = (self.store.clone(), self.happen.clone());
-        tokio::spawn(async move {
-            let loaded = loop {
-                let loaded = async {
-                    let whole = load::whole(store.as_ref()).await?;
-                    let watch = store.watch(whole.generation).await?;
-                    Ok((whole, watch))
-                };
-                match loaded.await {
-                    Err(error @ StoreError::Restored(_)) => break Err(error),
-                    Err(error) if StoreError::is_passing(&error) => {
-                        warn!(%error, "the store cannot be read; trying again");
-                        let _ = happen.send(Happened::Unread(error.to_string()));
-                        tokio::time::sleep(load::AGAIN).await;
-                    }
-                    loaded => break loaded,
-                }
-            };
-            let _ = happen.send(Happened::Loaded(loaded));
-        });
-    }
-
-    /// Takes over the whole store; only what differs changes anything.
-    fn loaded(&mut self, whole: Whole, watch: Watch) {
-        self.loading = false;
-        self.watch = watch;
-        self.hearing = Hearing::Current;
-        self.generation = whole.generation;
-        let changed = whole.into_inventory(&mut self.inventory);
-        self.replan(&changed);
-    }
-
     /// Plans anew what has changed.
     fn replan(&mut self, changed: &Effects) {
-        let delta = self
-            .planner
-            .update(&self.inventory, changed, self.generation);
+        let (inventory, generation) = (self.ledger.inventory(), self.ledger.generation());
+        let delta = self.planner.update(inventory, changed, generation);
+        let quarantined = changed.quarantine.keys().filter_map(|key| key.parse().ok());
+        let quarantined: Vec<LinkId> = quarantined.filter_map(link_in).collect();
+        self.reports
+            .changed(changed.links.keys().chain(&quarantined));
         let whole = delta.whole;
         self.order.planned(delta);
         if whole {
             self.order.resync(Instant::now());
         }
-        self.commits.heard();
     }
 
     fn command(&mut self, command: Command) {
         match command {
             Command::Ask(question) => question(&self.view()),
-            change
-            @ (Command::Rehearse { .. } | Command::Amend { .. } | Command::Commit { .. })
-                if self.commits.is_undecided() =>
-            {
-                self.queued.push_back(change);
+            rehearsal @ Command::Rehearse { .. } if self.ledger.is_undecided() => {
+                self.queued.push_back(rehearsal);
             }
             Command::Rehearse { changes, reply } => {
                 // A caller that hung up needs no answer.
                 let _ = reply.send(self.rehearse(&changes));
-            }
-            Command::Amend {
-                make,
-                only_if,
-                reply,
-            } => self.commit(Intent::Made { make, only_if }, 0, reply),
-            Command::Commit { changes, reply } => {
-                self.commit(Intent::Given(changes.into()), 0, reply);
-            }
-            Command::Follow { reply } => {
-                let answer = match &self.hearing {
-                    Hearing::Restored { how, .. } => {
-                        info!(%how, "following the store, as ordered");
-                        self.store.follow_restored();
-                        self.load();
-                        Ok(())
-                    }
-                    _ => Err(ApiError::new(
-                        ErrorCode::Refused,
-                        "the store did not go back: there is nothing to decide",
-                    )),
-                };
-                let _ = reply.send(answer);
             }
             Command::Await { link, goal, reply } => {
                 self.waiters.push(Waiter { link, goal, reply });
@@ -699,7 +574,7 @@ impl Controller {
             // A caller that hung up needs no answer.
             let _ = reply.send((before, self.order.announced().count()));
         }
-        let order = &self.order;
+        let (order, inventory) = (&self.order, self.ledger.inventory());
         let mut index = 0;
         while index < self.waiters.len() {
             let waiter = &self.waiters[index];
@@ -713,8 +588,8 @@ impl Controller {
                 }
                 // A VPC without subnets has nothing to announce, and neither has a standby for now.
                 (Goal::Announced, None)
-                    if self.inventory.link(&waiter.link).is_some()
-                        || self.inventory.stands_by(&waiter.link).is_some() =>
+                    if inventory.link(&waiter.link).is_some()
+                        || inventory.stands_by(&waiter.link).is_some() =>
                 {
                     Ok(())
                 }
@@ -736,14 +611,21 @@ impl Controller {
     fn view(&self) -> View<'_> {
         View {
             facts: &self.facts,
-            inventory: &self.inventory,
+            inventory: self.ledger.inventory(),
             order: &self.order,
             learned: self.learned.routes(),
             health: &self.health,
             startup: &self.startup,
-            hearing: &self.hearing,
-            generation: self.generation,
+            store: self.ledger.store_view(),
+            generation: self.ledger.generation(),
         }
+    }
+}
+
+fn link_in(key: RecordKey) -> Option<LinkId> {
+    match key {
+        RecordKey::Link(id) => Some(id),
+        _ => None,
     }
 }
 

@@ -1,61 +1,24 @@
-//! Orders for links that are there, and what an order would come to.
+//! Orders for links that this gateway waits for, and what an order would come to.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bgp::SessionState;
+use serde_json::Value;
 
-use super::confirmations::seconds_now;
-use super::handle::LinkOrder;
-use super::rehearsal::Rehearsal;
 use super::{AgentHandle, Command, Goal, View};
 use crate::api::error::{ApiError, ErrorCode};
+use crate::api::office::{Office, Terms};
 use crate::api::{LimitChange, LinkPlan, LinkView, PlannedRoute};
-use crate::link::undo::{self, StepError, put};
-use crate::record::{Link, LinkId, Previous, Record, RecordKey};
+use crate::explain::Explanation;
+use crate::ledger::{How, LedgerHandle, Made, Make, deadline};
+use crate::link::orders::{self, Choose, LinkOrder};
+use crate::link::undo::{self, put};
+use crate::plan::Rehearsal;
+use crate::record::{Link, LinkId, Previous, Record, RecordKey, Vni};
 use crate::store::Change;
 
-/// There is no link of this name.
-pub(super) fn unknown(link: &LinkId) -> ApiError {
-    let message = format!("there is no link {link}; see `ccn links`");
-    ApiError::new(ErrorCode::NotFound, message)
-}
-
-/// When a change is to be confirmed that is made now, in seconds since 1970.
-pub(super) fn deadline(confirm: Duration) -> u64 {
-    seconds_now().saturating_add(confirm.as_secs().max(1))
-}
-
-impl From<StepError> for ApiError {
-    fn from(error: StepError) -> Self {
-        ApiError::new(ErrorCode::Refused, error.to_string())
-    }
-}
-
-/// The record of a link.
-fn stored(view: &View<'_>, id: &LinkId) -> Result<Link, ApiError> {
-    let key = RecordKey::Link(id.clone());
-    match view.record(&key) {
-        Some(Record::Link(link)) => Ok(link),
-        _ if view.is_stored(&key) => {
-            let message = format!("{key} is no link that can be read, see `ccn quarantine`");
-            Err(ApiError::new(ErrorCode::Refused, message))
-        }
-        _ => Err(unknown(id)),
-    }
-}
-
 impl AgentHandle {
-    /// Checks an order to link and says what it would come to; changes nothing.
-    ///
-    /// # Errors
-    /// As [`AgentHandle::link`].
-    pub async fn check_link(&self, order: LinkOrder) -> Result<LinkPlan, ApiError> {
-        let (id, link) = self.link_of(order).await?;
-        let change = put(&id, link.clone());
-        self.plan(id, link, change).await
-    }
-
     /// What a change of one link would come to.
     async fn plan(&self, id: LinkId, link: Link, change: Change) -> Result<LinkPlan, ApiError> {
         let changes = vec![change];
@@ -111,123 +74,19 @@ impl AgentHandle {
         })
     }
 
-    /// Brings a link back that was disabled, and waits until it is announced; or disables it, and waits
-    /// until nothing of it forwards. One that is so already is left as it is. With a time to confirm it in,
-    /// it is undone when nobody does.
-    ///
-    /// # Errors
-    /// When there is no such link, its record is not one, a change of it waits to be confirmed, it would be
-    /// wrong beside the others, the plane cannot take it, or time runs out (it goes on all the same).
-    pub async fn set_link_enabled(
-        &self,
-        id: LinkId,
-        enabled: bool,
-        confirm: Option<Duration>,
-        wait: Duration,
-    ) -> Result<LinkView, ApiError> {
-        let confirm_by = confirm.map(deadline);
-        let amend = move |id: &LinkId, link: &Link| {
-            let after = Link {
-                disabled: !enabled,
-                ..link.clone()
-            };
-            Ok(put(id, undo::changed(id, link, after, confirm_by)?))
+    async fn amend(&self, make: Make, terms: &Terms) -> Result<Made, ApiError> {
+        let how = How {
+            once: terms.once.clone(),
+            only_if: terms.only_if.clone(),
+            audited: false,
         };
-        self.amend(&id, amend).await?;
-        let goal = if enabled { Goal::Announced } else { Goal::Gone };
-        self.wait_for(&id, goal, wait).await?;
-        self.link_now(&id).await
+        self.ledger().amend(make, how).await
     }
 
-    /// Takes a link out of service, and waits until nothing of it forwards. It goes when that is confirmed,
-    /// and comes back when it is not.
-    ///
-    /// # Errors
-    /// As [`AgentHandle::set_link_enabled`].
-    pub async fn unlink_for(
-        &self,
-        id: LinkId,
-        confirm: Duration,
-        wait: Duration,
-    ) -> Result<LinkView, ApiError> {
-        let confirm_by = Some(deadline(confirm));
-        let amend = move |id: &LinkId, link: &Link| {
-            let after = Link {
-                disabled: true,
-                unlink_when_confirmed: true,
-                ..link.clone()
-            };
-            Ok(put(id, undo::changed(id, link, after, confirm_by)?))
-        };
-        self.amend(&id, amend).await?;
-        self.wait_for(&id, Goal::Gone, wait).await?;
-        self.link_now(&id).await
-    }
-
-    /// Lets the last change of a link stand; the link, unless it was to go.
-    ///
-    /// # Errors
-    /// When there is no such link, or no change of it waits.
-    pub async fn confirm_link(&self, id: LinkId) -> Result<Option<LinkView>, ApiError> {
-        self.amend(&id, undo::confirmed).await?;
-        self.link_if_there(&id).await
-    }
-
-    /// Takes the last change of a link back, and waits until that is done; the link, unless it was not there
-    /// before. Once more brings the change back.
-    ///
-    /// # Errors
-    /// When there is no such link, what it was before is not known, or as for [`AgentHandle::set_link_enabled`].
-    pub async fn undo_link(
-        &self,
-        id: LinkId,
-        wait: Duration,
-    ) -> Result<Option<LinkView>, ApiError> {
-        self.amend(&id, undo::undone).await?;
-        let key = RecordKey::Link(id.clone());
-        let goal = match self.ask(move |view| view.record(&key)).await? {
-            Some(Record::Link(link)) if !link.disabled => Goal::Announced,
-            _ => Goal::Gone,
-        };
-        self.wait_for(&id, goal, wait).await?;
-        self.link_if_there(&id).await
-    }
-
-    /// What taking the last change of a link back would come to; changes nothing.
-    ///
-    /// # Errors
-    /// As [`AgentHandle::undo_link`].
-    pub async fn check_undo(&self, id: LinkId) -> Result<LinkPlan, ApiError> {
-        let link = {
-            let id = id.clone();
-            self.ask(move |view| stored(view, &id)).await??
-        };
-        let change = undo::undone(&id, &link)?;
-        let after = match &link.previous {
-            Some(Previous::Link(previous)) => (**previous).clone(),
-            _ => link,
-        };
-        self.plan(id, after, change).await
-    }
-
-    /// Commits a change that is made of a link's record as it is when its turn comes, and again where somebody
-    /// else was faster.
-    async fn amend(
-        &self,
-        id: &LinkId,
-        amend: impl Fn(&LinkId, &Link) -> Result<Change, StepError> + Send + Sync + 'static,
-    ) -> Result<(), ApiError> {
-        let id = id.clone();
-        let make = Arc::new(move |view: &View<'_>| -> Result<Vec<Change>, ApiError> {
-            Ok(vec![amend(&id, &stored(view, &id)?)?])
-        });
-        self.send(|reply| Command::Amend {
-            make,
-            only_if: None,
-            reply,
-        })
-        .await??;
-        Ok(())
+    /// A link that names no group is served by this gateway's.
+    fn own_group(&self) -> Choose {
+        let own = self.group().clone();
+        Arc::new(move |_, _| Ok(own.clone()))
     }
 
     /// A link as it is now.
@@ -241,5 +100,109 @@ impl AgentHandle {
     async fn link_if_there(&self, id: &LinkId) -> Result<Option<LinkView>, ApiError> {
         let links = self.links().await?;
         Ok(links.into_iter().find(|view| view.link == *id))
+    }
+}
+
+impl Office for AgentHandle {
+    fn ledger(&self) -> &LedgerHandle {
+        self.ledger()
+    }
+
+    async fn status(&self) -> Result<Value, ApiError> {
+        let status = AgentHandle::status(self).await?;
+        serde_json::to_value(status)
+            .map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))
+    }
+
+    async fn links(&self) -> Result<Vec<LinkView>, ApiError> {
+        AgentHandle::links(self).await
+    }
+
+    async fn check_link(&self, order: LinkOrder) -> Result<LinkPlan, ApiError> {
+        let choose = self.own_group();
+        let link_of = move |view: &View<'_>| orders::link_of(view.inventory, &order, &choose, None);
+        let (id, link) = self.ask(link_of).await??;
+        let change = put(&id, link.clone());
+        self.plan(id, link, change).await
+    }
+
+    async fn link(&self, order: LinkOrder, terms: Terms) -> Result<LinkView, ApiError> {
+        let make = orders::link(order, self.own_group(), terms.confirm.map(deadline));
+        let id = orders::link_in(&self.amend(make, &terms).await?)?;
+        self.wait_for(&id, Goal::Announced, terms.wait).await?;
+        self.link_now(&id).await
+    }
+
+    async fn unlink(&self, link: LinkId, terms: Terms) -> Result<Option<LinkView>, ApiError> {
+        let make = match terms.confirm {
+            Some(confirm) => orders::unlink_for(link.clone(), deadline(confirm)),
+            None => orders::unlink(link.clone()),
+        };
+        self.amend(make, &terms).await?;
+        self.wait_for(&link, Goal::Gone, terms.wait).await?;
+        match terms.confirm {
+            Some(_) => self.link_now(&link).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn set_enabled(
+        &self,
+        id: LinkId,
+        enabled: bool,
+        terms: Terms,
+    ) -> Result<LinkView, ApiError> {
+        let make = orders::set_enabled(id.clone(), enabled, terms.confirm.map(deadline));
+        self.amend(make, &terms).await?;
+        let goal = if enabled { Goal::Announced } else { Goal::Gone };
+        self.wait_for(&id, goal, terms.wait).await?;
+        self.link_now(&id).await
+    }
+
+    async fn confirm(&self, id: LinkId, terms: Terms) -> Result<Option<LinkView>, ApiError> {
+        self.amend(orders::confirm(id.clone()), &terms).await?;
+        self.link_if_there(&id).await
+    }
+
+    async fn undo(&self, id: LinkId, terms: Terms) -> Result<Option<LinkView>, ApiError> {
+        self.amend(orders::undo(id.clone()), &terms).await?;
+        let key = RecordKey::Link(id.clone());
+        let goal = match self.ask(move |view| view.inventory.record(&key)).await? {
+            Some(Record::Link(link)) if !link.disabled => Goal::Announced,
+            _ => Goal::Gone,
+        };
+        self.wait_for(&id, goal, terms.wait).await?;
+        self.link_if_there(&id).await
+    }
+
+    async fn check_undo(&self, id: LinkId) -> Result<LinkPlan, ApiError> {
+        let link = {
+            let id = id.clone();
+            self.ask(move |view| orders::stored(view.inventory, &id))
+                .await??
+        };
+        let change = undo::undone(&id, &link)?;
+        let after = match &link.previous {
+            Some(Previous::Link(previous)) => (**previous).clone(),
+            _ => link,
+        };
+        self.plan(id, after, change).await
+    }
+
+    async fn change(&self, make: Make, terms: Terms) -> Result<Made, ApiError> {
+        self.amend(make, &terms).await
+    }
+
+    async fn follow_store(&self, _terms: Terms) -> Result<(), ApiError> {
+        self.ledger().follow_store().await
+    }
+
+    async fn explain(
+        &self,
+        src: IpAddr,
+        dst: IpAddr,
+        vni: Option<Vni>,
+    ) -> Result<Explanation, ApiError> {
+        AgentHandle::explain(self, src, dst, vni).await
     }
 }

@@ -4,15 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use bgp::{Family, Prefix};
+use bgp::Prefix;
 
-use super::confirmations::seconds_now;
-use super::hearing::Hearing;
 use super::{Facts, PlaneHealth};
-use crate::api::error::{ApiError, ErrorCode, Fault};
+use crate::api::error::{ApiError, ErrorCode};
 use crate::api::{
-    GatewayView, LinkView, LinksView, PeersView, PlaneView, RecordsView, RouteView, StartView,
-    Status, VmView, VpcView,
+    LinkView, LinksView, PeersView, PlaneView, RecordsView, RouteView, StartView, Status,
+    StoreView, listing,
 };
 use crate::doctor::sample;
 use crate::explain::{self, Explanation};
@@ -22,9 +20,7 @@ use crate::plane::entry::{EntryKey, EntryValue};
 use crate::plane::model::flow::Flows;
 use crate::plane::model::{Model, Mtus};
 use crate::plane::{Counters, LearnedNextHops};
-use crate::record::{
-    ClassicRef, Dscp, Health, Link, LinkId, Record, RecordError, RecordKey, Vni, VpcId,
-};
+use crate::record::{ClassicRef, Dscp, Health, Link, LinkId, RecordKey, Vni, VpcId};
 use crate::startup::Startup;
 
 /// What the controller knows at this moment.
@@ -35,58 +31,15 @@ pub struct View<'a> {
     pub(super) learned: &'a BTreeMap<Prefix, LearnedNextHops>,
     pub(super) health: &'a PlaneHealth,
     pub(super) startup: &'a Startup,
-    pub(super) hearing: &'a Hearing,
+    pub(super) store: StoreView,
     pub(super) generation: u64,
 }
 
 impl View<'_> {
-    /// Every VPC.
+    /// The records.
     #[must_use]
-    pub fn vpcs(&self) -> Vec<VpcView> {
+    pub fn inventory(&self) -> &Inventory {
         self.inventory
-            .vpcs()
-            .map(|(id, state)| VpcView {
-                vpc: id.clone(),
-                vni: state.vni,
-                subnets: state.subnets,
-                ccsi: state.ccsi,
-                vms: self.inventory.vm_count_of(id),
-                slbs: self.inventory.slbs_of(id).count(),
-                links: self
-                    .inventory
-                    .links_of(id)
-                    .map(|(link, _)| link.clone())
-                    .collect(),
-            })
-            .collect()
-    }
-
-    /// Every VM, or those of one VPC.
-    #[must_use]
-    pub fn vms(&self, only: Option<&VpcId>) -> Vec<VmView> {
-        self.inventory
-            .vpcs()
-            .filter(|(vpc, _)| only.is_none_or(|only| only == *vpc))
-            .flat_map(|(vpc, _)| self.inventory.vms_of(vpc).map(move |vm| (vpc, vm)))
-            .map(|(vpc, (id, vm))| VmView {
-                vpc: vpc.clone(),
-                vm: id,
-                addrs: vm.addrs,
-                mac: vm.mac,
-                vtep: vm.vtep,
-            })
-            .collect()
-    }
-
-    /// Every gateway that is registered.
-    #[must_use]
-    pub fn gateways(&self) -> Vec<GatewayView> {
-        let gateways = self.inventory.gateways();
-        let views = gateways.map(|(name, record)| GatewayView {
-            gateway: name.clone(),
-            record: record.clone(),
-        });
-        views.collect()
     }
 
     /// Every link: good, quarantined, or unlinked and not removed yet.
@@ -149,55 +102,12 @@ impl View<'_> {
         })
     }
 
-    /// The families of a link's classic side.
-    fn families(&self, link: &Link) -> BTreeSet<Family> {
-        let mut families = BTreeSet::new();
-        for item in &link.classic {
-            match item {
-                ClassicRef::Prefix(prefix) => families.extend([prefix.family()]),
-                ClassicRef::Name(name) => {
-                    let key = RecordKey::Classic(name.clone());
-                    if let Some(Record::Classic(classic)) = self.inventory.record(&key) {
-                        families.extend(classic.prefixes.iter().map(Prefix::family));
-                    }
-                }
-            }
-        }
-        families
-    }
-
     fn link_view(&self, id: &LinkId, link: &Link) -> LinkView {
-        // As the planner has it: a subnet is joined with prefixes of its own family.
-        let families = self.families(link);
-        let subnets: Vec<Prefix> = self
-            .inventory
-            .vpc(&link.vpc)
-            .map(|vpc| vpc.subnets)
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|subnet| families.contains(&subnet.family()))
-            .collect();
-        let announced: Vec<Prefix> = subnets
-            .iter()
-            .copied()
+        let mut view = listing::link(self.inventory, id, link);
+        let announced = view.subnets.iter().copied();
+        view.announced = announced
             .filter(|subnet| self.order.is_announced(subnet))
             .collect();
-        let mut view = LinkView {
-            link: id.clone(),
-            vpc: link.vpc.clone(),
-            classic: link.classic.clone(),
-            mode: link.mode,
-            group: link.group.clone(),
-            dscp: link.dscp,
-            standby: link.standby,
-            subnets,
-            state: String::new(),
-            reason: None,
-            behind: None,
-            announced,
-            advertised_to: Vec::new(),
-            undone_in_s: link.confirm_by.map(|by| by.saturating_sub(seconds_now())),
-        };
         if let Some(why) = self.waits(id, link) {
             view.state = "standby".to_owned();
             view.reason = Some(why.to_string());
@@ -252,44 +162,6 @@ impl View<'_> {
         self.inventory.is_stored(key)
     }
 
-    /// The record at this key as it stands in the store, if it parses.
-    #[must_use]
-    pub fn record(&self, key: &RecordKey) -> Option<Record> {
-        self.inventory.record(key)
-    }
-
-    /// What is wrong with the record at this key.
-    #[must_use]
-    pub fn faults(&self, key: &RecordKey) -> &[RecordError] {
-        self.inventory.faults(key)
-    }
-
-    /// The name of a new link: the one asked for, or one made from the VPC's.
-    ///
-    /// # Errors
-    /// When the name asked for is taken.
-    pub fn free_link_name(&self, vpc: &VpcId, name: Option<LinkId>) -> Result<LinkId, ApiError> {
-        let taken = |id: &LinkId| self.inventory.is_stored(&RecordKey::Link(id.clone()));
-        if let Some(name) = name {
-            if taken(&name) {
-                let message =
-                    format!("links/{name}: name: is taken; unlink it first, or choose another");
-                return Err(ApiError::new(ErrorCode::Refused, message));
-            }
-            return Ok(name);
-        }
-        let numbered = (2u32..).map(|number| format!("{vpc}-{number}"));
-        let names = std::iter::once(vpc.to_string()).chain(numbered);
-        // A name that has grown too long for an id ends the search.
-        names
-            .map_while(|name| name.parse().ok())
-            .find(|id| !taken(id))
-            .ok_or_else(|| {
-                let message = format!("no name for a link could be made from {vpc}: give one");
-                ApiError::new(ErrorCode::BadRequest, message)
-            })
-    }
-
     /// What a link that was found good would come to.
     #[must_use]
     pub fn rehearse(&self, id: &LinkId, link: &Link) -> LinkView {
@@ -316,12 +188,6 @@ impl View<'_> {
                 links: self.order.links_of(&prefix).cloned().collect(),
             })
             .collect()
-    }
-
-    /// Records that are wrong and therefore ignored.
-    #[must_use]
-    pub fn quarantine(&self) -> Vec<Fault> {
-        self.inventory.quarantine().map(Fault::from).collect()
     }
 
     /// At most so many packets for which it is worth asking what would happen to them.
@@ -374,7 +240,7 @@ impl View<'_> {
                 phases: self.startup.phases().to_vec(),
             },
             generation: self.generation,
-            store: self.hearing.view(),
+            store: self.store.clone(),
             acknowledged: self.order.acknowledged(),
             settled: self.order.is_settled(),
             drain: Default::default(),
@@ -445,7 +311,7 @@ mod tests {
             learned: &BTreeMap::new(),
             health: &PlaneHealth::default(),
             startup: &Startup::new(now),
-            hearing: &Hearing::Current,
+            store: StoreView::default(),
             generation: 1,
         };
         for (classic, subnets) in [

@@ -7,6 +7,7 @@ use tokio::task::spawn_blocking;
 use super::sample::Question;
 use super::{Asked, Facts, Surroundings, host};
 use crate::api::error::{ApiError, ErrorCode};
+use crate::api::listing;
 use crate::controller::AgentHandle;
 
 /// After how long packets are asked about once more that model and kernel differed on: a change may have
@@ -48,7 +49,9 @@ pub async fn gather(
         host: host.map_err(|error| error.to_string()),
         peers: agent.peers().await?,
         links: agent.links().await?,
-        quarantine: agent.ask(|view| view.quarantine()).await?,
+        quarantine: agent
+            .ask(|view| listing::quarantine(view.inventory()))
+            .await?,
         limits: agent.limits().await?,
         asked: asked.0,
     })

@@ -153,6 +153,7 @@ fn link(state: &str) -> LinkView {
         behind: None,
         announced: Vec::new(),
         advertised_to: Vec::new(),
+        gateways: Vec::new(),
         undone_in_s: None,
     }
 }

@@ -30,8 +30,9 @@ pub use links::{LinkState, StandsBy};
 pub use load::{Load, Loaded};
 pub use vpcs::VpcState;
 
+use crate::plane::Abilities;
 use crate::record::{
-    Classic, ClassicName, Gateway, GatewayName, Reason, Record, RecordError, RecordKey,
+    Classic, ClassicName, Gateway, GatewayName, GroupName, Reason, Record, RecordError, RecordKey,
 };
 use crate::store::{Changed, Generation};
 use effects::Work;
@@ -163,6 +164,18 @@ impl Inventory {
         self.gateways
             .iter()
             .map(|(name, slot)| (name, &slot.record))
+    }
+
+    /// What every gateway of a group that is registered can do; all, where none is.
+    pub fn abilities_of(&self, group: &GroupName) -> Abilities {
+        let of_group = self
+            .gateways()
+            .filter(|(_, gateway)| gateway.group == *group);
+        let said = of_group.filter_map(|(_, gateway)| gateway.abilities);
+        said.fold(Abilities::ALL, |all, one| Abilities {
+            tracks_replies: all.tracks_replies && one.tracks_replies,
+            marks_links: all.marks_links && one.marks_links,
+        })
     }
 
     /// Every key of the store.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bgp::Prefix;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub mod ebpf;
@@ -104,12 +104,21 @@ pub struct Counters {
 }
 
 /// What a plane can do beyond what every plane does. Links that need more are refused.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Abilities {
     /// It knows replies from new connections, which `mode = classic-to-vpc` takes.
     pub tracks_replies: bool,
     /// It sets a DSCP of the link's own in outer headers.
     pub marks_links: bool,
+}
+
+impl Abilities {
+    /// Everything.
+    pub const ALL: Abilities = Abilities {
+        tracks_replies: true,
+        marks_links: true,
+    };
 }
 
 /// What [`Plane::prepare`] found.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fields::{self, Fault, Fields};
 use super::{Extra, GroupName, Vtep};
+use crate::plane::Abilities;
 
 /// The most roles one gateway may have.
 const MAX_ROLES: usize = 16;
@@ -31,6 +32,9 @@ pub struct Gateway {
     /// It is drained, or on the way to it: no new links should count on it. Not written where it is false.
     #[serde(skip_serializing_if = "super::is_false")]
     pub draining: bool,
+    /// What its plane can do beyond what every plane does; absent: it does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub abilities: Option<Abilities>,
     /// Fields this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
@@ -103,6 +107,7 @@ impl Gateway {
         let generation = fields.required("generation")?;
         let health = fields.required("health")?;
         let draining = fields.optional("draining")?.unwrap_or(false);
+        let abilities = fields.optional("abilities")?;
         Ok(Gateway {
             group,
             vtep,
@@ -112,6 +117,7 @@ impl Gateway {
             generation,
             health,
             draining,
+            abilities,
             extra: fields.rest(),
         })
     }

@@ -11,12 +11,14 @@ mod gateway;
 mod id;
 mod key;
 mod quick;
+mod report;
 mod value;
 
 pub use error::{Conflict, Reason, RecordError, Standing};
 pub use gateway::{Gateway, Health, Role};
 pub use id::{CcsiId, ClassicName, GatewayName, GroupName, IdError, LinkId, SlbId, VmId, VpcId};
 pub use key::{KeyError, Kind, RecordKey};
+pub use report::{LinkReport, Progress};
 pub use value::{Dscp, Mac, ValueError, Vni, Vtep, Weight};
 
 use std::fmt;

@@ -21,6 +21,7 @@ use std::pin::Pin;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::record::{Record, RecordKey};
 
@@ -97,6 +98,35 @@ pub enum Precondition {
     Any,
     /// The store is still at this generation: nothing changed since the caller looked.
     Unchanged(Generation),
+}
+
+/// What a commit leaves in the store, so that the same order is carried out once however often it is sent. It is
+/// no record, and stays for a day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The name of the order: its sender chose it.
+    #[serde(skip)]
+    pub name: String,
+    /// The keys that it changed.
+    pub keys: Vec<String>,
+}
+
+/// A commit that was made under a mark before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeBefore {
+    /// The generation that holds it.
+    pub generation: Generation,
+    /// The keys that it changed.
+    pub keys: Vec<String>,
+}
+
+/// What came of [`Store::commit_once`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Once {
+    /// It is made now, at this generation.
+    Made(Generation),
+    /// It was made before; nothing was changed.
+    Before(MadeBefore),
 }
 
 /// What became of a key.
@@ -274,6 +304,25 @@ pub trait Store: Send + Sync {
     /// loading a region; an error leaves some of them made.
     fn fill(&self, changes: Vec<Change>) -> Answer<'_, Generation> {
         self.commit(changes, Precondition::Any)
+    }
+
+    /// As [`Store::commit`] under the precondition that the store is still at `unchanged`, unless a commit with this
+    /// mark was made before. A store of one machine keeps no marks: whoever orders knows there what came of it.
+    fn commit_once(
+        &self,
+        changes: Vec<Change>,
+        unchanged: Generation,
+        _mark: Mark,
+    ) -> Answer<'_, Once> {
+        Box::pin(async move {
+            let generation = self.commit(changes, Precondition::Unchanged(unchanged));
+            generation.await.map(Once::Made)
+        })
+    }
+
+    /// The commit that was made with the mark of this name, if there was one within the last day.
+    fn made_before(&self, _name: &str) -> Answer<'_, Option<MadeBefore>> {
+        Box::pin(async { Ok(None) })
     }
 
     /// Every commit after this generation, in order, as soon as it is decided: maybe before it is

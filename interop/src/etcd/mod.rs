@@ -110,7 +110,8 @@ impl Etcd {
             members: (0..members).map(|_| None).collect(),
         };
         etcd.start_all()?;
-        let rooted = format!("{ROOT}/");
+        // Below it are the records; beside it, with a dot, what gateways and API servers say of them.
+        let rooted = ROOT;
         for command in [
             &["user", "add", &format!("root:{ROOT_PASSWORD}")][..],
             &["user", "grant-role", "root", "root"],
@@ -120,7 +121,7 @@ impl Etcd {
                 "grant-permission",
                 USER,
                 "readwrite",
-                &rooted,
+                rooted,
                 "--prefix=true",
             ],
             &["user", "add", &format!("{USER}:{PASSWORD}")],

@@ -216,6 +216,11 @@ impl Region {
         Ok(())
     }
 
+    /// The gateway's namespace.
+    pub fn gateway_namespace(&self) -> Arc<Namespace> {
+        self.gateway.namespace().clone()
+    }
+
     /// The gateway as instances see it.
     pub fn gateway_address(&self) -> GatewayAddress {
         GatewayAddress {

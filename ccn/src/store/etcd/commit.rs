@@ -7,18 +7,21 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use etcd_client::{
-    Compare, CompareOp, GetOptions, GetResponse, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse,
+    Compare, CompareOp, GetOptions, GetResponse, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse,
+    TxnResponse,
 };
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::connection::Trouble;
 use super::{Inner, place};
-use crate::store::{Change, Generation, Precondition, StoreError};
+use crate::store::{Change, Generation, MadeBefore, Mark, Once, Precondition, StoreError};
 
-/// The most changes of one transaction: etcd takes 128 operations, and the fence is one.
+/// The most changes of one transaction: etcd takes 128 operations, and fence and mark are two.
 const MOST_CHANGES: usize = 100;
 /// The most bytes of one transaction: etcd takes one and a half times as many.
 const MOST_BYTES: usize = 1 << 20;
@@ -26,6 +29,26 @@ const MOST_BYTES: usize = 1 << 20;
 const AT_ONCE: usize = 16;
 /// How often a commit without precondition is tried again because somebody else was faster.
 const ATTEMPTS: usize = 100;
+
+/// How long it is known that an order was carried out, in seconds: a day at least.
+const MARK_STAYS: i64 = 25 * 3600;
+/// How long new marks hang on the same lease.
+const MARK_LEASE: Duration = Duration::from_secs(3600);
+
+/// A mark on its way into the store.
+struct Marking<'m> {
+    mark: &'m Mark,
+    key: String,
+    lease: i64,
+}
+
+/// What a transaction came to that was not made.
+enum Unmade {
+    /// Something moved: this is the newest generation of what was asked about.
+    Moved(Generation),
+    /// It was made before.
+    Before(MadeBefore),
+}
 
 /// What stood in the fence and in some keys.
 struct Looked {
@@ -36,6 +59,8 @@ struct Looked {
     /// The newest revision of the fence and the keys.
     newest: Generation,
     found: HashMap<Vec<u8>, KeyValue>,
+    /// The commit that left the mark before.
+    before: Option<MadeBefore>,
 }
 
 impl Inner {
@@ -49,8 +74,14 @@ impl Inner {
         let (mut made, mut generation, mut precondition) = (0, 0, precondition);
         for part in parts(changes) {
             let count = part.len();
-            match self.commit_part(&part, precondition).await {
-                Ok(reached) => {
+            match self.commit_part(&part, precondition, None).await {
+                Ok(
+                    Once::Made(reached)
+                    | Once::Before(MadeBefore {
+                        generation: reached,
+                        ..
+                    }),
+                ) => {
                     (made, generation) = (made + count, reached);
                     if let Precondition::Unchanged(_) = precondition {
                         precondition = Precondition::Unchanged(reached);
@@ -70,11 +101,74 @@ impl Inner {
         Ok(generation)
     }
 
+    /// As [`Inner::commit`], unless it was made with this mark before. The mark is in the last part: what was broken
+    /// off is made again.
+    pub(super) async fn commit_once(
+        &self,
+        changes: Vec<Change>,
+        unchanged: Generation,
+        mark: Mark,
+    ) -> Result<Once, StoreError> {
+        let mut parts = parts(last_of_each(changes));
+        if parts.len() > 1
+            && let Some(before) = self.made_before(&mark.name).await?
+        {
+            return Ok(Once::Before(before));
+        }
+        let last = parts.pop().unwrap_or_default();
+        let mut unchanged = Precondition::Unchanged(unchanged);
+        let before: Vec<Change> = parts.into_iter().flatten().collect();
+        if !before.is_empty() {
+            unchanged = Precondition::Unchanged(self.commit(before, unchanged).await?);
+        }
+        let marking = Marking {
+            key: self.mark_key(&mark.name),
+            lease: self.mark_lease().await?,
+            mark: &mark,
+        };
+        let made = self.commit_part(&last, unchanged, Some(&marking)).await;
+        if let Err(StoreError::Refused { .. } | StoreError::Away { .. }) = &made {
+            // It may be the lease that is gone, as after a backup was restored.
+            *self.mark_lease.lock().await = None;
+        }
+        made
+    }
+
+    /// The commit that left the mark of this name.
+    pub(super) async fn made_before(&self, name: &str) -> Result<Option<MadeBefore>, Trouble> {
+        let key = &self.mark_key(name);
+        let asked = self
+            .connection
+            .ask(|mut client| async move { client.get(key.as_str(), None).await });
+        Ok(asked.await?.kvs().first().map(made_before))
+    }
+
+    fn mark_key(&self, name: &str) -> String {
+        format!("{}.orders/{name}", self.prefix.trim_end_matches('/'))
+    }
+
+    /// The lease that new marks hang on.
+    async fn mark_lease(&self) -> Result<i64, Trouble> {
+        let mut held = self.mark_lease.lock().await;
+        if let Some((lease, granted)) = *held
+            && granted.elapsed() < MARK_LEASE
+        {
+            return Ok(lease);
+        }
+        let granted = self
+            .connection
+            .ask(|mut client| async move { client.lease_grant(MARK_STAYS, None).await });
+        let lease = granted.await?.id();
+        *held = Some((lease, Instant::now()));
+        Ok(lease)
+    }
+
     async fn commit_part(
         &self,
         changes: &[Change],
         precondition: Precondition,
-    ) -> Result<Generation, StoreError> {
+        marking: Option<&Marking<'_>>,
+    ) -> Result<Once, StoreError> {
         for _ in 0..ATTEMPTS {
             let looked = self.look(changes).await?;
             if let Precondition::Unchanged(expected) = precondition
@@ -89,21 +183,20 @@ impl Inner {
                 .iter()
                 .filter(|change| self.differs(change, &looked))
                 .collect();
-            if differing.is_empty() {
-                return Ok(match precondition {
+            if differing.is_empty() && marking.is_none() {
+                return Ok(Once::Made(match precondition {
                     Precondition::Unchanged(expected) => expected,
                     Precondition::Any => looked.newest,
-                });
+                }));
             }
-            match (
-                self.write(&differing, precondition, &looked).await?,
-                precondition,
-            ) {
-                (Ok(generation), _) => return Ok(generation),
-                (Err(found), Precondition::Unchanged(expected)) => {
+            let written = self.write(&differing, precondition, &looked, marking);
+            match (written.await?, precondition) {
+                (Ok(generation), _) => return Ok(Once::Made(generation)),
+                (Err(Unmade::Before(before)), _) => return Ok(Once::Before(before)),
+                (Err(Unmade::Moved(found)), Precondition::Unchanged(expected)) => {
                     return Err(StoreError::Moved { expected, found });
                 }
-                (Err(_), Precondition::Any) => {}
+                (Err(Unmade::Moved(_)), Precondition::Any) => {}
             }
         }
         Err(StoreError::Away {
@@ -184,22 +277,28 @@ impl Inner {
                 .max_decoding_message_size(super::MOST_BYTES);
             kv.txn(Txn::new().and_then(gets.clone())).await
         });
-        Ok(self.looked(&asked.await?))
+        Ok(self.looked(&asked.await?, None))
     }
 
-    fn looked(&self, answer: &TxnResponse) -> Looked {
+    fn looked(&self, answer: &TxnResponse, marking: Option<&Marking<'_>>) -> Looked {
         let fence = self.fence();
+        let is_mark = |key: &[u8]| marking.is_some_and(|it| it.key.as_bytes() == key);
         let mut looked = Looked {
             fence: 0,
             mark: Vec::new(),
             newest: 0,
             found: HashMap::new(),
+            before: None,
         };
         for response in answer.op_responses() {
             let TxnOpResponse::Get(got) = response else {
                 continue;
             };
             for kv in GetResponse::kvs(&got) {
+                if is_mark(kv.key()) {
+                    looked.before = Some(made_before(kv));
+                    continue;
+                }
                 let modified = kv.mod_revision().cast_unsigned();
                 looked.newest = looked.newest.max(modified);
                 if kv.key() == fence.as_bytes() {
@@ -213,19 +312,20 @@ impl Inner {
         looked
     }
 
-    /// Writes, and says at which generation; or the generation that came before it.
+    /// Writes, and says at which generation; or why not.
     async fn write(
         &self,
         changes: &[&Change],
         precondition: Precondition,
         looked: &Looked,
-    ) -> Result<Result<Generation, Generation>, Trouble> {
+        marking: Option<&Marking<'_>>,
+    ) -> Result<Result<Generation, Unmade>, Trouble> {
         let fence = self.fence();
         let mark = mark();
         let not_after = |key: &str, generation: Generation| {
             Compare::mod_revision(key, CompareOp::Less, (generation + 1).cast_signed())
         };
-        let conditions: Vec<Compare> = match precondition {
+        let mut conditions: Vec<Compare> = match precondition {
             // Keys that differed would have moved beyond the generation, too.
             Precondition::Unchanged(generation) => {
                 let keys = changes
@@ -251,6 +351,14 @@ impl Inner {
                 .iter()
                 .map(|change| TxnOp::get(self.key(change), keys_only())),
         );
+        if let Some(Marking { mark, key, lease }) = marking {
+            let absent = Compare::create_revision(key.as_str(), CompareOp::Equal, 0);
+            conditions.push(absent);
+            let value = serde_json::to_vec(mark).unwrap_or_default();
+            let on_lease = PutOptions::new().with_lease(*lease);
+            writes.push(TxnOp::put(key.as_str(), value, Some(on_lease)));
+            looks.push(TxnOp::get(key.as_str(), None));
+        }
         let transaction = &Txn::new().when(conditions).and_then(writes).or_else(looks);
         let asked = self
             .connection
@@ -259,11 +367,21 @@ impl Inner {
         if answer.succeeded() {
             return Ok(Ok(place(answer.header())?.revision));
         }
-        let now = self.looked(&answer);
-        Ok(match now.mark == mark.as_bytes() {
-            true => Ok(now.fence),
-            false => Err(now.newest),
+        let now = self.looked(&answer, marking);
+        Ok(match (now.mark == mark.as_bytes(), now.before) {
+            (true, _) => Ok(now.fence),
+            (false, Some(before)) => Err(Unmade::Before(before)),
+            (false, None) => Err(Unmade::Moved(now.newest)),
         })
+    }
+}
+
+/// What a mark in the store tells.
+fn made_before(kv: &KeyValue) -> MadeBefore {
+    let mark = serde_json::from_slice(kv.value());
+    MadeBefore {
+        generation: kv.mod_revision().cast_unsigned(),
+        keys: mark.map(|mark: Mark| mark.keys).unwrap_or_default(),
     }
 }
 

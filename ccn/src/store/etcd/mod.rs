@@ -12,6 +12,7 @@ mod connection;
 mod follow;
 mod pages;
 mod registration;
+mod reports;
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,8 +29,9 @@ use tracing::{info, warn};
 
 use super::snapshot::{Kept, LocalSnapshot};
 use super::{
-    Answer, Change, Changed, Commit, Generation, LastKnown, Part, Precondition, Reading, Row,
-    SnapshotHealth, Store, StoreError, Stored, Watch, WatchEvent, Writing,
+    Answer, Change, Changed, Commit, Generation, LastKnown, MadeBefore, Mark, Once, Part,
+    Precondition, Reading, Row, SnapshotHealth, Store, StoreError, Stored, Watch, WatchEvent,
+    Writing,
 };
 use crate::config::EtcdConfig;
 use connection::{Connection, Lent, Trouble, trouble};
@@ -66,6 +68,8 @@ struct Inner {
     snapshot: Option<LocalSnapshot>,
     /// Held by the reading that goes into the snapshot.
     filling: Arc<tokio::sync::Mutex<()>>,
+    /// The lease that marks of orders hang on, and since when it is there.
+    mark_lease: tokio::sync::Mutex<Option<(i64, Instant)>>,
     kept: Mutex<Option<Kept>>,
 }
 
@@ -111,6 +115,7 @@ impl EtcdStore {
             reached: AtomicBool::new(false),
             snapshot,
             filling: Arc::default(),
+            mark_lease: tokio::sync::Mutex::default(),
             kept: Mutex::new(kept),
         };
         EtcdStore {
@@ -140,6 +145,20 @@ impl Store for EtcdStore {
 
     fn fill(&self, changes: Vec<Change>) -> Answer<'_, Generation> {
         Box::pin(async move { self.inner.clone().fill(changes).await })
+    }
+
+    fn commit_once(
+        &self,
+        changes: Vec<Change>,
+        unchanged: Generation,
+        mark: Mark,
+    ) -> Answer<'_, Once> {
+        Box::pin(async move { self.inner.commit_once(changes, unchanged, mark).await })
+    }
+
+    fn made_before(&self, name: &str) -> Answer<'_, Option<MadeBefore>> {
+        let name = name.to_owned();
+        Box::pin(async move { Ok(self.inner.made_before(&name).await?) })
     }
 
     fn watch(&self, after: Generation) -> Answer<'_, Watch> {

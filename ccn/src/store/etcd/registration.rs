@@ -1,17 +1,18 @@
-//! A gateway says in the store that it is there, for as long as it is.
+//! A gateway says in the store that it is there, and how far its links have come, for as long as it is.
 //!
-//! The record hangs on a lease: a gateway that says nothing for that long is gone.
+//! All of it hangs on a lease: a gateway that says nothing for that long is gone.
 
 use std::time::Duration;
 
 use etcd_client::PutOptions;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::EtcdStore;
 use super::connection::{Trouble, trouble};
-use crate::record::{Gateway, GatewayName, Record, RecordKey};
+use super::reports::Unsaid;
+use crate::record::{Gateway, GatewayName, LinkId, LinkReport, Record, RecordKey};
 
 /// How long a gateway that says nothing is taken for alive, in seconds.
 const LEASE: i64 = 30;
@@ -21,12 +22,20 @@ const RENEWAL: Duration = Duration::from_secs(10);
 const SPACING: Duration = Duration::from_secs(1);
 
 impl EtcdStore {
-    /// Keeps this gateway registered, with what is told of it; for ever.
-    pub async fn keep_registered(&self, name: GatewayName, mut told: watch::Receiver<Gateway>) {
-        let key = format!("{}{}", self.inner.prefix, RecordKey::Gateway(name));
+    /// Keeps this gateway registered, with what is told of it and of its links; for ever.
+    pub async fn keep_registered(
+        &self,
+        name: GatewayName,
+        mut told: watch::Receiver<Gateway>,
+        mut of_links: mpsc::UnboundedReceiver<(LinkId, Option<LinkReport>)>,
+    ) {
+        let key = format!("{}{}", self.inner.prefix, RecordKey::Gateway(name.clone()));
+        let mut unsaid = Unsaid::new(name);
         let mut is_new = true;
         loop {
-            let trouble = self.register(&key, &mut told).await;
+            unsaid.again();
+            let registered = self.stay_registered(&key, &mut told, &mut unsaid, &mut of_links);
+            let Err(trouble) = registered.await;
             let (Trouble::Away(why) | Trouble::Refused(why)) = trouble else {
                 continue;
             };
@@ -39,17 +48,12 @@ impl EtcdStore {
     }
 
     /// Registers, and stays so until something comes in between.
-    async fn register(&self, key: &str, told: &mut watch::Receiver<Gateway>) -> Trouble {
-        match self.stay_registered(key, told).await {
-            Err(trouble) => trouble,
-            Ok(never) => match never {},
-        }
-    }
-
     async fn stay_registered(
         &self,
         key: &str,
         told: &mut watch::Receiver<Gateway>,
+        unsaid: &mut Unsaid,
+        of_links: &mut mpsc::UnboundedReceiver<(LinkId, Option<LinkReport>)>,
     ) -> Result<std::convert::Infallible, Trouble> {
         let connection = &self.inner.connection;
         let granted =
@@ -64,6 +68,7 @@ impl EtcdStore {
             put.await.map(|_| ())
         };
         let first = told.borrow_and_update().clone();
+        let mut last = first.clone();
         put(first).await?;
         info!("the gateway is registered");
         let lent = connection.lend().await?;
@@ -73,18 +78,39 @@ impl EtcdStore {
         let mut earliest = Instant::now() + SPACING;
         loop {
             let changed = async {
-                let changed = told.changed().await;
-                sleep_until(earliest).await;
-                changed
+                // It may have changed in an earlier turn, and something else came first.
+                while *told.borrow() == last {
+                    if let Err(nobody) = told.changed().await {
+                        sleep_until(earliest).await;
+                        return Err(nobody);
+                    }
+                }
+                // Others choose by it whom they give links: that is worth a record at once.
+                let urgent = |gateway: &Gateway| (gateway.health, gateway.draining);
+                let is_urgent = urgent(&told.borrow()) != urgent(&last);
+                if !is_urgent {
+                    sleep_until(earliest).await;
+                }
+                Ok(())
             };
+            self.inner.say(unsaid, lease).await?;
             tokio::select! {
+                // Which of them is due first counts little; that a lease is kept counts.
+                biased;
                 _ = renewal.tick() => {
+                    unsaid.forget_removed();
                     keeper.keep_alive().await.map_err(|error| trouble(&error))?;
                     let answered = timeout(RENEWAL, answers.message()).await;
                     let answered = answered.map_err(|_| Trouble::Away("the lease is not renewed".to_owned()))?;
                     let left = answered.map_err(|error| trouble(&error))?.map_or(0, |answer| answer.ttl());
                     if left <= 0 {
                         return Err(Trouble::Away("the lease has run out".to_owned()));
+                    }
+                }
+                Some((link, report)) = of_links.recv() => {
+                    unsaid.add(link, report);
+                    while let Ok((link, report)) = of_links.try_recv() {
+                        unsaid.add(link, report);
                     }
                 }
                 changed = changed => {
@@ -94,6 +120,7 @@ impl EtcdStore {
                         continue;
                     }
                     let record = told.borrow_and_update().clone();
+                    last = record.clone();
                     put(record).await?;
                     earliest = Instant::now() + SPACING;
                 }

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::commits::Intent;
-use super::{Controller, View};
+use super::Ledger;
+use super::commits::What;
 use crate::api::error::{ApiError, ErrorCode};
+use crate::inventory::Inventory;
 use crate::link::undo;
 use crate::record::{LinkId, Record, RecordKey};
 
@@ -18,12 +19,19 @@ use crate::record::{LinkId, Record, RecordKey};
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Seconds since 1970; 0 for a clock from before.
-pub(super) fn seconds_now() -> u64 {
+#[must_use]
+pub fn seconds_now() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }
 
-impl Controller {
+/// When a change is to be confirmed that is made now, in seconds since 1970.
+#[must_use]
+pub fn deadline(confirm: Duration) -> u64 {
+    seconds_now().saturating_add(confirm.as_secs().max(1))
+}
+
+impl Ledger {
     /// When the clock is to be looked at for the sake of a change that waits; not while the store decides.
     pub(super) fn confirmation_due(&self) -> Option<Instant> {
         if self.commits.is_undecided() {
@@ -49,7 +57,7 @@ impl Controller {
         self.undo_again = Instant::now() + AGAIN;
         let take_back = {
             let (id, key) = (id.clone(), RecordKey::Link(id.clone()));
-            move |view: &View<'_>| match view.record(&key) {
+            move |inventory: &Inventory| match inventory.record(&key) {
                 Some(Record::Link(link)) if link.confirm_by.is_some_and(|by| by <= now) => {
                     Ok(vec![undo::undone(&id, &link)?])
                 }
@@ -61,11 +69,7 @@ impl Controller {
         };
         info!(link = %id, "nobody confirmed the last change in time: it is taken back");
         let (reply, answer) = oneshot::channel();
-        let intent = Intent::Made {
-            make: Arc::new(take_back),
-            only_if: None,
-        };
-        self.commit(intent, 0, reply);
+        self.commit(What::Made(Arc::new(take_back)).into(), 0, reply);
         tokio::spawn(async move {
             if let Ok(Err(error)) = answer.await {
                 warn!(link = %id, error = error.message, "was not taken back");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{AgentHandle, Command, View};
+use super::{Ledger, LedgerHandle, Make};
 use crate::api::RecordView;
 use crate::api::error::{ApiError, ErrorCode, Fault};
 use crate::record::{Record, RecordKey};
@@ -32,9 +32,11 @@ pub enum Expected {
 
 /// The same, of a certain record.
 #[derive(Debug, Clone)]
-pub(super) struct Condition {
-    key: RecordKey,
-    expected: Expected,
+pub struct Condition {
+    /// The record.
+    pub key: RecordKey,
+    /// What must hold of it.
+    pub expected: Expected,
 }
 
 impl Condition {
@@ -108,7 +110,8 @@ fn not_there(key: &RecordKey) -> ApiError {
 }
 
 /// Why a record cannot be deleted: others would be wrong without it.
-fn still_needed(key: &RecordKey, error: ApiError) -> ApiError {
+#[must_use]
+pub fn still_needed(key: &RecordKey, error: ApiError) -> ApiError {
     let mut by: Vec<&str> = error
         .faults
         .iter()
@@ -129,7 +132,27 @@ fn still_needed(key: &RecordKey, error: ApiError) -> ApiError {
     ApiError { message, ..error }
 }
 
-impl AgentHandle {
+/// Puts a record, in the place of what is there.
+///
+/// # Errors
+/// It is wrong by itself.
+pub fn put(key: &RecordKey, value: Value) -> Result<Make, ApiError> {
+    let record = Record::from_value(key, value)
+        .map_err(|error| ApiError::refused(std::slice::from_ref(&error)))?;
+    let change = Change::put(key, &record);
+    Ok(Arc::new(move |_| Ok(vec![change.clone()])))
+}
+
+/// Deletes a record; fails where there is none.
+#[must_use]
+pub fn delete(key: RecordKey) -> Make {
+    Arc::new(move |inventory| match inventory.is_stored(&key) {
+        true => Ok(vec![Change::delete(&key)]),
+        false => Err(not_there(&key)),
+    })
+}
+
+impl LedgerHandle {
     /// The record at a key as it stands in the store, good or not.
     ///
     /// # Errors
@@ -137,77 +160,21 @@ impl AgentHandle {
     pub async fn record(&self, key: RecordKey) -> Result<RecordView, ApiError> {
         let stored = self.store().get(key.to_string()).await.map_err(refused)?;
         let mut view = view_of(&key, &stored.ok_or_else(|| not_there(&key))?);
-        view.faults = self
-            .ask(move |known| known.faults(&key).iter().map(Fault::from).collect())
-            .await?;
+        let faults = move |ledger: &Ledger| {
+            let faults = ledger.inventory().faults(&key).iter();
+            faults.map(Fault::from).collect()
+        };
+        view.faults = self.ask(faults).await?;
         Ok(view)
     }
 
-    /// Puts a record, in the place of what is there; as it stands in the store then.
+    /// A record that was put, as it stands in the store: somebody may have changed it since.
     ///
     /// # Errors
-    /// When it is wrong by itself or beside the others, or the record is not what is expected.
-    pub async fn put_record(
-        &self,
-        key: RecordKey,
-        value: Value,
-        expected: Expected,
-    ) -> Result<RecordView, ApiError> {
-        let record = Record::from_value(&key, value)
-            .map_err(|error| ApiError::refused(std::slice::from_ref(&error)))?;
-        let change = Change::put(&key, &record);
-        let make = {
-            let change = change.clone();
-            move |_: &View<'_>| Ok(vec![change.clone()])
-        };
-        let generation = self.change(key.clone(), expected, make).await?;
-        let Change::Put { value, .. } = change else {
-            return Err(not_there(&key));
-        };
-        // What changes nothing is no new generation of the record; and somebody may have changed it since.
-        let now = self.store().get(key.to_string()).await.ok().flatten();
-        let stored = now.filter(|now| now.value == value).unwrap_or(Stored {
-            key: key.to_string(),
-            created: generation,
-            modified: generation,
-            value,
-        });
-        Ok(view_of(&key, &stored))
-    }
-
-    /// Deletes a record; the generation without it.
-    ///
-    /// # Errors
-    /// When there is none, others need it, or it is not what is expected.
-    pub async fn delete_record(
-        &self,
-        key: RecordKey,
-        expected: Expected,
-    ) -> Result<Generation, ApiError> {
-        let make = {
-            let key = key.clone();
-            move |view: &View<'_>| match view.is_stored(&key) {
-                true => Ok(vec![Change::delete(&key)]),
-                false => Err(not_there(&key)),
-            }
-        };
-        let deleted = self.change(key.clone(), expected, make).await;
-        deleted.map_err(|error| still_needed(&key, error))
-    }
-
-    async fn change(
-        &self,
-        key: RecordKey,
-        expected: Expected,
-        make: impl Fn(&View<'_>) -> Result<Vec<Change>, ApiError> + Send + Sync + 'static,
-    ) -> Result<Generation, ApiError> {
-        let (make, only_if) = (Arc::new(make), Some(Condition { key, expected }));
-        self.send(|reply| Command::Amend {
-            make,
-            only_if,
-            reply,
-        })
-        .await?
+    /// When it is gone, or the store cannot be read.
+    pub async fn record_put(&self, key: &RecordKey) -> Result<RecordView, ApiError> {
+        let stored = self.store().get(key.to_string()).await.map_err(refused)?;
+        Ok(view_of(key, &stored.ok_or_else(|| not_there(key))?))
     }
 }
 

@@ -8,33 +8,43 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::records::Condition;
-use super::{Controller, Happened, Make};
+use super::{Diff, Happened, How, Ledger, Made, Make};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::link;
-use crate::store::{Change, Generation, Precondition, StoreError};
+use crate::record::GroupName;
+use crate::store::{Change, Generation, Mark, Once, Precondition, Store, StoreError};
 
 /// How long it may take until what the store has is heard of.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a change is stored again because others were faster.
 const ATTEMPTS: u32 = 10;
 
-type Reply = oneshot::Sender<Result<u64, ApiError>>;
+pub(super) type Reply = oneshot::Sender<Result<Made, ApiError>>;
 
 /// What somebody wants stored.
-pub(super) enum Intent {
-    /// These changes.
+pub(super) struct Intent {
+    pub(super) what: What,
+    pub(super) how: How,
+}
+
+/// The changes that somebody wants stored.
+pub(super) enum What {
+    /// These.
     Given(Arc<[Change]>),
-    /// What is made of the records as they are, anew each time that others were faster; if this holds each time.
-    Made {
-        make: Make,
-        only_if: Option<Condition>,
-    },
+    /// What is made of the records as they are, anew each time that others were faster.
+    Made(Make),
+}
+
+impl From<What> for Intent {
+    fn from(what: What) -> Self {
+        let how = How::default();
+        Intent { what, how }
+    }
 }
 
 /// What came of a commit.
 pub(super) struct Stored {
-    result: Result<Generation, StoreError>,
+    result: Result<Made, StoreError>,
     intent: Intent,
     attempt: u32,
     reply: Reply,
@@ -45,8 +55,15 @@ struct Waiting {
     generation: Generation,
     until: Instant,
     reply: Reply,
-    /// It is to be stored again then; otherwise it is stored, and answered for.
-    again: Option<(Intent, u32)>,
+    then: Then,
+}
+
+/// What is to be done when a generation is known.
+enum Then {
+    /// It is stored, and answered for.
+    Answer(Made),
+    /// It is to be stored again.
+    Again(Intent, u32),
 }
 
 /// The changes under way.
@@ -86,12 +103,12 @@ impl Commits {
 
     fn give_up(&mut self, which: impl Fn(&mut Waiting) -> bool) {
         for waiting in self.waiting.extract_if(.., which) {
-            let error = match waiting.again {
-                Some(_) => ApiError::new(
+            let error = match waiting.then {
+                Then::Again(..) => ApiError::new(
                     ErrorCode::Unavailable,
                     "others changed the store first, and then it went away: nothing was changed",
                 ),
-                None => ApiError::new(
+                Then::Answer(_) => ApiError::new(
                     ErrorCode::Timeout,
                     format!(
                         "stored at generation {}, but the store went away before this gateway heard of it: it is \
@@ -106,40 +123,90 @@ impl Commits {
     }
 }
 
-impl Controller {
+/// Has changes stored unless the store has moved on; with a name, unless they were stored under it before.
+async fn stored_once(
+    store: &dyn Store,
+    changes: &[Change],
+    unchanged: Generation,
+    once: Option<&str>,
+) -> Result<Made, StoreError> {
+    let keys: Vec<String> = changes
+        .iter()
+        .map(|change| change.key().to_owned())
+        .collect();
+    let changes = changes.to_vec();
+    let Some(name) = once else {
+        let generation = store.commit(changes, Precondition::Unchanged(unchanged));
+        return Ok(Made::new(generation.await?, keys));
+    };
+    let mark = Mark {
+        name: name.to_owned(),
+        keys: keys.clone(),
+    };
+    Ok(match store.commit_once(changes, unchanged, mark).await? {
+        Once::Made(generation) => Made::new(generation, keys),
+        Once::Before(before) => Made::again(before),
+    })
+}
+
+async fn made_before(store: &dyn Store, once: Option<&str>) -> Result<Option<Made>, StoreError> {
+    match once {
+        Some(name) => Ok(store.made_before(name).await?.map(Made::again)),
+        None => Ok(None),
+    }
+}
+
+impl Ledger {
     /// Checks changes beside all that is there, and has them stored. They are acted on when the store
     /// has decided on them, and answered for when they are durable: a change that the disk refuses in
     /// the end is undone.
     pub(super) fn commit(&mut self, intent: Intent, attempt: u32, reply: Reply) {
-        let changes = match &intent {
-            Intent::Given(changes) => Ok(changes.clone()),
-            Intent::Made { make, .. } => make(&self.view()).map(Arc::from),
+        let changes = match &intent.what {
+            What::Given(changes) => Ok(changes.clone()),
+            What::Made(make) => make(&self.inventory).map(Arc::from),
         };
         let allowed = self.hearing.allows_changes().and(changes);
         let checked = allowed.and_then(|changes| self.check(&changes).map(|()| changes));
-        let changes = match checked {
-            Ok(changes) => changes,
-            Err(refusal) => {
-                let _ = reply.send(Err(refusal));
-                return;
-            }
+        if let (Err(refusal), None) = (&checked, &intent.how.once) {
+            let _ = reply.send(Err(refusal.clone()));
+            return;
+        }
+        let diff = match (&checked, intent.how.audited) {
+            (Ok(changes), true) => changes.iter().map(|change| self.diff(change)).collect(),
+            _ => Vec::new(),
         };
         self.commits.undecided = true;
-        let (store, unchanged) = (self.store.clone(), Precondition::Unchanged(self.generation));
+        let (store, generation) = (self.store.clone(), self.generation);
         let happen = self.happen.clone();
         tokio::spawn(async move {
+            let How { once, only_if, .. } = &intent.how;
+            let once = once.as_deref();
             // The generation was known before this is asked, so it still holds when the store has not moved.
-            if let Intent::Made {
-                only_if: Some(condition),
-                ..
-            } = &intent
-                && let Err(refusal) = condition.holds(store.as_ref()).await
-            {
-                let _ = happen.send(Happened::Refused);
-                let _ = reply.send(Err(refusal));
-                return;
-            }
-            let result = store.commit(changes.to_vec(), unchanged).await;
+            let checked = match (checked, only_if) {
+                (Ok(changes), Some(condition)) => {
+                    condition.holds(store.as_ref()).await.map(|()| changes)
+                }
+                (checked, _) => checked,
+            };
+            let result = match checked {
+                Ok(changes) => {
+                    let stored = stored_once(store.as_ref(), &changes, generation, once).await;
+                    stored.map(|made| match made.before {
+                        true => made,
+                        false => Made { diff, ..made },
+                    })
+                }
+                // What was done before is not judged by what came of it.
+                Err(refusal) => match made_before(store.as_ref(), once).await {
+                    Ok(None) => {
+                        let _ = happen.send(Happened::Refused);
+                        let _ = reply.send(Err(refusal));
+                        return;
+                    }
+                    Ok(Some(made)) => Ok(made),
+                    Err(error) => Err(error),
+                },
+            };
             // The loop is gone when this fails, and so is whoever waits.
             let _ = happen.send(Happened::Stored(Stored {
                 result,
@@ -160,19 +227,11 @@ impl Controller {
         } = stored;
         self.commits.undecided = false;
         let until = Instant::now() + PATIENCE;
-        let waiting = match result {
-            Ok(generation) => Waiting {
-                generation,
-                until,
-                reply,
-                again: None,
-            },
-            Err(StoreError::Moved { found, .. }) if attempt < ATTEMPTS => Waiting {
-                generation: found,
-                until,
-                reply,
-                again: Some((intent, attempt + 1)),
-            },
+        let (generation, then) = match result {
+            Ok(made) => (made.generation, Then::Answer(made)),
+            Err(StoreError::Moved { found, .. }) if attempt < ATTEMPTS => {
+                (found, Then::Again(intent, attempt + 1))
+            }
             Err(error) => {
                 let code = match error.is_passing() {
                     true => ErrorCode::Unavailable,
@@ -182,7 +241,17 @@ impl Controller {
                 return;
             }
         };
-        self.commits.waiting.push(waiting);
+        self.commits.waiting.push(Waiting {
+            generation,
+            until,
+            reply,
+            then,
+        });
+    }
+
+    /// Nothing was asked of the store after all.
+    pub(super) fn refused(&mut self) {
+        self.commits.undecided = false;
     }
 
     /// Goes on with the changes whose generation is known by now.
@@ -198,14 +267,28 @@ impl Controller {
         let mut again = Vec::new();
         let known = |waiting: &mut Waiting| waiting.generation <= self.generation;
         for waiting in self.commits.waiting.extract_if(.., known) {
-            match waiting.again {
-                Some((intent, attempt)) => again.push((intent, attempt, waiting.reply)),
-                None => {
-                    let _ = waiting.reply.send(Ok(waiting.generation));
+            match waiting.then {
+                Then::Again(intent, attempt) => again.push((intent, attempt, waiting.reply)),
+                Then::Answer(made) => {
+                    let _ = waiting.reply.send(Ok(made));
                 }
             }
         }
         again
+    }
+
+    /// What a record is and will be.
+    fn diff(&self, change: &Change) -> Diff {
+        let key = change.key();
+        let record = key.parse().ok().and_then(|key| self.inventory.record(&key));
+        Diff {
+            key: key.to_owned(),
+            before: record.map(|record| record.to_json().into()),
+            after: match change {
+                Change::Put { value, .. } => Some(value.clone()),
+                Change::Delete { .. } => None,
+            },
+        }
     }
 
     /// Whether the store may take these changes.
@@ -213,7 +296,8 @@ impl Controller {
         self.inventory
             .check(changes)
             .map_err(|errors| ApiError::refused(&errors))?;
-        match link::beyond(self.plane.abilities(), changes).as_slice() {
+        let abilities_of = |group: &GroupName| (self.abilities_of)(&self.inventory, group);
+        match link::beyond(abilities_of, changes).as_slice() {
             [] => Ok(()),
             errors => Err(ApiError::refused(errors)),
         }

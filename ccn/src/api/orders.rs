@@ -1,0 +1,273 @@
+//! The routes that agents and API servers have in common: records, and links made of them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::http::header;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::caller::Caller;
+use super::error::{ApiError, ErrorCode, Fault};
+use super::office::{Office, Terms};
+use super::{
+    Answer, GatewayView, LinkView, RecordChange, VmView, VpcView, body, internal, listing, query,
+    records,
+};
+use crate::link::orders::LinkOrder;
+use crate::record::{LinkId, Vni, VpcId};
+use crate::region;
+
+/// The header that names an order, so that it is carried out once.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The longest wait that may be asked for.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+pub(super) fn routes<O: Office>() -> Router<O> {
+    Router::new()
+        .route("/v1/status", get(status::<O>))
+        .route("/v1/links", get(links::<O>).post(link::<O>))
+        .route("/v1/links/{link}", delete(unlink::<O>))
+        .route("/v1/links/{link}/disable", post(set_enabled::<O, false>))
+        .route("/v1/links/{link}/enable", post(set_enabled::<O, true>))
+        .route("/v1/links/{link}/confirm", post(confirm::<O>))
+        .route("/v1/links/{link}/undo", post(undo::<O>))
+        .route("/v1/vpcs", get(vpcs::<O>))
+        .route("/v1/vms", get(vms::<O>))
+        .route("/v1/gateways", get(gateways::<O>))
+        .route("/v1/quarantine", get(quarantine::<O>))
+        .route("/v1/explain", get(explain::<O>))
+        .route("/v1/records", get(export::<O>).merge(post(import::<O>)))
+        .merge(records::routes())
+        .route("/v1/store/follow", post(follow_store::<O>))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wait {
+    #[serde(default = "default_wait")]
+    wait_ms: u64,
+    #[serde(default)]
+    dry_run: bool,
+    /// How long the change may wait to be confirmed; without it it stands at once.
+    confirm_ms: Option<u64>,
+}
+
+fn default_wait() -> u64 {
+    30_000
+}
+
+/// How an order is to be carried out, as the request says.
+pub(super) struct Ordered {
+    pub(super) terms: Terms,
+    dry_run: bool,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Ordered {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let wait = Query::<Wait>::from_request_parts(parts, state).await;
+        let Wait {
+            wait_ms,
+            dry_run,
+            confirm_ms,
+        } = query(wait)?;
+        let Ok(caller) = Caller::from_request_parts(parts, state).await;
+        let once = parts.headers.get(IDEMPOTENCY_KEY).map(once).transpose()?;
+        let terms = Terms {
+            once: once.map(|once| format!("{}/{once}", caller.name)),
+            caller,
+            wait: Duration::from_millis(wait_ms).min(LONGEST_WAIT),
+            confirm: confirm_ms.map(Duration::from_millis),
+            only_if: None,
+        };
+        Ok(Ordered { terms, dry_run })
+    }
+}
+
+/// The name of an order: 1 to 128 letters, digits, `-`, `_`, `.` and `:`.
+fn once(value: &header::HeaderValue) -> Result<String, ApiError> {
+    let is_fine = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.:".contains(&octet);
+    let text = value.to_str().ok();
+    let text = text.filter(|text| (1..=128).contains(&text.len()) && text.bytes().all(is_fine));
+    text.map(str::to_owned).ok_or_else(|| {
+        let message = "Idempotency-Key: takes 1 to 128 letters, digits and -_.:";
+        ApiError::new(ErrorCode::BadRequest, message)
+    })
+}
+
+fn link_id(text: &str) -> Result<LinkId, ApiError> {
+    text.parse()
+        .map_err(|e| ApiError::new(ErrorCode::BadRequest, format!("the name of the link {e}")))
+}
+
+/// A link that may have gone.
+fn left(id: &LinkId, link: Option<LinkView>) -> Response {
+    match link {
+        Some(link) => Json(link).into_response(),
+        None => Json(json!({ "link": id, "state": "removed" })).into_response(),
+    }
+}
+
+async fn status<O: Office>(State(office): State<O>) -> Answer<Value> {
+    Ok(Json(office.status().await?))
+}
+
+async fn links<O: Office>(State(office): State<O>) -> Answer<Vec<LinkView>> {
+    Ok(Json(office.links().await?))
+}
+
+async fn link<O: Office>(
+    State(office): State<O>,
+    Ordered { terms, dry_run }: Ordered,
+    order: Result<Json<LinkOrder>, JsonRejection>,
+) -> Result<Response, ApiError> {
+    let order = body(order)?;
+    if dry_run {
+        return Ok(Json(office.check_link(order).await?).into_response());
+    }
+    Ok(Json(office.link(order, terms).await?).into_response())
+}
+
+/// `ccn enable`, or `ccn disable`.
+async fn set_enabled<O: Office, const ENABLED: bool>(
+    State(office): State<O>,
+    Path(link): Path<String>,
+    Ordered { terms, .. }: Ordered,
+) -> Answer<LinkView> {
+    let link = link_id(&link)?;
+    Ok(Json(office.set_enabled(link, ENABLED, terms).await?))
+}
+
+async fn confirm<O: Office>(
+    State(office): State<O>,
+    Path(link): Path<String>,
+    Ordered { terms, .. }: Ordered,
+) -> Result<Response, ApiError> {
+    let link = link_id(&link)?;
+    Ok(left(&link, office.confirm(link.clone(), terms).await?))
+}
+
+async fn undo<O: Office>(
+    State(office): State<O>,
+    Path(link): Path<String>,
+    Ordered { terms, dry_run }: Ordered,
+) -> Result<Response, ApiError> {
+    let link = link_id(&link)?;
+    if dry_run {
+        return Ok(Json(office.check_undo(link).await?).into_response());
+    }
+    Ok(left(&link, office.undo(link.clone(), terms).await?))
+}
+
+async fn unlink<O: Office>(
+    State(office): State<O>,
+    Path(link): Path<String>,
+    Ordered { terms, .. }: Ordered,
+) -> Result<Response, ApiError> {
+    let link = link_id(&link)?;
+    Ok(left(&link, office.unlink(link.clone(), terms).await?))
+}
+
+async fn vpcs<O: Office>(State(office): State<O>) -> Answer<Vec<VpcView>> {
+    let vpcs = office
+        .ledger()
+        .ask(|ledger| listing::vpcs(ledger.inventory()));
+    Ok(Json(vpcs.await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VmFilter {
+    vpc: Option<VpcId>,
+}
+
+async fn vms<O: Office>(
+    State(office): State<O>,
+    filter: Result<Query<VmFilter>, QueryRejection>,
+) -> Answer<Vec<VmView>> {
+    let VmFilter { vpc } = query(filter)?;
+    let vms = move |ledger: &crate::ledger::Ledger| listing::vms(ledger.inventory(), vpc.as_ref());
+    Ok(Json(office.ledger().ask(vms).await?))
+}
+
+async fn gateways<O: Office>(State(office): State<O>) -> Answer<Vec<GatewayView>> {
+    let gateways = office
+        .ledger()
+        .ask(|ledger| listing::gateways(ledger.inventory()));
+    Ok(Json(gateways.await?))
+}
+
+async fn quarantine<O: Office>(State(office): State<O>) -> Answer<Vec<Fault>> {
+    let faults = office
+        .ledger()
+        .ask(|ledger| listing::quarantine(ledger.inventory()));
+    Ok(Json(faults.await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExplainQuery {
+    src: IpAddr,
+    dst: IpAddr,
+    vni: Option<Vni>,
+}
+
+async fn explain<O: Office>(
+    State(office): State<O>,
+    packet: Result<Query<ExplainQuery>, QueryRejection>,
+) -> Answer<crate::explain::Explanation> {
+    let ExplainQuery { src, dst, vni } = query(packet)?;
+    Ok(Json(office.explain(src, dst, vni).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImportOrder {
+    changes: Vec<RecordChange>,
+}
+
+#[derive(Serialize)]
+struct ImportAnswer {
+    generation: u64,
+    changed: usize,
+}
+
+async fn import<O: Office>(
+    State(office): State<O>,
+    Ordered { terms, .. }: Ordered,
+    order: Result<Json<ImportOrder>, JsonRejection>,
+) -> Answer<ImportAnswer> {
+    let changes = body(order)?.changes.into_iter().map(RecordChange::parse);
+    let changes = changes.collect::<Result<Vec<_>, _>>()?;
+    let make = Arc::new(move |_: &_| Ok(changes.clone()));
+    let made = office.change(make, terms).await?;
+    Ok(Json(ImportAnswer {
+        generation: made.generation,
+        changed: made.keys.len(),
+    }))
+}
+
+/// Every record as JSON lines, in the form that an import takes.
+async fn export<O: Office>(State(office): State<O>) -> Result<impl IntoResponse, ApiError> {
+    let mut lines = Vec::new();
+    region::write(&mut lines, &office.ledger().records().await?).map_err(internal)?;
+    Ok(([(header::CONTENT_TYPE, "application/jsonl")], lines))
+}
+
+/// Takes what a store that went back holds now.
+async fn follow_store<O: Office>(
+    State(office): State<O>,
+    Ordered { terms, .. }: Ordered,
+) -> Answer<Value> {
+    office.follow_store(terms).await?;
+    Ok(Json(json!({ "state": "following" })))
+}

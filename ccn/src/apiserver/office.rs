@@ -1,0 +1,592 @@
+//! Orders at an API server: checked beside the records, written into the store, and waited for until every live
+//! gateway of the group has them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::audit::Audit;
+use super::placement::{choose, of_group};
+use super::verdict::{Goal, Verdict, judge};
+use crate::api::error::{ApiError, ErrorCode, Fault};
+use crate::api::office::{Office, Terms};
+use crate::api::{AtGateway, LinkPlan, LinkView, PlannedRoute, listing};
+use crate::explain::{self, Explanation};
+use crate::inventory::Inventory;
+use crate::ledger::{How, Ledger, LedgerHandle, Made, Make, deadline};
+use crate::link::orders::{self, Choose, LinkOrder};
+use crate::link::undo::{self, put};
+use crate::plan::{Planner, Rehearsal};
+use crate::plane::model::flow::Flows;
+use crate::plane::model::{Model, Mtus};
+use crate::record::{
+    Gateway, GatewayName, GroupName, Link, LinkId, LinkReport, Previous, Record, RecordKey, Vni,
+};
+use crate::store::etcd::EtcdStore;
+use crate::store::{Change, Generation};
+
+/// What an API server's routes hold. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Server {
+    ledger: LedgerHandle,
+    store: EtcdStore,
+    audit: Audit,
+    started: Instant,
+}
+
+/// What is waited for.
+struct Awaited {
+    link: LinkId,
+    group: GroupName,
+    goal: Goal,
+    /// Only what is said of the link as it is at this generation counts.
+    since: Generation,
+}
+
+impl Server {
+    /// One that writes orders down in `audit`.
+    #[must_use]
+    pub fn new(ledger: LedgerHandle, store: EtcdStore, audit: Audit) -> Self {
+        Server {
+            ledger,
+            store,
+            audit,
+            started: Instant::now(),
+        }
+    }
+
+    /// Carries an order out, with a line in the audit log before and after.
+    async fn carry_out(
+        &self,
+        order: &'static str,
+        what: Value,
+        make: Make,
+        terms: &Terms,
+    ) -> Result<Made, ApiError> {
+        let entry = self.audit.begin(&terms.caller, order, what)?;
+        let how = How {
+            once: terms.once.clone(),
+            only_if: terms.only_if.clone(),
+            audited: true,
+        };
+        let made = self.ledger.amend(make, how).await;
+        entry.end(&made);
+        made
+    }
+
+    fn choose() -> Choose {
+        Arc::new(choose)
+    }
+
+    /// The record of a link, if there is one that can be read.
+    async fn record(&self, id: &LinkId) -> Result<Option<Link>, ApiError> {
+        let key = RecordKey::Link(id.clone());
+        let record = self
+            .ledger
+            .ask(move |ledger| ledger.inventory().record(&key));
+        Ok(match record.await? {
+            Some(Record::Link(link)) => Some(link),
+            _ => None,
+        })
+    }
+
+    /// A link as it is now.
+    async fn link_if_there(&self, id: &LinkId) -> Result<Option<LinkView>, ApiError> {
+        let links = self.links_where(Some(id)).await?;
+        Ok(links.into_iter().next())
+    }
+
+    async fn link_now(&self, id: &LinkId) -> Result<LinkView, ApiError> {
+        self.link_if_there(id).await?.ok_or_else(|| {
+            let message = format!("the link {id} was removed meanwhile");
+            ApiError::new(ErrorCode::NotFound, message)
+        })
+    }
+
+    async fn links_where(&self, only: Option<&LinkId>) -> Result<Vec<LinkView>, ApiError> {
+        let reports = self.store.reports(only).await.map_err(unavailable)?;
+        let only = only.cloned();
+        let list = move |ledger: &Ledger| {
+            let inventory = ledger.inventory();
+            let mut groups: BTreeMap<&GroupName, BTreeMap<GatewayName, Gateway>> = BTreeMap::new();
+            let none = BTreeMap::new();
+            let mut views = Vec::new();
+            for (id, link) in inventory.link_records() {
+                if only.as_ref().is_some_and(|only| only != id) {
+                    continue;
+                }
+                let gateways = groups
+                    .entry(&link.group)
+                    .or_insert_with(|| of_group(inventory, &link.group));
+                let said = reports.get(id).unwrap_or(&none);
+                views.push(view(inventory, id, link, gateways, said));
+            }
+            views
+        };
+        self.ledger.ask(list).await
+    }
+
+    /// Waits until every live gateway of the group has done it.
+    async fn wait_for(&self, awaited: Awaited, wait: Duration) -> Result<(), ApiError> {
+        let Awaited {
+            link,
+            group,
+            goal,
+            since,
+        } = awaited;
+        let (tell, mut told) = watch::channel(None);
+        let following = tokio::spawn({
+            let (store, link) = (self.store.clone(), link.clone());
+            async move { store.follow_link(link, tell).await }
+        });
+        let mut changed = self.ledger.changed();
+        let mut last = Verdict::Waits(Vec::new());
+        let waiting = async {
+            loop {
+                let gateways = {
+                    let group = group.clone();
+                    let live = move |ledger: &Ledger| of_group(ledger.inventory(), &group);
+                    self.ledger.ask(live).await?
+                };
+                let reports: Option<BTreeMap<GatewayName, LinkReport>> =
+                    told.borrow_and_update().clone();
+                if let Some(reports) = reports {
+                    last = judge(goal, since, &gateways, &reports);
+                    // Nobody serves it now; whoever comes will have to.
+                    let nobody = goal == Goal::Announced && gateways.is_empty();
+                    match &last {
+                        Verdict::Done if nobody => last = Verdict::Waits(Vec::new()),
+                        Verdict::Done | Verdict::Failed(_) => return Ok(()),
+                        Verdict::Waits(_) => {}
+                    }
+                }
+                tokio::select! {
+                    changed = told.changed() => if changed.is_err() {
+                        return Err(stopping());
+                    },
+                    changed = changed.changed() => if changed.is_err() {
+                        return Err(stopping());
+                    },
+                }
+            }
+        };
+        let waited = tokio::time::timeout(wait, waiting).await;
+        following.abort();
+        match (waited, last) {
+            (Ok(Err(error)), _) => Err(error),
+            (Ok(Ok(())), Verdict::Failed(failed)) => Err(not_done(
+                ErrorCode::PlaneRefused,
+                format!("the link {link} is stored, and cannot be served"),
+                &link,
+                &failed,
+            )),
+            (Ok(Ok(())), _) => Ok(()),
+            (Err(_), Verdict::Waits(who)) => {
+                let millis = wait.as_millis();
+                let what = format!("the link {link} is stored but not done after {millis} ms");
+                Err(match who.is_empty() {
+                    true => ApiError::new(
+                        ErrorCode::Timeout,
+                        format!(
+                            "{what}: no gateway of group {group} is alive; it is served as soon as one is"
+                        ),
+                    ),
+                    false => {
+                        let what = format!("{what}, and goes on");
+                        not_done(ErrorCode::Timeout, what, &link, &who)
+                    }
+                })
+            }
+            (Err(_), _) => Ok(()),
+        }
+    }
+
+    /// What a change of one link would come to.
+    async fn plan(&self, id: LinkId, link: Link, change: Change) -> Result<LinkPlan, ApiError> {
+        let rehearse = move |ledger: &mut Ledger| {
+            let planner = Planner::new(link.group.clone());
+            let generation = ledger.generation();
+            let wanted = planner.announcements(ledger.inventory());
+            let changes = [change];
+            let rehearsal = ledger.rehearse(&changes, |inventory, effects| {
+                let delta = planner.update(inventory, effects, generation);
+                Rehearsal::of(&changes, inventory, effects, delta, |prefix| {
+                    wanted.contains_key(prefix)
+                })
+            })?;
+            let mut view = listing::link(ledger.inventory(), &id, &link);
+            view.state = "planned".to_owned();
+            let gateways = of_group(ledger.inventory(), &link.group);
+            view.gateways = gateways
+                .into_keys()
+                .map(|gateway| AtGateway {
+                    gateway,
+                    report: None,
+                })
+                .collect();
+            Ok::<_, ApiError>((view, rehearsal))
+        };
+        let (mut link, rehearsal) = self.ledger.ask_mut(rehearse).await??;
+        if let Some(why) = rehearsal.stands_by {
+            link.behind = Some(why.behind().clone());
+            link.reason = Some(why.to_string());
+        }
+        let route = |(prefix, announced): (bgp::Prefix, bool)| PlannedRoute {
+            family: prefix.family(),
+            prefix,
+            announced,
+            peers: Vec::new(),
+        };
+        Ok(LinkPlan {
+            link,
+            announce: rehearsal.announce.into_iter().map(route).collect(),
+            withdraw: rehearsal.withdraw,
+            displaced: rehearsal.displaced,
+            permits: rehearsal.permits.len(),
+            permits_removed: rehearsal.removals,
+            kernel: BTreeMap::new(),
+            limits: Vec::new(),
+        })
+    }
+}
+
+/// A link, and what the gateways of its group say of it.
+fn view(
+    inventory: &Inventory,
+    id: &LinkId,
+    link: &Link,
+    gateways: &BTreeMap<GatewayName, Gateway>,
+    said: &BTreeMap<GatewayName, LinkReport>,
+) -> LinkView {
+    let mut view = listing::link(inventory, id, link);
+    view.gateways = gateways
+        .keys()
+        .map(|gateway| AtGateway {
+            gateway: gateway.clone(),
+            report: said.get(gateway).cloned(),
+        })
+        .collect();
+    if let Some(why) = inventory.stands_by(id).filter(|_| !link.disabled) {
+        view.state = "standby".to_owned();
+        view.reason = Some(why.to_string());
+        view.behind = Some(why.behind().clone());
+        return view;
+    }
+    if let [fault, ..] = inventory.faults(&RecordKey::Link(id.clone())) {
+        view.state = "quarantined".to_owned();
+        view.reason = Some(format!("{}: {}", fault.field, fault.reason));
+        return view;
+    }
+    // The gateway that is furthest behind tells how far the link is.
+    let furthest_behind = view
+        .gateways
+        .iter()
+        .min_by_key(|at| at.report.as_ref().map_or(1, |report| report.state.steps()));
+    match furthest_behind {
+        None => {
+            view.state = "unserved".to_owned();
+            view.reason = Some(format!("no gateway of group {} is alive", link.group));
+        }
+        Some(AtGateway {
+            gateway,
+            report: Some(report),
+        }) => {
+            view.state = report.state.to_string();
+            let reason = report.reason.as_ref();
+            view.reason = reason.map(|reason| format!("{gateway}: {reason}"));
+        }
+        Some(AtGateway {
+            gateway,
+            report: None,
+        }) => {
+            view.state = "pending".to_owned();
+            view.reason = Some(format!("{gateway} says nothing of it yet"));
+        }
+    }
+    if view.state == "announced" {
+        view.announced = view.subnets.clone();
+    }
+    view
+}
+
+fn unavailable(error: crate::store::StoreError) -> ApiError {
+    ApiError::new(ErrorCode::Unavailable, error.to_string())
+}
+
+fn stopping() -> ApiError {
+    ApiError::new(ErrorCode::Internal, "the API server is stopping")
+}
+
+/// That gateways have not done it, each with what it says.
+fn not_done(
+    code: ErrorCode,
+    what: String,
+    link: &LinkId,
+    who: &[(GatewayName, String)],
+) -> ApiError {
+    let says: Vec<String> = who
+        .iter()
+        .map(|(name, says)| format!("{name}: {says}"))
+        .collect();
+    let mut error = ApiError::new(code, format!("{what}: {}", says.join("; ")));
+    error.faults = who
+        .iter()
+        .map(|(name, says)| Fault {
+            key: format!("gateways/{name}"),
+            field: format!("links/{link}"),
+            code: "not-done".to_owned(),
+            reason: says.clone(),
+        })
+        .collect();
+    error
+}
+
+impl Office for Server {
+    fn ledger(&self) -> &LedgerHandle {
+        &self.ledger
+    }
+
+    async fn status(&self) -> Result<Value, ApiError> {
+        let started = self.started;
+        let status = move |ledger: &Ledger| {
+            let inventory = ledger.inventory();
+            let gateways: Vec<Value> = inventory
+                .gateways()
+                .map(|(name, gateway)| json!({"gateway": name, "group": gateway.group, "health": gateway.health, "generation": gateway.generation}))
+                .collect();
+            json!({
+                "apiserver": nix::unistd::gethostname().map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned()),
+                "version": env!("CARGO_PKG_VERSION"),
+                "uptime_s": started.elapsed().as_secs(),
+                "generation": ledger.generation(),
+                "store": ledger.store_view(),
+                "gateways": gateways,
+                "links": {"total": inventory.links().count()},
+                "records": {
+                    "vpcs": inventory.vpcs().count(),
+                    "vms": inventory.vm_count(),
+                    "slbs": inventory.slb_count(),
+                    "quarantined": inventory.quarantined(),
+                },
+            })
+        };
+        self.ledger.ask(status).await
+    }
+
+    async fn links(&self) -> Result<Vec<LinkView>, ApiError> {
+        self.links_where(None).await
+    }
+
+    async fn check_link(&self, order: LinkOrder) -> Result<LinkPlan, ApiError> {
+        let link_of = move |ledger: &Ledger| {
+            orders::link_of(ledger.inventory(), &order, &Server::choose(), None)
+        };
+        let (id, link) = self.ledger.ask(link_of).await??;
+        let change = put(&id, link.clone());
+        self.plan(id, link, change).await
+    }
+
+    async fn link(&self, order: LinkOrder, terms: Terms) -> Result<LinkView, ApiError> {
+        let what = json!(order);
+        let make = orders::link(order, Server::choose(), terms.confirm.map(deadline));
+        let made = self.carry_out("link", what, make, &terms).await?;
+        let link = orders::link_in(&made)?;
+        self.wait_until_announced(&link, made.generation, terms.wait)
+            .await?;
+        self.link_now(&link).await
+    }
+
+    async fn unlink(&self, link: LinkId, terms: Terms) -> Result<Option<LinkView>, ApiError> {
+        let before = self.record(&link).await?;
+        let make = match terms.confirm {
+            Some(confirm) => orders::unlink_for(link.clone(), deadline(confirm)),
+            None => orders::unlink(link.clone()),
+        };
+        let made = self
+            .carry_out("unlink", json!({"link": link}), make, &terms)
+            .await?;
+        if let Some(before) = before {
+            self.wait_until_gone(&link, &before.group, made.generation, terms.wait)
+                .await?;
+        }
+        match terms.confirm {
+            Some(_) => self.link_now(&link).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn set_enabled(
+        &self,
+        id: LinkId,
+        enabled: bool,
+        terms: Terms,
+    ) -> Result<LinkView, ApiError> {
+        let make = orders::set_enabled(id.clone(), enabled, terms.confirm.map(deadline));
+        let order = if enabled { "enable" } else { "disable" };
+        let made = self
+            .carry_out(order, json!({"link": id}), make, &terms)
+            .await?;
+        self.wait_until_as_recorded(&id, None, made.generation, terms.wait)
+            .await?;
+        self.link_now(&id).await
+    }
+
+    async fn confirm(&self, id: LinkId, terms: Terms) -> Result<Option<LinkView>, ApiError> {
+        let make = orders::confirm(id.clone());
+        self.carry_out("confirm", json!({"link": id}), make, &terms)
+            .await?;
+        self.link_if_there(&id).await
+    }
+
+    async fn undo(&self, id: LinkId, terms: Terms) -> Result<Option<LinkView>, ApiError> {
+        let before = self.record(&id).await?;
+        let make = orders::undo(id.clone());
+        let made = self
+            .carry_out("undo", json!({"link": id}), make, &terms)
+            .await?;
+        self.wait_until_as_recorded(&id, before, made.generation, terms.wait)
+            .await?;
+        self.link_if_there(&id).await
+    }
+
+    async fn check_undo(&self, id: LinkId) -> Result<LinkPlan, ApiError> {
+        let link = {
+            let id = id.clone();
+            self.ledger
+                .ask(move |ledger| orders::stored(ledger.inventory(), &id))
+                .await??
+        };
+        let change = undo::undone(&id, &link)?;
+        let after = match &link.previous {
+            Some(Previous::Link(previous)) => (**previous).clone(),
+            _ => link,
+        };
+        self.plan(id, after, change).await
+    }
+
+    async fn change(&self, make: Make, terms: Terms) -> Result<Made, ApiError> {
+        let what = match &terms.only_if {
+            Some(condition) => json!({"key": condition.key}),
+            None => json!({}),
+        };
+        self.carry_out("change", what, make, &terms).await
+    }
+
+    async fn follow_store(&self, terms: Terms) -> Result<(), ApiError> {
+        let entry = self.audit.begin(&terms.caller, "follow-store", json!({}))?;
+        let followed = self.ledger.follow_store().await;
+        let outcome = followed.clone().map(|()| Made {
+            generation: 0,
+            keys: Vec::new(),
+            before: false,
+            diff: Vec::new(),
+        });
+        entry.end(&outcome);
+        followed
+    }
+
+    async fn explain(
+        &self,
+        src: IpAddr,
+        dst: IpAddr,
+        vni: Option<Vni>,
+    ) -> Result<Explanation, ApiError> {
+        let explained = move |ledger: &Ledger| {
+            let inventory = ledger.inventory();
+            // Of the group that the VPC in question is linked at.
+            let vpc = vni.and_then(|vni| inventory.vpc_with_vni(vni));
+            let vpc = vpc.or_else(|| Some(inventory.linked_vpc(dst)?.1));
+            let group = vpc.and_then(|vpc| inventory.links_of(vpc).next());
+            let group = group
+                .map(|(_, link)| link.group.clone())
+                .unwrap_or_default();
+            let model = Model {
+                inventory,
+                group: &group,
+                learned: &BTreeMap::new(),
+                flows: &Flows::NONE,
+                mtus: Mtus::default(),
+            };
+            explain::explain(&model, src, dst, vni)
+        };
+        let mut explained = self
+            .ledger
+            .ask(explained)
+            .await?
+            .map_err(|error| ApiError::new(ErrorCode::BadRequest, error.to_string()))?;
+        explained.kernel = crate::plane::witness::Testimony::none(
+            "no gateway was asked: ask one with its admin socket".to_owned(),
+        );
+        Ok(explained)
+    }
+}
+
+impl Server {
+    async fn wait_until_announced(
+        &self,
+        link: &LinkId,
+        since: Generation,
+        wait: Duration,
+    ) -> Result<(), ApiError> {
+        let Some(record) = self.record(link).await? else {
+            return Ok(());
+        };
+        let awaited = Awaited {
+            link: link.clone(),
+            group: record.group,
+            goal: Goal::Announced,
+            since: self.last_change(link, since).await?,
+        };
+        self.wait_for(awaited, wait).await
+    }
+
+    async fn wait_until_gone(
+        &self,
+        link: &LinkId,
+        group: &GroupName,
+        since: Generation,
+        wait: Duration,
+    ) -> Result<(), ApiError> {
+        let awaited = Awaited {
+            link: link.clone(),
+            group: group.clone(),
+            goal: Goal::Gone,
+            since: self.last_change(link, since).await?,
+        };
+        self.wait_for(awaited, wait).await
+    }
+
+    /// Waits until a link is as its record says now; of one that is gone, `before` tells who served it.
+    async fn wait_until_as_recorded(
+        &self,
+        link: &LinkId,
+        before: Option<Link>,
+        since: Generation,
+        wait: Duration,
+    ) -> Result<(), ApiError> {
+        match (self.record(link).await?, before) {
+            (Some(record), _) if record.disabled => {
+                self.wait_until_gone(link, &record.group, since, wait).await
+            }
+            (Some(_), _) => self.wait_until_announced(link, since, wait).await,
+            (None, Some(before)) => self.wait_until_gone(link, &before.group, since, wait).await,
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// The generation that changed a link's record last: an order that found nothing to change waits for that one.
+    /// Of a link that is gone it is that of the order.
+    async fn last_change(
+        &self,
+        link: &LinkId,
+        ordered: Generation,
+    ) -> Result<Generation, ApiError> {
+        let key = RecordKey::Link(link.clone());
+        let modified = self.store.modified(&key).await.map_err(unavailable)?;
+        Ok(modified.unwrap_or(ordered))
+    }
+}

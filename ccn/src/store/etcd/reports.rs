@@ -1,0 +1,304 @@
+//! What gateways say of links: `<root>.reports/<link>/<gateway>`, beside the records and not among them, so that
+//! nobody hears of it but who waits for a link.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use etcd_client::{EventType, GetOptions, PutOptions, Txn, TxnOp, WatchOptions};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::connection::{Trouble, trouble};
+use super::{EtcdStore, Inner, end_of};
+use crate::record::{GatewayName, LinkId, LinkReport, Progress, RecordKey};
+use crate::store::{Generation, StoreError};
+
+/// The most reports of one transaction: etcd takes 128 operations.
+const MOST: usize = 100;
+/// How long it is said of a link that nothing of it is left.
+const REMOVED: Duration = Duration::from_secs(60);
+/// The pause before reports are read again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What a gateway says of its links, and what of that is not in the store yet.
+#[derive(Debug)]
+pub(super) struct Unsaid {
+    gateway: GatewayName,
+    all: BTreeMap<LinkId, LinkReport>,
+    unsaid: BTreeSet<LinkId>,
+    removed: BTreeMap<LinkId, Instant>,
+}
+
+impl Unsaid {
+    pub(super) fn new(gateway: GatewayName) -> Self {
+        Unsaid {
+            gateway,
+            all: BTreeMap::new(),
+            unsaid: BTreeSet::new(),
+            removed: BTreeMap::new(),
+        }
+    }
+
+    /// How far a link has come; none when it is no business of this gateway any more.
+    pub(super) fn add(&mut self, link: LinkId, report: Option<LinkReport>) {
+        self.removed.remove(&link);
+        match report {
+            Some(report) => {
+                if report.state == Progress::Removed {
+                    self.removed.insert(link.clone(), Instant::now());
+                }
+                self.all.insert(link.clone(), report);
+            }
+            None => {
+                self.all.remove(&link);
+            }
+        }
+        self.unsaid.insert(link);
+    }
+
+    /// The store has nothing of it: the lease is a new one.
+    pub(super) fn again(&mut self) {
+        self.unsaid.extend(self.all.keys().cloned());
+    }
+
+    /// Says nothing any more of links that are gone for long enough.
+    pub(super) fn forget_removed(&mut self) {
+        let old = |since: &Instant| since.elapsed() >= REMOVED;
+        let gone = self.removed.iter().filter(|(_, since)| old(since));
+        for link in gone.map(|(link, _)| link.clone()).collect::<Vec<_>>() {
+            self.removed.remove(&link);
+            self.all.remove(&link);
+            self.unsaid.insert(link);
+        }
+    }
+}
+
+impl Inner {
+    /// What the keys of all reports begin with.
+    fn reports(&self) -> String {
+        format!("{}.reports/", self.prefix.trim_end_matches('/'))
+    }
+
+    /// Says what is unsaid. A cluster that does not let us is told nothing more of these.
+    pub(super) async fn say(&self, unsaid: &mut Unsaid, lease: i64) -> Result<(), Trouble> {
+        let reports = self.reports();
+        while !unsaid.unsaid.is_empty() {
+            let part: Vec<LinkId> = unsaid.unsaid.iter().take(MOST).cloned().collect();
+            let writes = part.iter().map(|link| {
+                let key = format!("{reports}{link}/{}", unsaid.gateway);
+                let value = unsaid.all.get(link).map(serde_json::to_vec);
+                match value {
+                    Some(Ok(value)) => {
+                        TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)))
+                    }
+                    Some(Err(_)) | None => TxnOp::delete(key, None),
+                }
+            });
+            let transaction = &Txn::new().and_then(writes.collect::<Vec<_>>());
+            let asked = self
+                .connection
+                .ask(|mut client| async move { client.txn(transaction.clone()).await });
+            match asked.await {
+                Ok(_) => {}
+                Err(Trouble::Refused(why)) => {
+                    warn!(
+                        why,
+                        "how far links have come cannot be reported: may we write below {reports}?"
+                    );
+                }
+                Err(trouble) => return Err(trouble),
+            }
+            for link in part {
+                unsaid.unsaid.remove(&link);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What gateways say of one link.
+pub(crate) type OfLink = BTreeMap<GatewayName, LinkReport>;
+
+impl EtcdStore {
+    /// What gateways say of all links, or of one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn reports(
+        &self,
+        only: Option<&LinkId>,
+    ) -> Result<BTreeMap<LinkId, OfLink>, StoreError> {
+        let prefix = &self.inner.reports();
+        let of = only.map_or_else(|| prefix.clone(), |link| format!("{prefix}{link}/"));
+        let mut all: BTreeMap<LinkId, OfLink> = BTreeMap::new();
+        let (mut from, end) = (of.clone().into_bytes(), end_of(&of));
+        loop {
+            let (start, end) = (&from, &end);
+            let got = self.inner.connection.ask(|mut client| async move {
+                let options = GetOptions::new().with_range(end.clone()).with_limit(10_000);
+                client.get(start.clone(), Some(options)).await
+            });
+            let got = got.await?;
+            for kv in got.kvs() {
+                if let Some((link, gateway, report)) = parse(prefix, kv.key(), kv.value()) {
+                    all.entry(link).or_default().insert(gateway, report);
+                }
+            }
+            match got.kvs().last().filter(|_| got.more()) {
+                Some(last) => from = [last.key(), b"\0"].concat(),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// The generation that changed a record last; none where it is not there.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn modified(&self, key: &RecordKey) -> Result<Option<Generation>, StoreError> {
+        let key = &format!("{}{key}", self.inner.prefix);
+        let got = self.inner.connection.ask(|mut client| async move {
+            let options = GetOptions::new().with_keys_only();
+            client.get(key.as_str(), Some(options)).await
+        });
+        let got = got.await?;
+        let first = got.kvs().first();
+        Ok(first.map(|kv| kv.mod_revision().cast_unsigned()))
+    }
+
+    /// Keeps `told` at what gateways say of a link, until nobody looks at it.
+    pub async fn follow_link(&self, link: LinkId, told: watch::Sender<Option<OfLink>>) {
+        let following = async {
+            loop {
+                let Err(trouble) = self.follow_once(&link, &told).await;
+                if let Trouble::Refused(why) | Trouble::Away(why) = trouble {
+                    warn!(%link, why, "what gateways say of a link cannot be heard");
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::select! {
+            () = told.closed() => {}
+            () = following => {}
+        }
+    }
+
+    async fn follow_once(
+        &self,
+        link: &LinkId,
+        told: &watch::Sender<Option<OfLink>>,
+    ) -> Result<std::convert::Infallible, Trouble> {
+        let reports = &self.inner.reports();
+        let prefix = &format!("{reports}{link}/");
+        let connection = &self.inner.connection;
+        let got = connection.ask(|mut client| async move {
+            let options = GetOptions::new().with_prefix();
+            client.get(prefix.as_str(), Some(options)).await
+        });
+        let got = got.await?;
+        let kvs = got.kvs().iter();
+        let of_link: OfLink = kvs
+            .filter_map(|kv| parse(reports, kv.key(), kv.value()))
+            .map(|(_, gateway, report)| (gateway, report))
+            .collect();
+        told.send_replace(Some(of_link));
+        let revision = got
+            .header()
+            .map_or(0, etcd_client::ResponseHeader::revision);
+        let lent = connection.lend().await?;
+        let options = WatchOptions::new()
+            .with_prefix()
+            .with_start_revision(revision + 1);
+        let mut watching = lent.client();
+        let watching = watching.watch(prefix.as_str(), Some(options)).await;
+        let mut stream = watching.map_err(|error| trouble(&error))?;
+        loop {
+            let message = stream.message().await.map_err(|error| trouble(&error))?;
+            let Some(message) = message.filter(|message| !message.canceled()) else {
+                return Err(Trouble::Away("the watch was ended".to_owned()));
+            };
+            told.send_modify(|told| {
+                let told = told.get_or_insert_default();
+                for event in message.events() {
+                    let Some(kv) = event.kv() else { continue };
+                    let report = parse(reports, kv.key(), kv.value());
+                    match (event.event_type(), report) {
+                        (EventType::Put, Some((_, gateway, report))) => {
+                            told.insert(gateway, report);
+                        }
+                        _ => {
+                            if let Some((_, gateway)) = names(reports, kv.key()) {
+                                told.remove(&gateway);
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// Whose report of which link a key is for.
+fn names(prefix: &str, key: &[u8]) -> Option<(LinkId, GatewayName)> {
+    let key = std::str::from_utf8(key).ok()?.strip_prefix(prefix)?;
+    let (link, gateway) = key.split_once('/')?;
+    Some((link.parse().ok()?, gateway.parse().ok()?))
+}
+
+/// A report; none for what nobody of ours can have written.
+fn parse(prefix: &str, key: &[u8], value: &[u8]) -> Option<(LinkId, GatewayName, LinkReport)> {
+    let (link, gateway) = names(prefix, key)?;
+    Some((link, gateway, serde_json::from_slice(value).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(state: Progress) -> LinkReport {
+        LinkReport {
+            state,
+            reason: None,
+            generation: 7,
+        }
+    }
+
+    #[test]
+    fn what_a_new_lease_does_not_hold_is_said_again() {
+        let mut unsaid = Unsaid::new("gw".parse().unwrap());
+        let (web, db): (LinkId, LinkId) = ("web".parse().unwrap(), "db".parse().unwrap());
+        unsaid.add(web.clone(), Some(report(Progress::Announced)));
+        unsaid.add(db.clone(), Some(report(Progress::Removed)));
+        unsaid.unsaid.clear();
+        unsaid.forget_removed();
+        assert!(unsaid.unsaid.is_empty(), "{unsaid:?}");
+        unsaid.again();
+        assert_eq!(unsaid.unsaid.iter().collect::<Vec<_>>(), [&db, &web]);
+        unsaid.add(db, None);
+        assert!(
+            unsaid.removed.is_empty() && unsaid.all.len() == 1,
+            "{unsaid:?}"
+        );
+    }
+
+    #[test]
+    fn reports_are_read_as_they_are_written_and_junk_is_none() {
+        let prefix = "/ccn/v1.reports/";
+        let value = serde_json::to_vec(&report(Progress::Programmed)).unwrap();
+        let parsed = parse(prefix, b"/ccn/v1.reports/web/gw-1", &value).unwrap();
+        assert_eq!(parsed.2, report(Progress::Programmed));
+        let later = br#"{"state":"levitating","generation":1,"more":true}"#;
+        let parsed = parse(prefix, b"/ccn/v1.reports/web/gw-1", later).unwrap();
+        assert_eq!(parsed.2.state, Progress::Unknown);
+        for (key, value) in [
+            (&b"/ccn/v1.reports/web"[..], &value[..]),
+            (b"/ccn/v1.reports/web/gw/1", &value),
+            (b"/ccn/v1.reports/web/gw", b"7"),
+            (b"/ccn/v1/links/web", &value),
+            (b"\xff", &value),
+        ] {
+            assert_eq!(parse(prefix, key, value), None, "{key:?}");
+        }
+    }
+}
