@@ -193,9 +193,10 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
             },
         }
     };
+    // Whoever is told that we are ready may stop us at once.
+    let mut stop = StopSignals::new()?;
     notify(&[sd_notify::NotifyState::Ready]);
     info!(socket = %config.admin_socket.display(), "the agent is ready");
-    let mut stop = StopSignals::new()?;
     let outcome = {
         tokio::pin!(ended);
         let outcome = tokio::select! {
