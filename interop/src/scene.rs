@@ -126,6 +126,18 @@ impl Scene {
         lab: &Lab,
         change: impl Fn(&mut GatewayConfig),
     ) -> Result<(Self, Gateway), SceneError> {
+        Self::start_pair_with(lab, change, |_| {})
+    }
+
+    /// [`Scene::start_pair`], with the router's configuration altered by `adjust`.
+    ///
+    /// # Errors
+    /// As for [`Scene::start`].
+    pub fn start_pair_with(
+        lab: &Lab,
+        change: impl Fn(&mut GatewayConfig),
+        adjust: impl Fn(&mut RouterConfig),
+    ) -> Result<(Self, Gateway), SceneError> {
         let both = |router: &mut RouterConfig| {
             let address = plan::PARTNER4.into();
             let partner = NeighbourConfig::new("gw2", address, plan::GATEWAY_AS);
@@ -133,6 +145,7 @@ impl Scene {
             for neighbour in &mut router.neighbours {
                 neighbour.graceful_shutdown = true;
             }
+            adjust(router);
         };
         let mut scene = Self::set(lab, 1, both, |gateway, _| {
             change(&mut gateway.config);

@@ -166,3 +166,21 @@ fn restart_loses_no_packet_however_the_agent_ends_and_changes() {
         assert_eq!(lost, vec![Some(0.0); 5], "{line:#}");
     }
 }
+
+#[test]
+fn failover_counts_what_a_gateway_that_is_gone_costs_with_bfd_and_without() {
+    let lines = bench(&["failover", "--quick", "--plane", "routes"]);
+    let lost = |case: &str, subject: &str| {
+        let line = measured(&lines, case, subject);
+        let line = line.unwrap_or_else(|| panic!("{case} {subject}: {lines:#?}"));
+        line["median"].as_f64().unwrap_or(f64::NAN)
+    };
+    let (with, without) = (
+        lost("gateway-power-off", "bfd"),
+        lost("gateway-power-off", "no-bfd"),
+    );
+    assert!(with < without, "{with} with BFD, {without} without");
+    for subject in ["bfd", "no-bfd"] {
+        assert!(lost("router-restart", subject) >= 0.0);
+    }
+}

@@ -15,6 +15,7 @@ use crate::enter::{Chain, Entry, Lab, Side, is_outside};
 use report::Report;
 
 pub mod bgp;
+pub mod failover;
 pub mod forward;
 pub mod line;
 pub mod link_latency;
@@ -53,6 +54,8 @@ enum Bench {
     Start(start::Options),
     /// The agent ends, comes back, or changes: how many packets that costs
     Restart(restart::Options),
+    /// A gateway is gone with a partner beside it, or a router starts again: packets lost, with BFD and without
+    Failover(failover::Options),
 }
 
 impl Bench {
@@ -64,6 +67,7 @@ impl Bench {
             Bench::Program(_) => "program",
             Bench::Start(_) => "start",
             Bench::Restart(_) => "restart",
+            Bench::Failover(_) => "failover",
         }
     }
 
@@ -74,6 +78,7 @@ impl Bench {
             Bench::Forward(_) => "plain-vxlan",
             Bench::Program(_) => "routes",
             Bench::Start(_) | Bench::Restart(_) => "ours",
+            Bench::Failover(_) => "no-bfd",
         }
     }
 
@@ -85,6 +90,7 @@ impl Bench {
             Bench::Program(options) => options.json.as_deref(),
             Bench::Start(options) => options.json.as_deref(),
             Bench::Restart(options) => options.json.as_deref(),
+            Bench::Failover(options) => options.json.as_deref(),
         }
     }
 
@@ -92,9 +98,11 @@ impl Bench {
     fn prepare(&self) -> Result<Option<(&'static str, String)>, Failure> {
         match self {
             Bench::Bgp(options) => options.prepare().map(|()| None),
-            Bench::LinkLatency(_) | Bench::Program(_) | Bench::Start(_) | Bench::Restart(_) => {
-                Ok(None)
-            }
+            Bench::LinkLatency(_)
+            | Bench::Program(_)
+            | Bench::Start(_)
+            | Bench::Restart(_)
+            | Bench::Failover(_) => Ok(None),
             Bench::Forward(options) => options.prepare(),
         }
     }
@@ -107,6 +115,7 @@ impl Bench {
             Bench::Program(options) => program::run(options, lab, report),
             Bench::Start(options) => start::run(options, lab, report),
             Bench::Restart(options) => restart::run(options, lab, report),
+            Bench::Failover(options) => failover::run(options, lab, report),
         }
     }
 }
