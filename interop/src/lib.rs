@@ -13,6 +13,7 @@ pub mod hostile;
 pub mod peer;
 pub mod process;
 pub mod scene;
+pub mod simulate;
 pub mod speaker;
 pub mod topology;
 pub mod traffic;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use interop::{bench, demo};
+use interop::{bench, demo, simulate};
 
 /// The lab: real routers, a real gateway and real packets in network namespaces.
 #[derive(Debug, Parser)]
@@ -20,11 +20,14 @@ enum Command {
     Demo(demo::Options),
     /// Put subjects through the same work and print what it took, with ratios
     Bench(bench::Options),
+    /// Model a large cloud: what etcd, an API server and a gateway would carry, and what breaks first
+    Simulate(simulate::Options),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Demo(options) => demo::main(options),
         Command::Bench(options) => bench::main(&options),
+        Command::Simulate(options) => simulate::main(&options),
     }
 }

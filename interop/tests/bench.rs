@@ -6,10 +6,14 @@ use serde_json::Value;
 
 /// Runs `interop bench ...` and gives back its JSON lines.
 fn bench(arguments: &[&str]) -> Vec<Value> {
+    interop(&[&["bench"], arguments].concat())
+}
+
+/// Runs `interop ...` and gives back its JSON lines.
+fn interop(arguments: &[&str]) -> Vec<Value> {
     let directory = tempfile::tempdir().expect("a directory");
     let json = directory.path().join("lines.json");
     let output = Command::new(env!("CARGO_BIN_EXE_interop"))
-        .arg("bench")
         .args(arguments)
         .arg("--json")
         .arg(&json)
@@ -182,5 +186,31 @@ fn failover_counts_what_a_gateway_that_is_gone_costs_with_bfd_and_without() {
     assert!(with < without, "{with} with BFD, {without} without");
     for subject in ["bfd", "no-bfd"] {
         assert!(lost("router-restart", subject) >= 0.0);
+    }
+}
+
+#[test]
+fn a_thousand_gateways_are_modelled() {
+    let lines = interop(&["simulate", "--quick"]);
+    for layout in ["flat", "prefixes", "stores"] {
+        for case in [
+            "etcd/database",
+            "etcd/writes",
+            "etcd/watch-events",
+            "etcd/watch-octets",
+            "etcd/renewals",
+            "api-server/memory",
+            "api-server/orders",
+            "gateway/memory",
+            "gateway/kernel",
+            "gateway/events",
+            "gateway/cpu",
+            "gateway/start",
+            "gateway/start-octets",
+            "limit/groups",
+        ] {
+            let line = measured(&lines, case, layout);
+            assert!(line.is_some(), "{layout} {case}: not told in {lines:#?}");
+        }
     }
 }

@@ -16,34 +16,33 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The last commit of ours at some place: when it was, and its mark. Two histories that differ do so in this.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in crate::store) struct Fence {
+pub struct Fence {
     /// Its revision; 0 when there was none yet.
-    pub(in crate::store) revision: Generation,
+    pub revision: Generation,
     /// Made from the mark that it left.
-    pub(in crate::store) mark: u64,
+    pub mark: u64,
 }
 
 /// A place in the history of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) struct Place {
+pub struct Place {
     /// Which cluster.
-    pub(in crate::store) cluster: u64,
+    pub cluster: u64,
     /// The term of its leader: it never goes back in one history.
-    pub(in crate::store) term: u64,
+    pub term: u64,
     /// The revision.
-    pub(in crate::store) revision: Generation,
+    pub revision: Generation,
     /// The last commit of ours up to there, if it is known.
-    pub(in crate::store) fence: Option<Fence>,
+    pub fence: Option<Fence>,
 }
 
 impl Place {
     /// Whether a cluster that is at `found` now was here before; why not. `then` is the last commit of ours up to
     /// here as the cluster knows it, if it still does.
-    pub(in crate::store) fn leads_to(
-        self,
-        found: Place,
-        then: Option<Fence>,
-    ) -> Result<(), Restored> {
+    ///
+    /// # Errors
+    /// It went back, or is another one.
+    pub fn leads_to(self, found: Place, then: Option<Fence>) -> Result<(), Restored> {
         let revision = |fence: Option<Fence>| fence.map_or(0, |fence| fence.revision);
         let is_later = found.revision >= self.revision
             && found.term >= self.term
@@ -65,7 +64,7 @@ impl Place {
 
 /// What was heard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Heard {
+pub enum Heard {
     /// A majority says where the cluster is, and what it knows of the place that was seen last.
     At(Place, Option<Fence>),
     /// The watch has begun.
@@ -80,7 +79,7 @@ pub(super) enum Heard {
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub enum Step {
     /// After this time, ask where the cluster is.
     Ask(Duration),
     /// Begin a watch at this revision.
@@ -93,7 +92,7 @@ pub(super) enum Step {
 
 /// Follows a cluster from a place on.
 #[derive(Debug, Clone)]
-pub(super) struct Follow {
+pub struct Follow {
     seen: Place,
     step: Step,
     /// The pause before the next question, should this one fail as well.
@@ -104,7 +103,7 @@ pub(super) struct Follow {
 
 impl Follow {
     /// Changes after `seen` are to be told. `is_away`: whoever is told knows that the cluster was not heard.
-    pub(super) fn new(seen: Place, is_away: bool) -> Self {
+    pub fn new(seen: Place, is_away: bool) -> Self {
         Follow {
             seen,
             step: Step::Ask(Duration::ZERO),
@@ -114,17 +113,19 @@ impl Follow {
     }
 
     /// What to do next.
-    pub(super) fn step(&self) -> Step {
+    #[must_use]
+    pub fn step(&self) -> Step {
         self.step
     }
 
     /// What has been told so far.
-    pub(super) fn seen(&self) -> Place {
+    #[must_use]
+    pub fn seen(&self) -> Place {
         self.seen
     }
 
     /// Takes what was heard; what to tell, each with its place in the history.
-    pub(super) fn hear(&mut self, heard: Heard) -> Vec<(Place, WatchEvent)> {
+    pub fn hear(&mut self, heard: Heard) -> Vec<(Place, WatchEvent)> {
         let at = self.seen;
         let placed = |event| (at, event);
         match (self.step, heard) {

@@ -9,8 +9,8 @@
 
 mod commit;
 mod connection;
-mod follow;
-mod pages;
+pub mod follow;
+pub mod pages;
 mod registration;
 mod reports;
 

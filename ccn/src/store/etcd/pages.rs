@@ -5,7 +5,7 @@
 //! bytes, and one that was too large is asked for again by halves.
 
 /// What an answer may have, in bytes.
-pub(super) const MOST_BYTES: usize = 64 << 20;
+pub const MOST_BYTES: usize = 64 << 20;
 /// The size of a page that is aimed at: far from the most, since records differ.
 const AIM: usize = 16 << 20;
 /// The records of the first page, when nothing is known of their size.
@@ -15,20 +15,29 @@ const MOST: usize = 100_000;
 
 /// The size of the next page.
 #[derive(Debug, Clone)]
-pub(super) struct PageSize(usize);
+pub struct PageSize(usize);
+
+impl Default for PageSize {
+    fn default() -> Self {
+        PageSize(FIRST)
+    }
+}
 
 impl PageSize {
-    pub(super) fn new() -> Self {
-        PageSize(FIRST)
+    /// That of a first page.
+    #[must_use]
+    pub fn new() -> Self {
+        PageSize::default()
     }
 
     /// How many records to ask for.
-    pub(super) fn records(&self) -> i64 {
+    #[must_use]
+    pub fn records(&self) -> i64 {
         self.0 as i64
     }
 
     /// A page of so many records had so many bytes, keys and values.
-    pub(super) fn had(&mut self, records: usize, bytes: usize) {
+    pub fn had(&mut self, records: usize, bytes: usize) {
         if records > 0 {
             let each = bytes.div_ceil(records).max(1);
             self.0 = (AIM / each).clamp(1, MOST);
@@ -37,7 +46,7 @@ impl PageSize {
 
     /// The page was too large; false when it cannot be smaller.
     #[must_use]
-    pub(super) fn was_too_large(&mut self) -> bool {
+    pub fn was_too_large(&mut self) -> bool {
         let smaller = self.0 / 2;
         self.0 = smaller.max(1);
         smaller > 0
