@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::audit::Audit;
-use super::placement::{choose, of_group};
+use super::placement::{choose, live};
 use super::verdict::{Goal, Verdict, judge};
 use crate::api::error::{ApiError, ErrorCode, Fault};
 use crate::api::office::{Office, Terms};
@@ -41,7 +41,8 @@ pub struct Server {
 /// What is waited for.
 struct Awaited {
     link: LinkId,
-    group: GroupName,
+    /// Whose gateways count; all there are, where it is not known who served it.
+    group: Option<GroupName>,
     goal: Goal,
     /// Only what is said of the link as it is at this generation counts.
     since: Generation,
@@ -121,7 +122,7 @@ impl Server {
                 }
                 let gateways = groups
                     .entry(&link.group)
-                    .or_insert_with(|| of_group(inventory, &link.group));
+                    .or_insert_with(|| live(inventory, Some(&link.group)));
                 let said = reports.get(id).unwrap_or(&none);
                 views.push(view(inventory, id, link, gateways, said));
             }
@@ -149,7 +150,7 @@ impl Server {
             loop {
                 let gateways = {
                     let group = group.clone();
-                    let live = move |ledger: &Ledger| of_group(ledger.inventory(), &group);
+                    let live = move |ledger: &Ledger| live(ledger.inventory(), group.as_ref());
                     self.ledger.ask(live).await?
                 };
                 let reports: Option<BTreeMap<GatewayName, LinkReport>> =
@@ -186,13 +187,14 @@ impl Server {
             )),
             (Ok(Ok(())), _) => Ok(()),
             (Err(_), Verdict::Waits(who)) => {
+                let group = group.map_or_else(String::new, |group| format!(" of group {group}"));
                 let millis = wait.as_millis();
                 let what = format!("the link {link} is stored but not done after {millis} ms");
                 Err(match who.is_empty() {
                     true => ApiError::new(
                         ErrorCode::Timeout,
                         format!(
-                            "{what}: no gateway of group {group} is alive; it is served as soon as one is"
+                            "{what}: no gateway{group} is alive; it is served as soon as one is"
                         ),
                     ),
                     false => {
@@ -220,7 +222,7 @@ impl Server {
             })?;
             let mut view = listing::link(ledger.inventory(), &id, &link);
             view.state = "planned".to_owned();
-            let gateways = of_group(ledger.inventory(), &link.group);
+            let gateways = live(ledger.inventory(), Some(&link.group));
             view.gateways = gateways
                 .into_keys()
                 .map(|gateway| AtGateway {
@@ -409,10 +411,10 @@ impl Office for Server {
         let made = self
             .carry_out("unlink", json!({"link": link}), make, &terms)
             .await?;
-        if let Some(before) = before {
-            self.wait_until_gone(&link, &before.group, made.generation, terms.wait)
-                .await?;
-        }
+        // Of an order that lost its answer the link may be gone from the records, and not yet from the gateways.
+        let group = before.map(|before| before.group);
+        self.wait_until_gone(&link, group, made.generation, terms.wait)
+            .await?;
         match terms.confirm {
             Some(_) => self.link_now(&link).await.map(Some),
             None => Ok(None),
@@ -537,7 +539,7 @@ impl Server {
         };
         let awaited = Awaited {
             link: link.clone(),
-            group: record.group,
+            group: Some(record.group),
             goal: Goal::Announced,
             since: self.last_change(link, since).await?,
         };
@@ -547,13 +549,13 @@ impl Server {
     async fn wait_until_gone(
         &self,
         link: &LinkId,
-        group: &GroupName,
+        group: Option<GroupName>,
         since: Generation,
         wait: Duration,
     ) -> Result<(), ApiError> {
         let awaited = Awaited {
             link: link.clone(),
-            group: group.clone(),
+            group,
             goal: Goal::Gone,
             since: self.last_change(link, since).await?,
         };
@@ -568,13 +570,16 @@ impl Server {
         since: Generation,
         wait: Duration,
     ) -> Result<(), ApiError> {
-        match (self.record(link).await?, before) {
-            (Some(record), _) if record.disabled => {
-                self.wait_until_gone(link, &record.group, since, wait).await
+        match self.record(link).await? {
+            Some(record) if record.disabled => {
+                self.wait_until_gone(link, Some(record.group), since, wait)
+                    .await
             }
-            (Some(_), _) => self.wait_until_announced(link, since, wait).await,
-            (None, Some(before)) => self.wait_until_gone(link, &before.group, since, wait).await,
-            (None, None) => Ok(()),
+            Some(_) => self.wait_until_announced(link, since, wait).await,
+            None => {
+                let group = before.map(|before| before.group);
+                self.wait_until_gone(link, group, since, wait).await
+            }
         }
     }
 

@@ -8,11 +8,14 @@ use crate::api::error::{ApiError, ErrorCode};
 use crate::inventory::Inventory;
 use crate::record::{Gateway, GatewayName, GroupName, Health, VpcId};
 
-/// The live gateways of a group.
-pub(super) fn of_group(inventory: &Inventory, group: &GroupName) -> BTreeMap<GatewayName, Gateway> {
+/// The live gateways of a group, or of all.
+pub(super) fn live(
+    inventory: &Inventory,
+    group: Option<&GroupName>,
+) -> BTreeMap<GatewayName, Gateway> {
     let gateways = inventory.gateways();
-    let of_group = gateways.filter(|(_, gateway)| gateway.group == *group);
-    of_group
+    let wanted = gateways.filter(|(_, gateway)| group.is_none_or(|group| gateway.group == *group));
+    wanted
         .map(|(name, gateway)| (name.clone(), gateway.clone()))
         .collect()
 }

@@ -234,6 +234,43 @@ fn an_order_that_lost_its_answer_is_carried_out_once() {
 }
 
 #[test]
+fn an_unlink_that_lost_its_answer_is_answered_when_nothing_forwards() {
+    enter::test_within(DEADLINE, |lab| {
+        let (mut scene, _etcd, mut servers) = start(lab, 2)?;
+        let before = scene.kernel()?;
+        servers[0].ccn(Role::Operator, ["link", "web", "--classic", "office"])?;
+        scene.gateway.agent()?.signal(Signal::SIGSTOP)?;
+        // The first server takes the record away and is killed; the second one finds it gone already.
+        let both: Vec<&ApiServer> = servers.iter().collect();
+        let command = servers[0].command_to(&both, Role::Operator);
+        let command = command.args(["unlink", "web"]);
+        let order = std::thread::spawn(move || command.finish(2 * SOON));
+        eventually("the record is gone", SOON, || {
+            match link(&servers[1], "web") {
+                Ok(Value::Null) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })?;
+        servers[0].kill()?;
+        eventually("the other server is asked", SOON, || {
+            let audit = servers[1].audit().map_err(|error| error.to_string())?;
+            match audit.iter().any(|line| line["event"] == "done-before") {
+                true => Ok(()),
+                false => Err(format!("{audit:?}")),
+            }
+        })?;
+        scene.gateway.agent()?.signal(Signal::SIGCONT)?;
+        order
+            .join()
+            .map_err(|_| "the command panicked")??
+            .success()?;
+        let left = before.difference(&scene.kernel()?);
+        assert_eq!(left, "", "nothing forwards after unlink was answered");
+        Ok(())
+    });
+}
+
+#[test]
 fn two_servers_never_overwrite_one_another() {
     enter::test_within(DEADLINE, |lab| {
         let (scene, _etcd, servers) = start(lab, 2)?;
