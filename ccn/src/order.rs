@@ -16,12 +16,14 @@ use crate::record::LinkId;
 
 mod announcing;
 mod backing;
+mod moved;
 #[cfg(test)]
 mod tests;
 
 pub use announcing::Announcing;
 pub use backing::LinkPhase;
 use backing::{Backing, Forwarding, Phase, subnet_of};
+use moved::Moved;
 
 /// How long the plane is left alone after it failed; doubled for each failure in a row.
 const RESYNC_FIRST: Duration = Duration::from_millis(200);
@@ -107,10 +109,7 @@ pub struct Order {
     to_withdraw: BTreeMap<WithdrawalId, BTreeSet<Prefix>>,
     /// Prefixes whose announcement must be looked at again.
     suspects: BTreeSet<Prefix>,
-    /// Subnets of which something has come further, or fallen back, since somebody asked.
-    moved: BTreeSet<Prefix>,
-    /// Links of which an entry has gone since then.
-    left: BTreeSet<LinkId>,
+    moved: Moved,
     pending: Pending,
     /// Whether a batch shall go out though nothing is pending.
     look: bool,
@@ -138,8 +137,7 @@ impl Order {
             next_withdrawal: 0,
             to_withdraw: BTreeMap::new(),
             suspects: BTreeSet::new(),
-            moved: BTreeSet::new(),
-            left: BTreeSet::new(),
+            moved: Moved::default(),
             pending: Pending::default(),
             look: false,
             in_flight: InFlight::None,
@@ -163,7 +161,7 @@ impl Order {
             self.pending.removals.remove(&key);
             if let Some(subnet) = subnet_of(&key) {
                 self.suspects.insert(subnet);
-                self.moved.insert(subnet);
+                self.moved.subnets([subnet]);
                 self.backing.want(&key, subnet, value.clone());
             }
             self.pending.upserts.insert(key, value);
@@ -234,9 +232,9 @@ impl Order {
         for prefix in &prefixes {
             self.announcements
                 .insert(*prefix, Announcement::Withdrawing(id));
-            self.moved.insert(*prefix);
             self.withdrawn.insert(*prefix, id);
         }
+        self.moved.subnets(prefixes.iter().copied());
         // What was free to go, or soon would be, and has not gone yet protects something again.
         let held: Vec<EntryKey> = prefixes
             .iter()
@@ -418,8 +416,8 @@ impl Order {
         if !ready.is_empty() {
             for prefix in &ready {
                 self.announcements.insert(*prefix, Announcement::Announced);
-                self.moved.insert(*prefix);
             }
+            self.moved.subnets(ready.iter().copied());
             return Some(Output::Announce(ready));
         }
         if !matches!(self.in_flight, InFlight::None) {
@@ -541,17 +539,15 @@ impl Order {
         })
     }
 
-    /// The links that may have come further, or fallen back, since this was asked last.
+    /// From now on it is known which links come further, see [`Order::take_moved`].
+    pub fn follow_links(&mut self) {
+        self.moved.follow();
+    }
+
+    /// The links that may have come further, or fallen back, since this was asked last; none when they are not
+    /// followed.
     pub fn take_moved(&mut self) -> BTreeSet<LinkId> {
-        let mut links = std::mem::take(&mut self.left);
-        for subnet in std::mem::take(&mut self.moved) {
-            let permits = self.backing.of_subnet(&subnet);
-            links.extend(permits.filter_map(|(key, _)| match key {
-                EntryKey::Permit { link, .. } => Some(link.clone()),
-                _ => None,
-            }));
-        }
-        links
+        self.moved.take(&self.backing)
     }
 
     /// Whether nothing is on its way: every plan is in the plane, announced or drained.
@@ -628,15 +624,13 @@ impl Order {
 
     fn set_phase(&mut self, key: &EntryKey, phase: Phase) {
         self.suspects.extend(subnet_of(key));
-        self.moved.extend(subnet_of(key));
+        self.moved.subnets(subnet_of(key));
         self.backing.set_phase(key, phase);
     }
 
     fn forget(&mut self, key: &EntryKey) {
         self.suspects.extend(subnet_of(key));
-        if let EntryKey::Permit { link, .. } = key {
-            self.left.insert(link.clone());
-        }
+        self.moved.gone(key);
         self.backing.forget(key);
     }
 }

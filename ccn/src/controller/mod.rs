@@ -262,6 +262,7 @@ impl Controller {
 
     /// How far each link has come here, from now on.
     pub fn link_reports(&mut self) -> mpsc::UnboundedReceiver<Told> {
+        self.order.follow_links();
         let told = self.reports.listen();
         let all = self.ledger.inventory().link_records();
         self.reports.changed(all.map(|(id, _)| id));
