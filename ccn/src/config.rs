@@ -193,17 +193,37 @@ fn default_audit() -> u64 {
     60
 }
 
+/// The text of a configuration.
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn parsed<T>(parsed: Result<T, toml::de::Error>, path: &Path) -> Result<T, ConfigError> {
+    parsed.map_err(|source| ConfigError::Parse {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })
+}
+
+/// A field that is well formed and wrong all the same, and why.
+fn faulty(path: &Path, (field, reason): (String, String)) -> ConfigError {
+    ConfigError::Field {
+        path: path.to_owned(),
+        field,
+        reason,
+    }
+}
+
 impl Config {
     /// Reads and checks a configuration.
     ///
     /// # Errors
     /// Names the file, and the line or field at fault.
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        Config::parse(&text, path)
+        Config::parse(&read(path)?, path)
     }
 
     /// Parses and checks a configuration; `path` only names it in errors.
@@ -211,19 +231,11 @@ impl Config {
     /// # Errors
     /// As [`Config::read`].
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-        let parse = |source| ConfigError::Parse {
-            path: path.to_owned(),
-            source: Box::new(source),
-        };
-        let mut config: Config = toml::from_str(text).map_err(parse)?;
-        config.bgp.keep_silence(text).map_err(parse)?;
+        let mut config: Config = parsed(toml::from_str(text), path)?;
+        parsed(config.bgp.keep_silence(text), path)?;
         match config.first_fault() {
             None => Ok(config),
-            Some((field, reason)) => Err(ConfigError::Field {
-                path: path.to_owned(),
-                field,
-                reason,
-            }),
+            Some(fault) => Err(faulty(path, fault)),
         }
     }
 

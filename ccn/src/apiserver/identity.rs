@@ -191,7 +191,7 @@ client = [{{ name = "ops", role = "operator" }}]
 store = {{ kind = "etcd", endpoints = ["http://127.0.0.1:2379"] }}
 "#
             );
-            ApiConfig::parse(Path::new("a"), &text).unwrap()
+            ApiConfig::parse(&text, Path::new("a")).unwrap()
         };
         let known = Identities::read(&config(&two)).unwrap();
         let role = |token| known.by_token(token).map(|identity| identity.role);

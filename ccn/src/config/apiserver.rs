@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{ConfigError, StoreConfig};
+use super::{ConfigError, StoreConfig, faulty, parsed, read};
 use crate::api::caller::Role;
 
 /// Where an API server's configuration is looked for.
@@ -38,9 +38,6 @@ pub struct ApiConfig {
     pub limits: RequestLimits,
     /// Where records live: of several machines, so etcd.
     pub store: StoreConfig,
-    /// Where metrics are served; nowhere when absent.
-    #[serde(default)]
-    pub metrics: Option<super::MetricsConfig>,
 }
 
 /// `[[token]]`
@@ -100,34 +97,23 @@ impl ApiConfig {
     /// # Errors
     /// Names the file, and the line or field at fault.
     pub fn read(path: &Path) -> Result<ApiConfig, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        ApiConfig::parse(path, &text)
+        ApiConfig::parse(&read(path)?, path)
     }
 
-    /// The same, of a text.
+    /// Parses and checks a configuration; `path` only names it in errors.
     ///
     /// # Errors
-    /// Names the file, and the line or field at fault.
-    pub fn parse(path: &Path, text: &str) -> Result<ApiConfig, ConfigError> {
-        let config: ApiConfig = toml::from_str(text).map_err(|source| ConfigError::Parse {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
-        match config.wrong() {
+    /// As [`ApiConfig::read`].
+    pub fn parse(text: &str, path: &Path) -> Result<ApiConfig, ConfigError> {
+        let config: ApiConfig = parsed(toml::from_str(text), path)?;
+        match config.first_fault() {
             None => Ok(config),
-            Some((field, reason)) => Err(ConfigError::Field {
-                path: path.to_owned(),
-                field,
-                reason,
-            }),
+            Some(fault) => Err(faulty(path, fault)),
         }
     }
 
     /// The first field that makes no sense.
-    fn wrong(&self) -> Option<(String, String)> {
+    fn first_fault(&self) -> Option<(String, String)> {
         let said = |field: &str, reason: String| Some((field.to_owned(), reason));
         if let StoreConfig::Embedded { .. } = self.store {
             let reason = "an API server takes the store of a cluster: say \"etcd\" (one machine alone needs no API \
@@ -199,7 +185,7 @@ endpoints = ["http://127.0.0.1:2379"]
 "#;
 
     fn parse(text: &str) -> Result<ApiConfig, String> {
-        ApiConfig::parse(Path::new("a.toml"), text).map_err(|error| error.to_string())
+        ApiConfig::parse(text, Path::new("a.toml")).map_err(|error| error.to_string())
     }
 
     #[test]
