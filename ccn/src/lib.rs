@@ -29,3 +29,4 @@ pub mod startup;
 pub mod store;
 pub mod suspicion;
 pub mod trace;
+mod unique;

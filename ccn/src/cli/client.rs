@@ -1,6 +1,5 @@
 //! Speaks HTTP to an agent's admin socket, or to an API server.
 
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
 
@@ -18,6 +17,7 @@ use super::args::ServerArgs;
 use super::reach::Place;
 use crate::api::IDEMPOTENCY_KEY;
 use crate::api::error::{ApiError, ErrorCode};
+use crate::unique;
 
 /// Why there is no answer, or the answer that is no success.
 #[derive(Debug, Error)]
@@ -190,7 +190,7 @@ impl Client {
     ) -> Result<Incoming, ClientError> {
         let once = match (self.places.as_slice(), &method) {
             ([Place::Socket(_)], _) | (_, &Method::GET) => None,
-            _ => Some(format!("ccn-{:016x}{:016x}", random(), random())),
+            _ => Some(format!("ccn-{}", unique::name())),
         };
         let body = Bytes::from(body.unwrap_or_default());
         let again = match self.places.as_slice() {
@@ -219,10 +219,6 @@ impl Client {
             detail,
         }
     }
-}
-
-fn random() -> u64 {
-    RandomState::new().hash_one(0)
 }
 
 /// One request, and the body of its answer if that is a success.

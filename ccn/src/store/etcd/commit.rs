@@ -5,7 +5,6 @@
 //! the fence: when an answer is lost and the part is sent again, the mark says that it was made.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use tokio::time::Instant;
 use super::connection::Trouble;
 use super::{Inner, place};
 use crate::store::{Change, Generation, MadeBefore, Mark, Once, Precondition, StoreError};
+use crate::unique;
 
 /// The most changes of one transaction: etcd takes 128 operations, and fence and mark are two.
 const MOST_CHANGES: usize = 100;
@@ -423,12 +423,7 @@ fn parts(changes: Vec<Change>) -> Vec<Vec<Change>> {
 
 /// What a commit leaves in the fence.
 fn mark() -> String {
-    format!("{{\"commit\":\"{:016x}{:016x}\"}}", random(), random())
-}
-
-/// A number that nobody else has had.
-pub(super) fn random() -> u64 {
-    RandomState::new().hash_one(0)
+    format!("{{\"commit\":\"{}\"}}", unique::name())
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ use super::{
     Writing,
 };
 use crate::config::EtcdConfig;
+use crate::unique;
 use connection::{Connection, Lent, Trouble, trouble};
 pub(super) use follow::{Fence, Place};
 use follow::{Follow, Heard, Step};
@@ -664,5 +665,5 @@ fn end_of(prefix: &str) -> Vec<u8> {
 /// A pause, a quarter shorter to a quarter longer, so that those who lost the cluster together do not all come
 /// back together.
 fn spread(pause: Duration) -> Duration {
-    pause.mul_f64(0.75 + f64::from(commit::random() as u16) / f64::from(u16::MAX) / 2.0)
+    pause.mul_f64(0.75 + f64::from(unique::number() as u16) / f64::from(u16::MAX) / 2.0)
 }
