@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::CliError;
 use super::output::{Output, text};
+use super::show;
 
 /// Whether a status is that of an API server.
 pub(super) fn is_status(status: &Value) -> bool {
@@ -19,13 +20,7 @@ pub(super) fn status(status: &Value, out: Output) -> Result<(), CliError> {
         at("/uptime_s")
     ))?;
     out.line(format!("store       generation {}", at("/generation")))?;
-    if let Some(age) = status.pointer("/store/stale_s").and_then(Value::as_u64) {
-        let state = at("/store/state").to_uppercase();
-        out.line(format!(
-            "            {state}: what is known is {age} s old; nothing can be changed meanwhile"
-        ))?;
-        out.line(format!("            {}", at("/store/reason")))?;
-    }
+    show::store_in_status(status, out)?;
     let gateways = status.pointer("/gateways").and_then(Value::as_array);
     match gateways.map(Vec::as_slice) {
         None | Some([]) => out.line("gateways    none is alive")?,
@@ -43,14 +38,7 @@ pub(super) fn status(status: &Value, out: Output) -> Result<(), CliError> {
         }
     }
     out.line(format!("links       {}", at("/links/total")))?;
-    out.line(format!(
-        "records     {} VPCs, {} VMs, {} SLBs, {} in quarantine",
-        at("/records/vpcs"),
-        at("/records/vms"),
-        at("/records/slbs"),
-        at("/records/quarantined")
-    ))?;
-    Ok(())
+    show::records_in_status(status, out)
 }
 
 /// The gateways at which a link is, each with how far it has come there unless that is as far as can be.

@@ -284,13 +284,7 @@ pub(super) async fn status(client: &Client, out: Output) -> Shown {
         at("/generation"),
         at("/acknowledged")
     ))?;
-    if let Some(age) = status.pointer("/store/stale_s").and_then(Value::as_u64) {
-        out.line(format!(
-            "            {}: what is known is {age} s old; nothing changes meanwhile",
-            at("/store/state").to_uppercase()
-        ))?;
-        out.line(format!("            {}", at("/store/reason")))?;
-    }
+    store_in_status(&status, out)?;
     out.line(format!(
         "plane       {}: {}",
         at("/plane/name"),
@@ -314,17 +308,36 @@ pub(super) async fn status(client: &Client, out: Output) -> Shown {
             standby => format!(", {standby} standing by"),
         }
     ))?;
-    out.line(format!(
+    records_in_status(&status, out)?;
+    if let Some(counters) = status.pointer("/counters") {
+        print_counters(counters, out)?;
+    }
+    Ok(())
+}
+
+/// That the store is not heard, if it is not.
+pub(super) fn store_in_status(status: &Value, out: Output) -> Shown {
+    let at = |pointer: &str| text(status, pointer);
+    if let Some(age) = status.pointer("/store/stale_s").and_then(Value::as_u64) {
+        out.line(format!(
+            "            {}: what is known is {age} s old; nothing changes meanwhile",
+            at("/store/state").to_uppercase()
+        ))?;
+        out.line(format!("            {}", at("/store/reason")))?;
+    }
+    Ok(())
+}
+
+/// How many records there are.
+pub(super) fn records_in_status(status: &Value, out: Output) -> Shown {
+    let at = |pointer: &str| text(status, pointer);
+    Ok(out.line(format!(
         "records     {} VPCs, {} VMs, {} SLBs, {} in quarantine",
         at("/records/vpcs"),
         at("/records/vms"),
         at("/records/slbs"),
         at("/records/quarantined")
-    ))?;
-    if let Some(counters) = status.pointer("/counters") {
-        print_counters(counters, out)?;
-    }
-    Ok(())
+    ))?)
 }
 
 /// The start of the agent: how long it took and its parts, or which parts are done.
