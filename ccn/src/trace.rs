@@ -49,7 +49,7 @@ impl TraceHandle {
     /// The plane samples no packets, or the agent is stopping.
     pub async fn watch(&self, wanted: Wanted) -> Result<mpsc::Receiver<Told>, ApiError> {
         let (reply, answer) = oneshot::channel();
-        let stopping = || ApiError::new(ErrorCode::Internal, "the agent is stopping");
+        let stopping = || ApiError::stopping("the agent");
         let request = Request::Watch { wanted, reply };
         self.0.send(request).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?

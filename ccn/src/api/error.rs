@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::records::{RecordView, tag};
 use crate::record::RecordError;
+use crate::store::StoreError;
 
 /// What went wrong, by kind. The name in JSON is stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +102,16 @@ pub struct ApiError {
     pub present: Option<Box<RecordView>>,
 }
 
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let code = match error.is_passing() {
+            true => ErrorCode::Unavailable,
+            false => ErrorCode::Internal,
+        };
+        ApiError::new(code, error.to_string())
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Body {
     error: ApiError,
@@ -116,6 +127,12 @@ impl ApiError {
             faults: Vec::new(),
             present: None,
         }
+    }
+
+    /// Nobody is there any more to carry it out.
+    #[must_use]
+    pub fn stopping(who: &str) -> Self {
+        ApiError::new(ErrorCode::Internal, format!("{who} is stopping"))
     }
 
     /// Records that were refused; nothing was changed.

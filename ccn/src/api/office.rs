@@ -10,7 +10,7 @@ use super::error::ApiError;
 use super::{LinkPlan, LinkView};
 use crate::explain::Explanation;
 use crate::ledger::records::Condition;
-use crate::ledger::{LedgerHandle, Made, Make};
+use crate::ledger::{How, LedgerHandle, Made, Make};
 use crate::link::orders::LinkOrder;
 use crate::record::{LinkId, Vni};
 
@@ -27,6 +27,18 @@ pub struct Terms {
     pub once: Option<String>,
     /// It is carried out only if this holds.
     pub only_if: Option<Condition>,
+}
+
+impl Terms {
+    /// How the change of records is to be made.
+    #[must_use]
+    pub fn how(&self) -> How {
+        How {
+            once: self.once.clone(),
+            only_if: self.only_if.clone(),
+            audited: false,
+        }
+    }
 }
 
 /// What an office answers.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::error::{ApiError, ErrorCode};
 use crate::doctor::Choice;
 use crate::drain;
+use crate::inventory::StandsBy;
 use crate::order::LinkPhase;
 use crate::plane::{Abilities, Counters, Limit, Part};
 use crate::record::{
@@ -69,6 +70,12 @@ pub struct AtGateway {
 }
 
 impl LinkView {
+    /// Writes down behind whom it stands by, and why.
+    pub fn set_behind(&mut self, why: &StandsBy) {
+        self.reason = Some(why.to_string());
+        self.behind = Some(why.behind().clone());
+    }
+
     /// Writes down how far the link has come.
     pub fn set_phase(&mut self, phase: Option<LinkPhase>) {
         let phase = phase.unwrap_or(LinkPhase::Pending);

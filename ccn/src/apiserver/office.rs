@@ -19,15 +19,15 @@ use crate::explain::{self, Explanation};
 use crate::inventory::Inventory;
 use crate::ledger::{How, Ledger, LedgerHandle, Made, Make, deadline};
 use crate::link::orders::{self, Choose, LinkOrder};
-use crate::link::undo::{self, put};
+use crate::link::undo::put;
 use crate::plan::{Planner, Rehearsal};
 use crate::plane::model::flow::Flows;
 use crate::plane::model::{Model, Mtus};
 use crate::record::{
-    Gateway, GatewayName, GroupName, Link, LinkId, LinkReport, Previous, Record, RecordKey, Vni,
+    Gateway, GatewayName, GroupName, Link, LinkId, LinkReport, Record, RecordKey, Vni,
 };
 use crate::store::etcd::EtcdStore;
-use crate::store::{Change, Generation};
+use crate::store::{Change, Generation, Store};
 
 /// What an API server's routes hold. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -70,9 +70,8 @@ impl Server {
     ) -> Result<Made, ApiError> {
         let entry = self.audit.begin(&terms.caller, order, what)?;
         let how = How {
-            once: terms.once.clone(),
-            only_if: terms.only_if.clone(),
             audited: true,
+            ..terms.how()
         };
         let made = self.ledger.amend(make, how).await;
         entry.end(&made);
@@ -109,17 +108,18 @@ impl Server {
     }
 
     async fn links_where(&self, only: Option<&LinkId>) -> Result<Vec<LinkView>, ApiError> {
-        let reports = self.store.reports(only).await.map_err(unavailable)?;
+        let reports = self.store.reports(only).await?;
         let only = only.cloned();
         let list = move |ledger: &Ledger| {
             let inventory = ledger.inventory();
             let mut groups: BTreeMap<&GroupName, BTreeMap<GatewayName, Gateway>> = BTreeMap::new();
             let none = BTreeMap::new();
             let mut views = Vec::new();
-            for (id, link) in inventory.link_records() {
-                if only.as_ref().is_some_and(|only| only != id) {
-                    continue;
-                }
+            let (one, all) = match &only {
+                Some(id) => (inventory.link_record(id).map(|link| (id, link)), None),
+                None => (None, Some(inventory.link_records())),
+            };
+            for (id, link) in one.into_iter().chain(all.into_iter().flatten()) {
                 let gateways = groups
                     .entry(&link.group)
                     .or_insert_with(|| live(inventory, Some(&link.group)));
@@ -157,20 +157,16 @@ impl Server {
                     told.borrow_and_update().clone();
                 if let Some(reports) = reports {
                     last = judge(goal, since, &gateways, &reports);
-                    // Nobody serves it now; whoever comes will have to.
-                    let nobody = goal == Goal::Announced && gateways.is_empty();
-                    match &last {
-                        Verdict::Done if nobody => last = Verdict::Waits(Vec::new()),
-                        Verdict::Done | Verdict::Failed(_) => return Ok(()),
-                        Verdict::Waits(_) => {}
+                    if !matches!(last, Verdict::Waits(_)) {
+                        return Ok(());
                     }
                 }
                 tokio::select! {
                     changed = told.changed() => if changed.is_err() {
-                        return Err(stopping());
+                        return Err(ApiError::stopping("the API server"));
                     },
                     changed = changed.changed() => if changed.is_err() {
-                        return Err(stopping());
+                        return Err(ApiError::stopping("the API server"));
                     },
                 }
             }
@@ -233,9 +229,8 @@ impl Server {
             Ok::<_, ApiError>((view, rehearsal))
         };
         let (mut link, rehearsal) = self.ledger.ask_mut(rehearse).await??;
-        if let Some(why) = rehearsal.stands_by {
-            link.behind = Some(why.behind().clone());
-            link.reason = Some(why.to_string());
+        if let Some(why) = &rehearsal.stands_by {
+            link.set_behind(why);
         }
         let route = |(prefix, announced): (bgp::Prefix, bool)| PlannedRoute {
             family: prefix.family(),
@@ -274,8 +269,7 @@ fn view(
         .collect();
     if let Some(why) = inventory.stands_by(id).filter(|_| !link.disabled) {
         view.state = "standby".to_owned();
-        view.reason = Some(why.to_string());
-        view.behind = Some(why.behind().clone());
+        view.set_behind(why);
         return view;
     }
     if let [fault, ..] = inventory.faults(&RecordKey::Link(id.clone())) {
@@ -313,14 +307,6 @@ fn view(
         view.announced = view.subnets.clone();
     }
     view
-}
-
-fn unavailable(error: crate::store::StoreError) -> ApiError {
-    ApiError::new(ErrorCode::Unavailable, error.to_string())
-}
-
-fn stopping() -> ApiError {
-    ApiError::new(ErrorCode::Internal, "the API server is stopping")
 }
 
 /// That gateways have not done it, each with what it says.
@@ -456,17 +442,11 @@ impl Office for Server {
     }
 
     async fn check_undo(&self, id: LinkId) -> Result<LinkPlan, ApiError> {
-        let link = {
+        let undone = {
             let id = id.clone();
-            self.ledger
-                .ask(move |ledger| orders::stored(ledger.inventory(), &id))
-                .await??
+            move |ledger: &Ledger| orders::undone(ledger.inventory(), &id)
         };
-        let change = undo::undone(&id, &link)?;
-        let after = match &link.previous {
-            Some(Previous::Link(previous)) => (**previous).clone(),
-            _ => link,
-        };
+        let (after, change) = self.ledger.ask(undone).await??;
         self.plan(id, after, change).await
     }
 
@@ -590,8 +570,8 @@ impl Server {
         link: &LinkId,
         ordered: Generation,
     ) -> Result<Generation, ApiError> {
-        let key = RecordKey::Link(link.clone());
-        let modified = self.store.modified(&key).await.map_err(unavailable)?;
-        Ok(modified.unwrap_or(ordered))
+        let key = RecordKey::Link(link.clone()).to_string();
+        let stored = self.store.get(key).await?;
+        Ok(stored.map_or(ordered, |stored| stored.modified))
     }
 }

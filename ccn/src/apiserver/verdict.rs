@@ -21,7 +21,7 @@ pub(super) enum Goal {
 pub(super) enum Verdict {
     /// Everywhere.
     Done,
-    /// Not at these, each with what it says.
+    /// Not at these, each with what it says; at none, where no gateway is alive that could.
     Waits(Vec<(GatewayName, String)>),
     /// These cannot, each with why; the others have done it.
     Failed(Vec<(GatewayName, String)>),
@@ -57,6 +57,10 @@ pub(super) fn judge(
                 waits.push((name.clone(), says));
             }
         }
+    }
+    // Nobody serves it now; whoever comes will have to.
+    if goal == Goal::Announced && gateways.is_empty() {
+        return Verdict::Waits(Vec::new());
     }
     match (waits.is_empty(), failed.is_empty()) {
         (true, true) => Verdict::Done,
@@ -143,6 +147,14 @@ mod tests {
                 "{goal:?} {since} {report:?}"
             );
         }
+    }
+
+    #[test]
+    fn where_nobody_is_alive_nothing_is_announced_and_nothing_is_left() {
+        let none = (BTreeMap::new(), BTreeMap::new());
+        let verdict = |goal| judge(goal, 10, &none.0, &none.1);
+        assert_eq!(verdict(Goal::Announced), Verdict::Waits(Vec::new()));
+        assert_eq!(verdict(Goal::Gone), Verdict::Done);
     }
 
     #[test]

@@ -51,7 +51,7 @@ fn peer_error(error: PeerError) -> ApiError {
 }
 
 fn stopping() -> ApiError {
-    ApiError::new(ErrorCode::Internal, "the agent is stopping")
+    ApiError::stopping("the agent")
 }
 
 impl AgentHandle {

@@ -11,11 +11,11 @@ use crate::api::error::{ApiError, ErrorCode};
 use crate::api::office::{Office, Terms};
 use crate::api::{LimitChange, LinkPlan, LinkView, PlannedRoute};
 use crate::explain::Explanation;
-use crate::ledger::{How, LedgerHandle, Made, Make, deadline};
+use crate::ledger::{LedgerHandle, Made, Make, deadline};
 use crate::link::orders::{self, Choose, LinkOrder};
-use crate::link::undo::{self, put};
+use crate::link::undo::put;
 use crate::plan::Rehearsal;
-use crate::record::{Link, LinkId, Previous, Record, RecordKey, Vni};
+use crate::record::{Link, LinkId, Record, RecordKey, Vni};
 use crate::store::Change;
 
 impl AgentHandle {
@@ -34,9 +34,8 @@ impl AgentHandle {
             displaced,
         } = rehearsal;
         let mut link = self.ask(move |view| view.rehearse(&id, &link)).await?;
-        if let Some(why) = stands_by {
-            link.behind = Some(why.behind().clone());
-            link.reason = Some(why.to_string());
+        if let Some(why) = &stands_by {
+            link.set_behind(why);
         }
         let peers = self.speaker().peers().await;
         let route = |(prefix, announced): (bgp::Prefix, bool)| {
@@ -75,12 +74,7 @@ impl AgentHandle {
     }
 
     async fn amend(&self, make: Make, terms: &Terms) -> Result<Made, ApiError> {
-        let how = How {
-            once: terms.once.clone(),
-            only_if: terms.only_if.clone(),
-            audited: false,
-        };
-        self.ledger().amend(make, how).await
+        self.ledger().amend(make, terms.how()).await
     }
 
     /// A link that names no group is served by this gateway's.
@@ -176,16 +170,11 @@ impl Office for AgentHandle {
     }
 
     async fn check_undo(&self, id: LinkId) -> Result<LinkPlan, ApiError> {
-        let link = {
+        let undone = {
             let id = id.clone();
-            self.ask(move |view| orders::stored(view.inventory, &id))
-                .await??
+            move |view: &View<'_>| orders::undone(view.inventory, &id)
         };
-        let change = undo::undone(&id, &link)?;
-        let after = match &link.previous {
-            Some(Previous::Link(previous)) => (**previous).clone(),
-            _ => link,
-        };
+        let (after, change) = self.ask(undone).await??;
         self.plan(id, after, change).await
     }
 

@@ -110,8 +110,7 @@ impl View<'_> {
             .collect();
         if let Some(why) = self.waits(id, link) {
             view.state = "standby".to_owned();
-            view.reason = Some(why.to_string());
-            view.behind = Some(why.behind().clone());
+            view.set_behind(why);
             view.announced.clear();
             return view;
         }

@@ -1,6 +1,6 @@
 //! The shell of [`super::Drain`]: orders from handles, answers from speaker, plane and controller, and the clock.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bgp::{PeerName, SessionState, Speaker};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use super::{Carrier, Counts, Drain, Mark, Output, Report, State, Terms, Ticket, Ways};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::controller::{AgentHandle, sleep_until};
+use crate::ledger::seconds_now;
 use crate::plane::traffic::TwoWays;
 
 type Reply = oneshot::Sender<Result<Report, ApiError>>;
@@ -42,10 +43,6 @@ pub struct DrainHandle {
     requests: mpsc::Sender<Request>,
     reports: watch::Receiver<Report>,
     usual: Terms,
-}
-
-fn stopping() -> ApiError {
-    ApiError::new(ErrorCode::Internal, "the agent is stopping")
 }
 
 impl DrainHandle {
@@ -86,8 +83,11 @@ impl DrainHandle {
     async fn order(&self, request: impl FnOnce(Reply) -> Request) -> Result<Report, ApiError> {
         let (reply, answer) = oneshot::channel();
         let request = request(reply);
-        self.requests.send(request).await.map_err(|_| stopping())?;
-        answer.await.map_err(|_| stopping())?
+        self.requests
+            .send(request)
+            .await
+            .map_err(|_| ApiError::stopping("the agent"))?;
+        answer.await.map_err(|_| ApiError::stopping("the agent"))?
     }
 }
 
@@ -163,9 +163,7 @@ impl Drainer {
         let before = self.machine.report().state;
         let reply = match request {
             Request::Drain(terms, reply) => {
-                let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-                let since = since.map_or(0, |since| since.as_secs());
-                self.machine.drain(terms, since, Instant::now());
+                self.machine.drain(terms, seconds_now(), Instant::now());
                 if before == State::Returning {
                     self.refuse("the gateway is to be drained: see `ccn status`");
                 }

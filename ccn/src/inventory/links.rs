@@ -175,6 +175,11 @@ impl Inventory {
         self.links.slots.iter().map(|(id, slot)| (id, &slot.record))
     }
 
+    /// The record of a link, if it parses, accepted or not.
+    pub fn link_record(&self, id: &LinkId) -> Option<&Link> {
+        Some(&self.links.slots.get(id)?.record)
+    }
+
     /// Links whose last change is to be confirmed, with the second since 1970 by when: the most urgent first.
     pub fn unconfirmed(&self) -> impl Iterator<Item = (u64, &LinkId)> {
         let unconfirmed = self.links.unconfirmed.iter();

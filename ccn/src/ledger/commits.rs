@@ -233,11 +233,7 @@ impl Ledger {
                 (found, Then::Again(intent, attempt + 1))
             }
             Err(error) => {
-                let code = match error.is_passing() {
-                    true => ErrorCode::Unavailable,
-                    false => ErrorCode::Internal,
-                };
-                let _ = reply.send(Err(ApiError::new(code, error.to_string())));
+                let _ = reply.send(Err(error.into()));
                 return;
             }
         };

@@ -81,7 +81,7 @@ impl std::fmt::Debug for LedgerHandle {
 }
 
 fn stopping() -> ApiError {
-    ApiError::new(ErrorCode::Internal, "this process is stopping")
+    ApiError::stopping("this process")
 }
 
 impl LedgerHandle {

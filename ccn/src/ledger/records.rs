@@ -10,7 +10,7 @@ use super::{Ledger, LedgerHandle, Make};
 use crate::api::RecordView;
 use crate::api::error::{ApiError, ErrorCode, Fault};
 use crate::record::{Record, RecordKey};
-use crate::store::{Change, Generation, Store, StoreError, Stored};
+use crate::store::{Change, Generation, Store, Stored};
 
 /// How much of a value is named in an error, in characters.
 const EXCERPT: usize = 300;
@@ -46,17 +46,9 @@ impl Condition {
         if self.expected == Expected::Anything {
             return Ok(());
         }
-        let stored = store.get(self.key.to_string()).await.map_err(refused)?;
+        let stored = store.get(self.key.to_string()).await?;
         judge(&self.key, self.expected, stored.as_ref())
     }
-}
-
-fn refused(error: StoreError) -> ApiError {
-    let code = match error.is_passing() {
-        true => ErrorCode::Unavailable,
-        false => ErrorCode::Internal,
-    };
-    ApiError::new(code, error.to_string())
 }
 
 /// Whether a record is what somebody expects.
@@ -158,7 +150,7 @@ impl LedgerHandle {
     /// # Errors
     /// When there is none, or the store cannot be read.
     pub async fn record(&self, key: RecordKey) -> Result<RecordView, ApiError> {
-        let stored = self.store().get(key.to_string()).await.map_err(refused)?;
+        let stored = self.store().get(key.to_string()).await?;
         let mut view = view_of(&key, &stored.ok_or_else(|| not_there(&key))?);
         let faults = move |ledger: &Ledger| {
             let faults = ledger.inventory().faults(&key).iter();
@@ -173,7 +165,7 @@ impl LedgerHandle {
     /// # Errors
     /// When it is gone, or the store cannot be read.
     pub async fn record_put(&self, key: &RecordKey) -> Result<RecordView, ApiError> {
-        let stored = self.store().get(key.to_string()).await.map_err(refused)?;
+        let stored = self.store().get(key.to_string()).await?;
         Ok(view_of(key, &stored.ok_or_else(|| not_there(key))?))
     }
 }

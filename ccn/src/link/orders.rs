@@ -207,6 +207,21 @@ pub fn confirm(id: LinkId) -> Make {
     amend(id, undo::confirmed)
 }
 
+/// What taking the last change of a link back would make of it, or of which link it would leave nothing; and the
+/// change that does it.
+///
+/// # Errors
+/// There is no such link, or what was before is not known.
+pub fn undone(inventory: &Inventory, id: &LinkId) -> Result<(Link, Change), ApiError> {
+    let link = stored(inventory, id)?;
+    let change = undo::undone(id, &link)?;
+    let after = match link.previous {
+        Some(Previous::Link(previous)) => *previous,
+        _ => link,
+    };
+    Ok((after, change))
+}
+
 /// Takes the last change of a link back.
 pub fn undo(id: LinkId) -> Make {
     amend(id, undo::undone)

@@ -11,8 +11,8 @@ use tracing::warn;
 
 use super::connection::{Trouble, trouble};
 use super::{EtcdStore, Inner, end_of};
-use crate::record::{GatewayName, LinkId, LinkReport, Progress, RecordKey};
-use crate::store::{Generation, StoreError};
+use crate::record::{GatewayName, LinkId, LinkReport, Progress};
+use crate::store::StoreError;
 
 /// The most reports of one transaction: etcd takes 128 operations.
 const MOST: usize = 100;
@@ -150,21 +150,6 @@ impl EtcdStore {
                 None => return Ok(all),
             }
         }
-    }
-
-    /// The generation that changed a record last; none where it is not there.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn modified(&self, key: &RecordKey) -> Result<Option<Generation>, StoreError> {
-        let key = &format!("{}{key}", self.inner.prefix);
-        let got = self.inner.connection.ask(|mut client| async move {
-            let options = GetOptions::new().with_keys_only();
-            client.get(key.as_str(), Some(options)).await
-        });
-        let got = got.await?;
-        let first = got.kvs().first();
-        Ok(first.map(|kv| kv.mod_revision().cast_unsigned()))
     }
 
     /// Keeps `told` at what gateways say of a link, until nobody looks at it.
