@@ -47,11 +47,11 @@ pub enum ApiServerError {
         /// The system's answer.
         source: io::Error,
     },
-    /// A command did not print JSON.
-    #[error("`{command}` printed what is not JSON: {source}")]
-    NotJson {
-        /// The command line.
-        command: String,
+    /// A line of the audit log is no JSON.
+    #[error("{}: {source}", path.display())]
+    Audit {
+        /// The log.
+        path: PathBuf,
         /// What the parser says.
         source: serde_json::Error,
     },
@@ -195,10 +195,7 @@ impl ApiServer {
         let lines = text.lines().map(serde_json::from_str);
         lines
             .collect::<Result<_, _>>()
-            .map_err(|source| ApiServerError::NotJson {
-                command: path.display().to_string(),
-                source,
-            })
+            .map_err(|source| ApiServerError::Audit { path, source })
     }
 
     /// Its process.
@@ -289,9 +286,7 @@ impl ApiServer {
         args: impl IntoIterator<Item = A>,
     ) -> Result<Value, ApiServerError> {
         let finished = self.command(role, args).arg("--json").finish(ANSWER)?;
-        let command = finished.command.clone();
-        let text = finished.success()?;
-        serde_json::from_str(&text).map_err(|source| ApiServerError::NotJson { command, source })
+        Ok(finished.json()?)
     }
 
     fn launch(&self) -> Launch {

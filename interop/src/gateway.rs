@@ -55,14 +55,6 @@ pub enum GatewayError {
     /// The agent or a command of its command line.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// A command did not print JSON.
-    #[error("`{command}` printed what is not JSON: {source}")]
-    NotJson {
-        /// The command line.
-        command: String,
-        /// What the parser says.
-        source: serde_json::Error,
-    },
     /// The agent is not running.
     #[error("the agent is not running")]
     NotRunning,
@@ -449,9 +441,7 @@ impl Gateway {
         args: impl IntoIterator<Item = A>,
     ) -> Result<Value, GatewayError> {
         let finished = self.launch().args(args).arg("--json").finish(ANSWER)?;
-        let command = finished.command.clone();
-        let text = finished.success()?;
-        serde_json::from_str(&text).map_err(|source| GatewayError::NotJson { command, source })
+        Ok(finished.json()?)
     }
 
     /// `ccn` with this gateway's socket and these arguments, not yet started.

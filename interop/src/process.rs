@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 /// Where Debian keeps daemons that are not on an ordinary user's PATH.
 const DAEMON_DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
@@ -64,6 +65,14 @@ pub enum ProcessError {
         /// The system's answer.
         #[source]
         source: io::Error,
+    },
+    /// A command did not print JSON.
+    #[error("`{command}` printed what is not JSON: {source}")]
+    NotJson {
+        /// The command line.
+        command: String,
+        /// What the parser says.
+        source: serde_json::Error,
     },
     /// A command that should succeed did not.
     #[error("`{command}` failed ({status}): {said}")]
@@ -127,6 +136,16 @@ impl Finished {
             status: self.status,
             said,
         })
+    }
+
+    /// What a command that succeeded printed, read as JSON.
+    ///
+    /// # Errors
+    /// [`ProcessError::Failed`] for any other end, [`ProcessError::NotJson`] for any other text.
+    pub fn json(self) -> Result<Value, ProcessError> {
+        let command = self.command.clone();
+        let text = self.success()?;
+        serde_json::from_str(&text).map_err(|source| ProcessError::NotJson { command, source })
     }
 }
 

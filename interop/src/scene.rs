@@ -297,6 +297,16 @@ impl Scene {
         Ok(())
     }
 
+    /// Waits until the first router's kernel has the IPv4 subnet of VPC `web` over so many gateways.
+    ///
+    /// # Errors
+    /// Not in time, with what was seen.
+    pub fn await_spread(&mut self, gateways: usize) -> Result<(), SceneError> {
+        let name = self.routers[0].config().name.clone();
+        let node = self.region.router_node(&name)?;
+        Ok(await_route(node, nets(&WEB)?[0], gateways)?)
+    }
+
     /// Packets that the plane has dropped since it was prepared, by reason.
     ///
     /// # Errors

@@ -22,9 +22,9 @@ use crate::enter::Lab;
 use crate::gateway::Gateway;
 use crate::peer::BfdTerms;
 use crate::process::Launch;
-use crate::scene::{SOON, Scene, await_route};
+use crate::scene::{SOON, Scene};
 use crate::topology::{hypervisor, plan};
-use crate::traffic::numbered::{Flow, Origin, Receiver};
+use crate::traffic::numbered::{self, Flow, Origin, Receiver};
 use crate::wait::eventually;
 
 /// Flows from the classic host to the VM: the router's kernel spreads them by port.
@@ -141,7 +141,7 @@ fn once(lab: &Lab, event: Event, bfd: bool, rate: u32, plane: &str) -> Result<To
     for gateway in [&scene.gateway, &partner] {
         gateway.ccn(["link", "web", "--classic", "office"])?;
     }
-    await_spread(&mut scene, 2)?;
+    scene.await_spread(2)?;
     if bfd {
         for address in [plan::GATEWAY4, plan::PARTNER4] {
             let router = &scene.routers[0];
@@ -164,18 +164,9 @@ fn once(lab: &Lab, event: Event, bfd: bool, rate: u32, plane: &str) -> Result<To
         let flow = Flow::start(&Origin::new(&host), at, rate / u32::from(FLOWS))?;
         flows.push((flow, receiver));
     }
-    let pass = || -> Result<(), Failure> {
+    let pass = || {
         let more = u64::from(rate / u32::from(FLOWS)) * AROUND.as_millis() as u64 / 1000;
-        let arrived = || flows.iter().map(|(flow, at)| flow.arrived(at));
-        let then: Vec<u64> = arrived().collect();
-        eventually("all flows pass", SOON, || {
-            let grown: Vec<u64> = arrived().zip(&then).map(|(now, then)| now - then).collect();
-            match grown.iter().all(|grown| *grown >= more.max(1)) {
-                true => Ok(()),
-                false => Err(format!("{grown:?} of {more}")),
-            }
-        })?;
-        Ok(())
+        numbered::pass(flows.iter().map(|(flow, at)| (flow, at)), more, SOON)
     };
     pass()?;
     match event {
@@ -204,13 +195,6 @@ fn once(lab: &Lab, event: Event, bfd: bool, rate: u32, plane: &str) -> Result<To
     Ok(told)
 }
 
-/// Waits until the router has the VPC over so many gateways.
-fn await_spread(scene: &mut Scene, gateways: usize) -> Result<(), Failure> {
-    let name = scene.routers[0].config().name.clone();
-    let node = scene.region.router_node(&name)?;
-    Ok(await_route(node, "10.1.0.0/24".parse()?, gateways)?)
-}
-
 /// The first gateway is gone: no packet in or out, and nobody who could say so.
 fn power_off(scene: &mut Scene) -> Result<(), Failure> {
     let namespace = scene.region.gateway().namespace().clone();
@@ -219,7 +203,7 @@ fn power_off(scene: &mut Scene) -> Result<(), Failure> {
         down.in_namespace(namespace.fd()).output(SOON)?;
     }
     scene.gateway.kill()?;
-    await_spread(scene, 1)
+    Ok(scene.await_spread(1)?)
 }
 
 /// The router's BIRD is killed and starts again.
@@ -233,5 +217,5 @@ fn restart_router(scene: &mut Scene, partner: &Gateway) -> Result<(), Failure> {
     for gateway in [&scene.gateway, partner] {
         gateway.await_settled(SOON)?;
     }
-    await_spread(scene, 2)
+    Ok(scene.await_spread(2)?)
 }

@@ -22,8 +22,7 @@ use super::report::{Case, Report};
 use crate::enter::Lab;
 use crate::scene::{OFFICE, SOON, Scene};
 use crate::topology::plan;
-use crate::traffic::numbered::{Flow, Origin, Receiver};
-use crate::wait::eventually;
+use crate::traffic::numbered::{self, Flow, Origin, Receiver};
 
 /// Where the agent pins its maps.
 const PINS: &str = "/sys/fs/bpf/ccn";
@@ -156,18 +155,9 @@ fn once(scene: &mut Scene, event: Event, rate: u32) -> Result<Told, Failure> {
             &at_host,
         ),
     ];
-    let pass = || -> Result<(), Failure> {
+    let pass = || {
         let more = u64::from(rate / 2) * AROUND.as_millis() as u64 / 1000;
-        let then: Vec<u64> = flows.iter().map(|(_, flow, at)| flow.arrived(at)).collect();
-        eventually("packets pass", SOON, || {
-            let now = flows.iter().map(|(_, flow, at)| flow.arrived(at));
-            let grown: Vec<u64> = now.zip(&then).map(|(now, then)| now - then).collect();
-            match grown.iter().all(|grown| *grown >= more) {
-                true => Ok(()),
-                false => Err(format!("{grown:?} of {more}")),
-            }
-        })?;
-        Ok(())
+        numbered::pass(flows.iter().map(|(_, flow, at)| (flow, *at)), more, SOON)
     };
     let began = Instant::now();
     pass()?;

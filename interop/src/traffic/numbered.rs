@@ -22,6 +22,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::SockRef;
 
 use super::{TrafficError, inside, name};
+use crate::wait::{TimedOut, eventually};
 
 /// Begins every numbered packet.
 const MAGIC: [u8; 4] = *b"ccn#";
@@ -186,6 +187,26 @@ impl Tally {
         let word = self.seen.get((number / 64) as usize).copied().unwrap_or(0);
         word & (1 << (number % 64)) != 0
     }
+}
+
+/// Waits until so many packets more of each flow, one at least, have arrived.
+///
+/// # Errors
+/// Not in time, with how many have.
+pub fn pass<'f>(
+    flows: impl Iterator<Item = (&'f Flow, &'f Receiver)> + Clone,
+    more: u64,
+    within: Duration,
+) -> Result<(), TimedOut> {
+    let arrived = || flows.clone().map(|(flow, at)| flow.arrived(at));
+    let then: Vec<u64> = arrived().collect();
+    eventually("packets pass", within, || {
+        let grown: Vec<u64> = arrived().zip(&then).map(|(now, then)| now - then).collect();
+        match grown.iter().all(|grown| *grown >= more.max(1)) {
+            true => Ok(()),
+            false => Err(format!("{grown:?} of {more}")),
+        }
+    })
 }
 
 /// What became of the packets of one flow.

@@ -4,7 +4,7 @@
 use interop::enter::{self, Lab};
 use interop::gateway::{Gateway, GatewayConfig};
 use interop::process::Finished;
-use interop::scene::{OFFICE, Scene, await_route, nets};
+use interop::scene::{OFFICE, Scene, nets};
 use interop::topology::plan;
 use interop::wait::eventually;
 use serde_json::Value;
@@ -23,7 +23,7 @@ fn pair(lab: &Lab, change: impl Fn(&mut GatewayConfig)) -> Result<(Scene, Gatewa
     for gateway in [&scene.gateway, &partner] {
         gateway.ccn(["link", "web", "--classic", "office"])?;
     }
-    await_spread(&mut scene, 2)?;
+    scene.await_spread(2)?;
     let net = nets(&OFFICE)?[0];
     let namespace = scene.region.namespace("gw2")?;
     eventually("the partner has a route to the office", SOON, || {
@@ -36,13 +36,6 @@ fn pair(lab: &Lab, change: impl Fn(&mut GatewayConfig)) -> Result<(Scene, Gatewa
         }
     })?;
     Ok((scene, partner))
-}
-
-/// Waits until the router has the VPC over so many gateways.
-fn await_spread(scene: &mut Scene, gateways: usize) -> Result<(), Failure> {
-    let name = scene.routers[0].config().name.clone();
-    let node = scene.region.router_node(&name)?;
-    Ok(await_route(node, "10.1.0.0/24".parse()?, gateways)?)
 }
 
 /// Many flows to the VPC and two from it, IPv4: BIRD takes IPv6 routes away before it puts others in their place.
@@ -134,7 +127,7 @@ fn a_gateway_is_drained_stopped_and_brought_back_without_a_packet_lost() {
                 Some(true)
             );
         }
-        await_spread(&mut scene, 1)?;
+        scene.await_spread(1)?;
         // Its forwarding stays: what hypervisors send to it arrives.
         assert_eq!(before.difference(&scene.kernel()?), "", "while drained");
         traffic.go_on(100)?;
@@ -154,7 +147,7 @@ fn a_gateway_is_drained_stopped_and_brought_back_without_a_packet_lost() {
         assert_eq!(status["drain"]["state"], "drained", "{status}");
         scene.routers[0].await_established(plan::GATEWAY4.into(), SOON)?;
         traffic.go_on(100)?;
-        await_spread(&mut scene, 1)?;
+        scene.await_spread(1)?;
         assert_eq!(before.difference(&scene.kernel()?), "", "after a restart");
 
         let said = scene.gateway.ccn(["undrain"])?;
@@ -162,7 +155,7 @@ fn a_gateway_is_drained_stopped_and_brought_back_without_a_packet_lost() {
             said.contains("2 prefixes announced; every peer has it"),
             "{said}"
         );
-        await_spread(&mut scene, 2)?;
+        scene.await_spread(2)?;
         scene
             .region
             .point_hypervisors_at(plan::GATEWAY_VTEP.into())?;
@@ -204,7 +197,7 @@ fn a_gateway_that_drains_when_it_is_stopped_loses_no_packet() {
             let log = std::fs::read_to_string(scene.gateway.log())?;
             assert_eq!(log.matches("drained, safe to stop").count(), round, "{log}");
             // Withdrawn, not kept as stale.
-            await_spread(&mut scene, 1)?;
+            scene.await_spread(1)?;
             let routes = scene.routers[0].routes(bgp::Family::Ipv4Unicast)?;
             assert!(
                 routes.iter().all(|route| route.next_hop != plan::GATEWAY4),
@@ -214,7 +207,7 @@ fn a_gateway_that_drains_when_it_is_stopped_loses_no_packet() {
             scene.gateway.start()?;
             let status = scene.gateway.await_settled(SOON)?;
             assert_eq!(status["drain"]["state"], "serving", "{status}");
-            await_spread(&mut scene, 2)?;
+            scene.await_spread(2)?;
             traffic.go_on(100)?;
         }
         traffic.was_perfect();
