@@ -1,6 +1,6 @@
 //! `ccn drain` and `ccn undrain`: the order, how it goes, and what came of it in figures.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -8,6 +8,7 @@ use super::CliError;
 use super::args::{DrainArgs, UndrainArgs};
 use super::client::Client;
 use super::output::{Output, text};
+use crate::ledger::seconds_now;
 
 /// How often the agent is asked how it goes.
 const LOOK: Duration = Duration::from_millis(200);
@@ -155,12 +156,10 @@ fn counted(report: &Value, pointer: &str, one: &str) -> String {
 /// The line of a status on a gateway that does not just serve.
 pub(super) fn in_status(status: &Value) -> Option<String> {
     let at = |pointer: &str| text(status, &format!("/drain{pointer}"));
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let now = now.map_or(0, |now| now.as_secs());
     let since = status.pointer("/drain/since").and_then(Value::as_u64);
     let ago = match since {
         None | Some(0) => "nobody knows when".to_owned(),
-        Some(since) => format!("{} s ago", now.saturating_sub(since)),
+        Some(since) => format!("{} s ago", seconds_now().saturating_sub(since)),
     };
     let safe = match status.pointer("/drain/safe_to_stop") {
         Some(Value::Bool(true)) => "safe to stop".to_owned(),
