@@ -306,23 +306,41 @@ impl Gateway {
         mac: Mac,
         peers: impl IntoIterator<Item = PeerSection>,
     ) -> Result<Self, GatewayError> {
+        let node = (plan::PARTNER, plan::PARTNER_HOST, namespace);
+        Self::another(lab, node, mac, peers)
+    }
+
+    /// One more gateway of the region: name and number as [`Region::add_gateway`] was told, and the namespace that
+    /// it made.
+    ///
+    /// [`Region::add_gateway`]: crate::topology::Region::add_gateway
+    ///
+    /// # Errors
+    /// As for [`Gateway::new`].
+    pub fn another(
+        lab: &Lab,
+        (name, host, namespace): (&str, u8, Arc<Namespace>),
+        mac: Mac,
+        peers: impl IntoIterator<Item = PeerSection>,
+    ) -> Result<Self, GatewayError> {
+        let (address4, address6) = (plan::idc4(host), plan::idc6(host));
         let peers = peers.into_iter().map(|peer| PeerSection {
-            next_hop_v4: plan::PARTNER4,
-            next_hop_v6: plan::PARTNER6,
+            next_hop_v4: address4,
+            next_hop_v6: address6,
             ..peer
         });
         let mut gateway = Self::new(lab, namespace, mac, peers)?;
-        let directory = lab.run().join("gw2");
+        let directory = lab.run().join(name);
         let config = &mut gateway.config;
-        config.name = "gw2".to_owned();
+        config.name = name.to_owned();
         config.admin_socket = directory.join("agent.sock");
         config.store.path = directory.join("store.redb");
-        config.plane.vtep = plan::PARTNER_VTEP.into();
-        // Both see one file system.
-        config.plane.bpffs = Some("/sys/fs/bpf/ccn-gw2".into());
-        config.bgp.router_id = plan::PARTNER4;
-        config.bgp.listen = vec![(plan::PARTNER4, 179).into(), (plan::PARTNER6, 179).into()];
-        gateway.log = lab.scratch().join("gw2-agent.log");
+        config.plane.vtep = plan::vtep(host).into();
+        // All see one file system.
+        config.plane.bpffs = Some(format!("/sys/fs/bpf/ccn-{name}").into());
+        config.bgp.router_id = address4;
+        config.bgp.listen = vec![(address4, 179).into(), (address6, 179).into()];
+        gateway.log = lab.scratch().join(format!("{name}-agent.log"));
         gateway.directory = directory;
         Ok(gateway)
     }

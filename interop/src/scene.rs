@@ -151,7 +151,7 @@ impl Scene {
             change(&mut gateway.config);
             Ok(())
         })?;
-        let namespace = scene.region.add_partner()?.namespace().clone();
+        let namespace = scene.region.add_partner()?;
         let mac = scene.region.gateway_address().mac;
         let routers = scene.routers.iter();
         let peers = routers.map(|router| PeerSection::of(router.config()));

@@ -190,6 +190,37 @@ fn failover_counts_what_a_gateway_that_is_gone_costs_with_bfd_and_without() {
 }
 
 #[test]
+fn a_store_is_told_beside_its_floor() {
+    match interop::gateway::may_load_bpf() {
+        Ok(true) => {}
+        Ok(false) => return,
+        Err(error) => panic!("BPF cannot be loaded: {error}"),
+    }
+    let lines = bench(&["store", "--quick"]);
+    let both = [
+        "import",
+        "cold-start",
+        "resync",
+        "change-1-p50",
+        "change-1-p99",
+        "change-8-p50",
+        "change-8-p99",
+        "storm",
+        "storm-lag",
+    ];
+    let ours = ["link-p50", "link-p99", "memory-agent", "memory-apiserver"];
+    for (subject, cases) in [("floor", &both[..]), ("ours", &[&both[..], &ours].concat())] {
+        for case in cases {
+            let line = measured(&lines, case, subject);
+            assert!(
+                line.is_some(),
+                "{subject} {case}: not measured in {lines:#?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_thousand_gateways_are_modelled() {
     let lines = interop(&["simulate", "--quick"]);
     for layout in ["flat", "prefixes", "stores"] {

@@ -166,7 +166,7 @@ fn of_daemon(stage: &Stage, subject: &Subject, changes: usize) -> Result<Vec<f64
 }
 
 /// Waits until the prefix has come or gone; when that was.
-fn await_change(
+pub(super) fn await_change(
     line: &mut Line,
     sink: SessionId,
     prefix: PrefixId,
@@ -183,7 +183,7 @@ fn await_change(
 }
 
 /// Serves the line until a command has ended, and then until nothing has come for a while.
-fn await_end(
+pub(super) fn await_end(
     line: &mut Line,
     mut has_ended: impl FnMut() -> Result<bool, Failure>,
 ) -> Result<(), Failure> {

@@ -25,6 +25,7 @@ pub mod program;
 pub mod report;
 pub mod restart;
 pub mod start;
+pub mod store;
 pub mod stream;
 pub mod subject;
 pub mod usage;
@@ -54,6 +55,8 @@ enum Bench {
     Start(start::Options),
     /// The agent ends, comes back, or changes: how many packets that costs
     Restart(restart::Options),
+    /// A cluster's store: loading a region, starting from it, changes, links; each beside a minimal client of etcd
+    Store(store::Options),
     /// A gateway is gone with a partner beside it, or a router starts again: packets lost, with BFD and without
     Failover(failover::Options),
 }
@@ -68,6 +71,7 @@ impl Bench {
             Bench::Start(_) => "start",
             Bench::Restart(_) => "restart",
             Bench::Failover(_) => "failover",
+            Bench::Store(_) => "store",
         }
     }
 
@@ -79,6 +83,7 @@ impl Bench {
             Bench::Program(_) => "routes",
             Bench::Start(_) | Bench::Restart(_) => "ours",
             Bench::Failover(_) => "no-bfd",
+            Bench::Store(_) => "floor",
         }
     }
 
@@ -91,6 +96,7 @@ impl Bench {
             Bench::Start(options) => options.json.as_deref(),
             Bench::Restart(options) => options.json.as_deref(),
             Bench::Failover(options) => options.json.as_deref(),
+            Bench::Store(options) => options.json.as_deref(),
         }
     }
 
@@ -102,7 +108,8 @@ impl Bench {
             | Bench::Program(_)
             | Bench::Start(_)
             | Bench::Restart(_)
-            | Bench::Failover(_) => Ok(None),
+            | Bench::Failover(_)
+            | Bench::Store(_) => Ok(None),
             Bench::Forward(options) => options.prepare(),
         }
     }
@@ -116,6 +123,7 @@ impl Bench {
             Bench::Start(options) => start::run(options, lab, report),
             Bench::Restart(options) => restart::run(options, lab, report),
             Bench::Failover(options) => failover::run(options, lab, report),
+            Bench::Store(options) => store::run(options, lab, report),
         }
     }
 }

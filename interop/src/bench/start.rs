@@ -21,7 +21,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::line::{Identity, Line};
+use super::line::{Identity, Line, SessionId};
 use super::prefix_set::PrefixId;
 use super::report::{Case, Report};
 use crate::enter::Lab;
@@ -37,12 +37,12 @@ const STOP: Duration = Duration::from_secs(30);
 /// Records of one commit while the store is filled.
 const COMMIT: usize = 50_000;
 /// VPCs that are linked: those of the first CCSI.
-const LINKED: usize = 8;
+pub(super) const LINKED: usize = 8;
 /// The peer of the agent: its number on the IDC LAN, and its AS.
 const PEER: (u8, u32) = (2, 65_002);
 /// VPCs and hosts, as in DESIGN's promise of what one gateway serves.
-const VPCS: u64 = 4_096;
-const HOSTS: u64 = 10_000;
+pub(super) const VPCS: u64 = 4_096;
+pub(super) const HOSTS: u64 = 10_000;
 
 /// What to run.
 #[derive(Debug, Args)]
@@ -135,7 +135,7 @@ fn put(key: &str, value: &Value) -> Change {
     }
 }
 
-fn ipv4_subnet(vpc: &Value) -> Result<PrefixId, Failure> {
+pub(super) fn ipv4_subnet(vpc: &Value) -> Result<PrefixId, Failure> {
     let subnets = vpc["subnets"].as_array().into_iter().flatten();
     let mut subnets = subnets.filter_map(|subnet| subnet.as_str()?.parse::<ipnet::Ipv4Net>().ok());
     let subnet = subnets.next().ok_or("a VPC without an IPv4 subnet")?;
@@ -143,15 +143,15 @@ fn ipv4_subnet(vpc: &Value) -> Result<PrefixId, Failure> {
 }
 
 /// The gateway and its peer.
-struct Stage {
-    region: Region,
-    gateway: Gateway,
+pub(super) struct Stage {
+    pub(super) region: Region,
+    pub(super) gateway: Gateway,
     peer: Identity,
     empty: PathBuf,
 }
 
 impl Stage {
-    fn build(lab: &Lab, plane: &str) -> Result<Stage, Failure> {
+    pub(super) fn build(lab: &Lab, plane: &str) -> Result<Stage, Failure> {
         let mut region = Region::build(lab, RegionConfig::default())?;
         let (number, asn) = PEER;
         let plan = RouterPlan {
@@ -231,9 +231,14 @@ impl Stage {
         Ok(())
     }
 
-    /// Starts an agent with this store, and waits until the peer has these prefixes and all is settled.
+    /// [`Stage::begin`], with this embedded store.
     fn start(&mut self, store: &Path, expected: &[PrefixId]) -> Result<Started, Failure> {
         self.gateway.config.store.path = store.to_owned();
+        self.begin(expected)
+    }
+
+    /// Starts an agent, and waits until the peer has these prefixes and all is settled.
+    pub(super) fn begin(&mut self, expected: &[PrefixId]) -> Result<Started, Failure> {
         let launch = self.gateway.launch_agent()?;
         let log = self.gateway.log().to_owned();
         let namespace = self.region.namespace("peer")?;
@@ -260,38 +265,46 @@ impl Stage {
             phases: phases.collect(),
             memory: Memory::of(agent.id())?,
         };
-        Ok(Started { agent, told })
+        Ok(Started {
+            agent,
+            told,
+            line,
+            sink: ids[0],
+        })
     }
 
     /// Ends an agent and takes everything out of the kernel.
-    fn leave(&mut self, agent: Process) -> Result<(), Failure> {
+    pub(super) fn leave(&mut self, agent: Process) -> Result<(), Failure> {
         agent.stop(Signal::SIGTERM, STOP)?;
         Ok(self.gateway.remove_plane()?)
     }
 }
 
 /// An agent that runs, and what was seen of its start.
-struct Started {
-    agent: Process,
-    told: Told,
+pub(super) struct Started {
+    pub(super) agent: Process,
+    pub(super) told: Told,
+    /// The session with the peer, which nobody serves meanwhile.
+    pub(super) line: Line,
+    pub(super) sink: SessionId,
 }
 
-struct Told {
-    seconds: f64,
-    phases: Vec<(String, f64)>,
-    memory: Memory,
+pub(super) struct Told {
+    pub(super) seconds: f64,
+    pub(super) phases: Vec<(String, f64)>,
+    pub(super) memory: Memory,
 }
 
 /// Resident memory of a process, in octets.
-struct Memory {
-    resident: u64,
+pub(super) struct Memory {
+    pub(super) resident: u64,
     peak: u64,
     /// Its own, without what it shares with files and the kernel's maps.
     anonymous: u64,
 }
 
 impl Memory {
-    fn of(process: u32) -> Result<Memory, Failure> {
+    pub(super) fn of(process: u32) -> Result<Memory, Failure> {
         let status = fs::read_to_string(format!("/proc/{process}/status"))?;
         let field = |label: &str| -> Result<u64, Failure> {
             let line = status.lines().find_map(|line| line.strip_prefix(label));

@@ -9,6 +9,9 @@ use rcgen::{
     date_time_ymd,
 };
 
+/// Where members and API servers of the lab may be: the last is the gateway's address on the IDC LAN.
+const HOSTS: [&str; 3] = ["127.0.0.1", "localhost", "10.99.0.1"];
+
 /// A certificate could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
@@ -62,7 +65,7 @@ impl Authority {
         })
     }
 
-    /// A certificate for a client or a member at 127.0.0.1, in files of this name (replaced if they are there).
+    /// A certificate for a client or a member at any of [`HOSTS`], in files of this name (replaced if they are there).
     ///
     /// # Errors
     /// See [`CertificateError`].
@@ -79,7 +82,7 @@ impl Authority {
     }
 
     fn sign_until(&self, name: &str, year: i32) -> Result<Identity, CertificateError> {
-        let mut params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()])?;
+        let mut params = CertificateParams::new(HOSTS.map(str::to_owned))?;
         params.distinguished_name.push(DnType::CommonName, name);
         params.not_before = date_time_ymd(2019, 1, 1);
         params.not_after = date_time_ymd(year, 12, 31);

@@ -1,12 +1,13 @@
 //! A real etcd in the lab: one member or several, TLS with client certificates, users and roles.
 //!
-//! The members listen on 127.0.0.1 of the namespace they are started in. What an operator would do with `etcdctl`
+//! The members listen on 127.0.0.1 of the namespace they are started in, or on another address of it. What an operator would do with `etcdctl`
 //! is done with `etcdctl`.
 
 mod certificates;
 
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +68,8 @@ pub struct Etcd {
     directory: PathBuf,
     logs: PathBuf,
     namespace: Option<Arc<Namespace>>,
+    /// Where members listen for clients.
+    host: Ipv4Addr,
     /// Who signed the certificates of members and clients.
     pub authority: Authority,
     member: Identity,
@@ -91,6 +94,20 @@ impl Etcd {
         namespace: Option<Arc<Namespace>>,
         members: usize,
     ) -> Result<Self, EtcdError> {
+        Self::start_at(Ipv4Addr::LOCALHOST, directory, logs, namespace, members)
+    }
+
+    /// [`Etcd::start`], with members that listen on this address: where gateways in other namespaces reach them.
+    ///
+    /// # Errors
+    /// As for [`Etcd::start`].
+    pub fn start_at(
+        host: Ipv4Addr,
+        directory: &Path,
+        logs: &Path,
+        namespace: Option<Arc<Namespace>>,
+        members: usize,
+    ) -> Result<Self, EtcdError> {
         let authority = Authority::new(directory, "lab-ca")?;
         let password = directory.join("password");
         fs::write(&password, format!("{PASSWORD}\n")).map_err(|source| EtcdError::File {
@@ -101,6 +118,7 @@ impl Etcd {
             directory: directory.to_owned(),
             logs: logs.to_owned(),
             namespace,
+            host,
             member: authority.sign("member")?,
             operator: authority.sign("operator")?,
             client: authority.sign("gateway")?,
@@ -192,6 +210,12 @@ impl Etcd {
         let process = launch.start(&self.logs.join(format!("etcd-{name}.log")))?;
         self.members[index] = Some(process);
         Ok(())
+    }
+
+    /// A member that runs.
+    #[must_use]
+    pub fn member(&self, index: usize) -> Option<&Process> {
+        self.members.get(index)?.as_ref()
     }
 
     /// Kills a member, if it runs.
@@ -392,7 +416,7 @@ impl Etcd {
     }
 
     fn url(&self, index: usize) -> String {
-        format!("https://127.0.0.1:{}", PORT + 10 * index)
+        format!("https://{}:{}", self.host, PORT + 10 * index)
     }
 }
 

@@ -43,8 +43,6 @@ pub const MTU: u32 = 1500;
 pub const INSTANCE_MTU: u32 = MTU - 50;
 /// The gateway's number on both of its segments.
 const GATEWAY_HOST: u8 = 1;
-/// That of its partner.
-const PARTNER_HOST: u8 = 9;
 
 /// The fixed points of the region.
 pub mod plan {
@@ -58,12 +56,16 @@ pub mod plan {
     pub const GATEWAY6: Ipv6Addr = idc6(1);
     /// The gateway's VTEP.
     pub const GATEWAY_VTEP: Ipv4Addr = vtep(1);
+    /// The name of a second gateway.
+    pub const PARTNER: &str = "gw2";
+    /// Its number on the IDC LAN and on the underlay.
+    pub const PARTNER_HOST: u8 = 9;
     /// A second gateway on the IDC LAN.
-    pub const PARTNER4: Ipv4Addr = idc4(super::PARTNER_HOST);
+    pub const PARTNER4: Ipv4Addr = idc4(PARTNER_HOST);
     /// A second gateway on the IDC LAN, IPv6.
-    pub const PARTNER6: Ipv6Addr = idc6(super::PARTNER_HOST);
+    pub const PARTNER6: Ipv6Addr = idc6(PARTNER_HOST);
     /// The VTEP of a second gateway.
-    pub const PARTNER_VTEP: Ipv4Addr = vtep(super::PARTNER_HOST);
+    pub const PARTNER_VTEP: Ipv4Addr = vtep(PARTNER_HOST);
     /// The MAC of the VXLAN device of each gateway.
     pub const GATEWAY_MAC: Mac = Mac([0x02, 0xcc, 0x0e, 0, 0, 0x01]);
     /// The gateway's AS.
@@ -137,7 +139,7 @@ pub struct Region {
     idc: Segment,
     underlay: Segment,
     gateway: Node,
-    partner: Option<Node>,
+    more_gateways: Vec<Node>,
     routers: BTreeMap<String, Node>,
     lans: BTreeMap<String, Lan>,
     hosts: BTreeMap<String, ClassicHost>,
@@ -173,7 +175,7 @@ impl Region {
             idc,
             underlay,
             gateway,
-            partner: None,
+            more_gateways: Vec::new(),
             routers: BTreeMap::new(),
             lans: BTreeMap::new(),
             hosts: BTreeMap::new(),
@@ -192,13 +194,22 @@ impl Region {
     ///
     /// # Errors
     /// See [`Region::build`].
-    pub fn add_partner(&mut self) -> Result<&mut Node, TopologyError> {
-        let mut node = Node::create("gw2", Role::Router)?;
-        self.idc
-            .plug(&mut self.fabric, &mut node, IDC, PARTNER_HOST)?;
+    pub fn add_partner(&mut self) -> Result<Arc<Namespace>, TopologyError> {
+        self.add_gateway(plan::PARTNER, plan::PARTNER_HOST)
+    }
+
+    /// Adds the node of one more gateway, as number `host` of both segments; no router expects it.
+    ///
+    /// # Errors
+    /// See [`Region::build`].
+    pub fn add_gateway(&mut self, name: &str, host: u8) -> Result<Arc<Namespace>, TopologyError> {
+        let mut node = Node::create(name, Role::Router)?;
+        self.idc.plug(&mut self.fabric, &mut node, IDC, host)?;
         self.underlay
-            .plug(&mut self.fabric, &mut node, UNDERLAY, PARTNER_HOST)?;
-        Ok(self.partner.insert(node))
+            .plug(&mut self.fabric, &mut node, UNDERLAY, host)?;
+        let namespace = node.namespace().clone();
+        self.more_gateways.push(node);
+        Ok(namespace)
     }
 
     /// Has every hypervisor send what its instances send to the gateway with this VTEP.
@@ -393,7 +404,7 @@ impl Region {
         let hypervisors = self.hypervisors.values().map(Hypervisor::namespace);
         let nodes = [&self.fabric, &self.gateway]
             .into_iter()
-            .chain(&self.partner)
+            .chain(&self.more_gateways)
             .chain(self.routers.values())
             .chain(self.hosts.values().map(|host| &host.node))
             .chain(self.instances.values().map(|placed| &placed.node));

@@ -82,6 +82,14 @@ const SETTINGS: [(&str, &str); 8] = [
     ("net/ipv4/conf/default/rp_filter", "0"),
 ];
 
+/// Bridges of the lab hand frames on by themselves, whatever firewall this machine has loaded. Only there
+/// where a kernel has `br_netfilter`.
+const BRIDGES: [&str; 3] = [
+    "net/bridge/bridge-nf-call-arptables",
+    "net/bridge/bridge-nf-call-ip6tables",
+    "net/bridge/bridge-nf-call-iptables",
+];
+
 impl Node {
     /// Makes a namespace of this name (`ip netns exec NAME` finds it inside the lab), with its
     /// loopback up.
@@ -110,6 +118,11 @@ impl Node {
         node.set("net/ipv6/fib_multipath_hash_policy", "1")?;
         if role == Role::Switch {
             node.set("net/ipv6/conf/default/disable_ipv6", "1")?;
+        }
+        for key in BRIDGES {
+            if Path::new("/proc/sys").join(key).exists() {
+                node.set(key, "0")?;
+            }
         }
         node.set_up("lo")?;
         Ok(node)

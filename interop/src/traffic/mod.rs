@@ -2,6 +2,7 @@
 //! fetched over HTTP. The sender and the receiver are two threads of this process with a socket
 //! each in its own namespace; all that is between them is the kernel and the product.
 
+mod batch;
 pub mod http;
 pub mod numbered;
 pub mod ping;

@@ -21,7 +21,7 @@ use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::SockRef;
 
-use super::{TrafficError, inside, name};
+use super::{TrafficError, batch, inside, name};
 use crate::wait::{TimedOut, eventually};
 
 /// Begins every numbered packet.
@@ -32,6 +32,8 @@ const HEADER: usize = 4 + 8 + 8;
 const QUEUE: usize = 32 << 20;
 /// How often a thread looks whether it should end.
 const PATIENCE: Duration = Duration::from_millis(10);
+/// How long senders and receivers that keep up let packets gather, so that one wake is for many.
+const GATHER: Duration = Duration::from_micros(200);
 /// In a counted burst: how many packets may be on their way, so that a receiver that does not get
 /// the processor for a while does not lose any in its own queue.
 const WINDOW: u64 = 128;
@@ -135,19 +137,27 @@ impl Arrivals {
     }
 
     fn read(&self, socket: &UdpSocket) {
-        let mut buffer = [0; 2048];
+        let mut buffers = batch::buffers();
+        let mut arrivals = Vec::with_capacity(batch::MOST);
         while !self.ended.load(Ordering::Relaxed) {
-            match socket.recv_from(&mut buffer) {
-                Ok((length, source)) => match parse(&buffer[..length]) {
-                    Some((flow, number)) => {
-                        self.flows().entry(flow).or_default().count(number, source);
-                    }
+            let came = batch::receive(socket, &mut buffers, |payload, source| {
+                arrivals.push((parse(payload), source));
+            });
+            match came {
+                // Nothing for a while.
+                Err(_) => self.overruns.store(overruns(socket), Ordering::Relaxed),
+                // More may be there by now: one wake for many packets.
+                Ok(count) if count < batch::MOST => std::thread::sleep(GATHER),
+                Ok(_) => (),
+            }
+            let mut flows = self.flows();
+            for (numbered, source) in arrivals.drain(..) {
+                match numbered {
+                    Some((flow, number)) => flows.entry(flow).or_default().count(number, source),
                     None => {
                         self.strays.fetch_add(1, Ordering::Relaxed);
                     }
-                },
-                // Nothing for a while.
-                Err(_) => self.overruns.store(overruns(socket), Ordering::Relaxed),
+                }
             }
         }
     }
@@ -473,27 +483,44 @@ impl Sent {
         }
         self.count += 1;
     }
+
+    /// Sends the next numbers, as many as there are payloads or the kernel takes at once. Answers how
+    /// many; one that is refused counts as sent.
+    fn batch(&mut self, socket: &UdpSocket, to: SocketAddr, payloads: &mut [Vec<u8>]) -> u32 {
+        for (number, payload) in (self.count..).zip(&mut *payloads) {
+            payload[12..HEADER].copy_from_slice(&number.to_be_bytes());
+        }
+        let taken = batch::send(socket, to, payloads).unwrap_or_else(|error| {
+            self.refused += 1;
+            self.last_refusal = Some(std::io::Error::from(error).to_string());
+            1
+        });
+        self.count += taken as u64;
+        taken as u32
+    }
 }
 
 fn pace(
     socket: &UdpSocket,
     to: SocketAddr,
-    mut payload: Vec<u8>,
+    payload: Vec<u8>,
     pause: Duration,
     ended: &AtomicBool,
     count: &AtomicU64,
 ) -> Sent {
     let mut sent = Sent::default();
+    let mut payloads = vec![payload; batch::MOST];
     let mut due = Instant::now();
     while !ended.load(Ordering::Relaxed) {
         let now = Instant::now();
         if now < due {
-            std::thread::sleep(due - now);
+            std::thread::sleep((due - now).max(GATHER));
             continue;
         }
-        sent.send(socket, to, &mut payload);
+        let late = (now - due).as_nanos() / pause.as_nanos();
+        let batch = &mut payloads[..(late as usize + 1).min(batch::MOST)];
+        due += pause * sent.batch(socket, to, batch);
         count.store(sent.count, Ordering::Relaxed);
-        due += pause;
     }
     sent
 }
