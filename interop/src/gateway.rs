@@ -381,8 +381,16 @@ impl Gateway {
     /// # Errors
     /// The configuration cannot be written.
     pub fn launch_agent(&self) -> Result<Launch, GatewayError> {
-        let config = self.write("agent.toml", &toml::to_string(&self.config)?)?;
+        let config = self.write_config()?;
         Ok(self.launch().args(["agent", "--config"]).arg(config))
+    }
+
+    /// Writes the agent's configuration; its file.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_config(&self) -> Result<PathBuf, GatewayError> {
+        self.write("agent.toml", &toml::to_string(&self.config)?)
     }
 
     /// Writes the configuration as it is now and has the running agent read it: what it says.

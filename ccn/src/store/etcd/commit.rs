@@ -4,7 +4,7 @@
 //! not written, and then writes under the condition that nothing of this moved. It carries a mark of its own in
 //! the fence: when an answer is lost and the part is sent again, the mark says that it was made.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use etcd_client::{
     TxnResponse,
 };
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::connection::Trouble;
@@ -22,7 +22,7 @@ use crate::store::{Change, Generation, MadeBefore, Mark, Once, Precondition, Sto
 use crate::unique;
 
 /// The most changes of one transaction: etcd takes 128 operations, and fence and mark are two.
-const MOST_CHANGES: usize = 100;
+const MOST_CHANGES: usize = 126;
 /// The most bytes of one transaction: etcd takes one and a half times as many.
 const MOST_BYTES: usize = 1 << 20;
 /// How many parts are written at once where the order does not matter.
@@ -63,25 +63,63 @@ struct Looked {
     before: Option<MadeBefore>,
 }
 
+/// Looks under way, see [`Inner::look_at_each`].
+struct Looks {
+    inner: Arc<Inner>,
+    parts: std::vec::IntoIter<Vec<Change>>,
+    looking: VecDeque<JoinHandle<Result<(Vec<Change>, Looked), Trouble>>>,
+}
+
+impl Looks {
+    async fn next(&mut self) -> Option<Result<(Vec<Change>, Looked), StoreError>> {
+        while self.looking.len() < AT_ONCE
+            && let Some(part) = self.parts.next()
+        {
+            let inner = self.inner.clone();
+            self.looking.push_back(tokio::spawn(async move {
+                let looked = inner.look(&part).await?;
+                Ok((part, looked))
+            }));
+        }
+        let looked = self.looking.pop_front()?.await;
+        Some(match looked {
+            Ok(looked) => looked.map_err(StoreError::from),
+            Err(_) => Err(StoreError::Interrupted),
+        })
+    }
+}
+
 impl Inner {
+    /// Parts are written in order, one after the other. What is in their keys is looked at before, for many at a time.
     pub(super) async fn commit(
-        &self,
+        self: &Arc<Self>,
         changes: Vec<Change>,
         precondition: Precondition,
     ) -> Result<Generation, StoreError> {
         let changes = last_of_each(changes);
         let all = changes.len();
         let (mut made, mut generation, mut precondition) = (0, 0, precondition);
-        for part in parts(changes) {
-            let count = part.len();
-            match self.commit_part(&part, precondition, None).await {
-                Ok(
+        let mut looks = self.look_at_each(parts(changes));
+        while let Some(looking) = looks.next().await {
+            let written = match looking {
+                Ok((part, mut looked)) => {
+                    let count = part.len();
+                    // The parts before this one moved it since.
+                    looked.fence = looked.fence.max(generation);
+                    let written = self.commit_looked(&part, precondition, None, looked).await;
+                    written.map(|once| (count, once))
+                }
+                Err(error) => Err(error),
+            };
+            match written {
+                Ok((
+                    count,
                     Once::Made(reached)
                     | Once::Before(MadeBefore {
                         generation: reached,
                         ..
                     }),
-                ) => {
+                )) => {
                     (made, generation) = (made + count, reached);
                     if let Precondition::Unchanged(_) = precondition {
                         precondition = Precondition::Unchanged(reached);
@@ -104,7 +142,7 @@ impl Inner {
     /// As [`Inner::commit`], unless it was made with this mark before. The mark is in the last part: what was broken
     /// off is made again.
     pub(super) async fn commit_once(
-        &self,
+        self: &Arc<Self>,
         changes: Vec<Change>,
         unchanged: Generation,
         mark: Mark,
@@ -169,8 +207,20 @@ impl Inner {
         precondition: Precondition,
         marking: Option<&Marking<'_>>,
     ) -> Result<Once, StoreError> {
+        let looked = self.look(changes).await?;
+        self.commit_looked(changes, precondition, marking, looked)
+            .await
+    }
+
+    /// [`Inner::commit_part`], with what was seen of its keys, maybe before other parts were written.
+    async fn commit_looked(
+        &self,
+        changes: &[Change],
+        precondition: Precondition,
+        marking: Option<&Marking<'_>>,
+        mut looked: Looked,
+    ) -> Result<Once, StoreError> {
         for _ in 0..ATTEMPTS {
-            let looked = self.look(changes).await?;
             if let Precondition::Unchanged(expected) = precondition
                 && looked.newest > expected
             {
@@ -198,6 +248,7 @@ impl Inner {
                 }
                 (Err(Unmade::Moved(_)), Precondition::Any) => {}
             }
+            looked = self.look(changes).await?;
         }
         Err(StoreError::Away {
             detail: format!("others were faster {ATTEMPTS} times"),
@@ -258,6 +309,15 @@ impl Inner {
         match change {
             Change::Put { value, .. } => found.is_none_or(|kv| kv.value() != value.as_ref()),
             Change::Delete { .. } => found.is_some(),
+        }
+    }
+
+    /// Looks at the keys of each part, of many parts at a time; the outcomes come in the order of the parts.
+    fn look_at_each(self: &Arc<Self>, parts: Vec<Vec<Change>>) -> Looks {
+        Looks {
+            inner: self.clone(),
+            parts: parts.into_iter(),
+            looking: VecDeque::new(),
         }
     }
 
@@ -466,8 +526,8 @@ mod tests {
         for (changes, expected) in [
             (many(0, 0), vec![0]),
             (many(1, 1 << 21), vec![1]),
-            (many(100, 10), vec![100]),
-            (many(201, 10), vec![100, 100, 1]),
+            (many(126, 10), vec![126]),
+            (many(253, 10), vec![126, 126, 1]),
             (many(5, 500_000), vec![2, 2, 1]),
         ] {
             assert_eq!(sizes(changes), expected);

@@ -3,8 +3,9 @@
 //! A real etcd of one member, with TLS and users, beside the gateway. Subjects are `ours` and `floor`: a client of
 //! etcd that does the same with the same records and nothing else (see [`floor`]), on the same machine in turn.
 //!
-//! - `import`: `ccn import` of the region by an agent that follows the store meanwhile; the floor writes the same
-//!   records in transactions of 128, eight at a time. Each into an etcd that is new.
+//! - `import`: `ccn import --store-of` of the region, which checks it and writes it; the floor writes the same records
+//!   in transactions of 128, eight at a time. Each into an etcd that is new. `import-live` is `ccn import` by way of an
+//!   agent, which checks each part beside all that is there, and brings all of it into the kernel meanwhile.
 //! - `cold-start`: an agent without a snapshot and with an empty kernel, from its start to the last UPDATE at a peer;
 //!   the floor reads all records in pages.
 //! - `resync`: an agent that stood still while etcd was restarted, 1,000 VMs moved, and history was compacted: from
@@ -237,12 +238,19 @@ impl<'a> Bench<'a> {
         drop(records);
 
         self.new_etcd(lab)?;
+        let config = self.stage.gateway.write_config()?;
+        let import = self.stage.gateway.command(["import", "--store-of"]);
+        let import = import.arg(config).arg(&self.file);
+        let seconds = timed(|| Ok(import.output(IMPORT).map(drop)?))?;
+        self.add("import", "s", "ours", seconds);
+
+        self.new_etcd(lab)?;
         let log = self.stage.gateway.log().to_owned();
         let agent = self.stage.gateway.launch_agent()?.start(&log)?;
         self.stage.gateway.await_settled(IMPORT)?;
         let import = self.stage.gateway.command(["import"]).arg(&self.file);
         let seconds = timed(|| Ok(import.output(IMPORT).map(drop)?))?;
-        self.add("import", "s", "ours", seconds);
+        self.add("import-live", "s", "ours", seconds);
         self.stage.gateway.await_settled(IMPORT)?;
         self.stage.leave(agent)
     }
