@@ -24,6 +24,7 @@ use crate::config::{Config, PlaneConfig, PlaneKind, StoreConfig};
 use crate::controller::{AgentHandle, Controller, Facts, Parts, Report, Told, note, sleep_until};
 use crate::doctor::{Choice, Surroundings};
 use crate::drain::{self, DrainHandle, Drainer, Mark, State};
+use crate::ledger::Loading;
 use crate::metrics;
 use crate::order::Announcing;
 use crate::plane::ebpf::EbpfPlane;
@@ -113,6 +114,8 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     let (store, cluster) = open_store(&config.store)?;
     let (mark, drained) = drained(&config.store)?;
     note(&mut startup, "open", 1, "store");
+    // While the kernel looks at our programs.
+    let loading = Loading::begin(store);
     let (plane, choice) = choose_plane(&config.plane);
     let plane = PlaneHandle::spawn(plane)?;
     let abilities = plane.abilities();
@@ -129,7 +132,7 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     let (mut controller, agent) = Controller::new(Parts {
         relearning: relearning(&config, adopted, facts.started),
         facts,
-        store,
+        loading,
         plane: plane.clone(),
         speaker: speaker.clone(),
         drain: config.bgp.drain(),

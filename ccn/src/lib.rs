@@ -16,7 +16,7 @@ pub mod fixture;
 pub mod inventory;
 pub mod ledger;
 pub mod link;
-mod memory;
+pub mod memory;
 pub mod metrics;
 pub mod order;
 pub mod plan;

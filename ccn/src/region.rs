@@ -3,7 +3,6 @@
 //! A region is a file, or a directory of `*.jsonl` files. The order of its lines means nothing:
 //! readers get what is named before what names it. An error names file, line, field and reason.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -116,21 +115,21 @@ pub enum RegionError {
 /// # Errors
 /// The first that is found. Whether the records can stand beside one another is not looked at.
 pub fn read(path: &Path) -> Result<Vec<RegionEntry>, RegionError> {
-    let mut all = Vec::new();
-    let mut places: HashMap<RecordKey, At> = HashMap::new();
-    for entry in entries(path)? {
-        let (at, entry) = entry?;
-        if let Some(first) = places.insert(entry.key.clone(), at.clone()) {
+    let mut all = entries(path)?.collect::<Result<Vec<_>, _>>()?;
+    // Of the same key the first stays the first.
+    all.sort_by(|(_, one), (_, other)| one.key.cmp(&other.key));
+    for pair in all.windows(2) {
+        if let [(first, one), (at, other)] = pair
+            && one.key == other.key
+        {
             return Err(RegionError::Twice {
-                at,
-                key: entry.key,
-                first,
+                at: at.clone(),
+                key: other.key.clone(),
+                first: first.clone(),
             });
         }
-        all.push(entry);
     }
-    all.sort_by(|one, other| one.key.cmp(&other.key));
-    Ok(all)
+    Ok(all.into_iter().map(|(_, entry)| entry).collect())
 }
 
 /// The records of a region one by one, as they stand in its files (the files by name).

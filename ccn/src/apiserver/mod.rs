@@ -30,7 +30,7 @@ use crate::api::error::{ApiError, ErrorCode};
 use crate::config::{ApiConfig, ConfigError, StoreConfig};
 use crate::controller::sleep_until;
 use crate::inventory::Inventory;
-use crate::ledger::{Heard, Ledger, Opened};
+use crate::ledger::{Heard, Ledger, Loading, Opened};
 use crate::record::GroupName;
 use crate::store::StoreError;
 use crate::store::etcd::EtcdStore;
@@ -107,7 +107,8 @@ pub async fn run(config: ApiConfig, path: PathBuf) -> Result<(), ServerError> {
     let store = open_store(&config.store)?;
     let abilities_of = |inventory: &Inventory, group: &GroupName| inventory.abilities_of(group);
     let settling = |records| info!(records, "the records are read");
-    let opened = Ledger::open(Arc::new(store.clone()), Box::new(abilities_of), settling);
+    let loading = Loading::begin(Arc::new(store.clone()));
+    let opened = Ledger::open(loading, Box::new(abilities_of), settling);
     let Opened { ledger, handle, .. } = opened.await?;
     crate::memory::give_back();
 

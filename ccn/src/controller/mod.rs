@@ -11,7 +11,6 @@ mod view;
 
 use std::collections::VecDeque;
 use std::future::pending;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp::{Event, Prefix, SessionState, Speaker, Subscription};
@@ -21,7 +20,7 @@ use tracing::{debug, error, info, warn};
 use crate::announce::{self, Learned, Relearning};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::inventory::{Effects, Inventory};
-use crate::ledger::{Heard, Ledger, Opened};
+use crate::ledger::{Heard, Ledger, Loading, Opened};
 use crate::memory;
 use crate::order::{Announcing, LinkPhase, Order, Output, WithdrawalId};
 use crate::plan::{Planner, Rehearsal};
@@ -29,7 +28,7 @@ use crate::plane::thread::{OrderError, PlaneHandle};
 use crate::plane::{Applied, Desired, LearnedNextHops};
 use crate::record::{GroupName, Health, LinkId, RecordKey};
 use crate::startup::Startup;
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Change, StoreError};
 
 pub use handle::AgentHandle;
 use reports::Reports;
@@ -162,8 +161,8 @@ pub struct Controller {
 pub struct Parts {
     /// See [`Facts`].
     pub facts: Facts,
-    /// Where records come from.
-    pub store: Arc<dyn Store>,
+    /// The records, which are being read.
+    pub loading: Loading,
     /// Where forwarding goes.
     pub plane: PlaneHandle,
     /// Where announcements go, and routes come from.
@@ -179,14 +178,14 @@ pub struct Parts {
 }
 
 impl Controller {
-    /// Loads the store; nothing is done yet.
+    /// Takes over what the store holds; nothing is done yet.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn new(parts: Parts) -> Result<(Controller, AgentHandle), StoreError> {
         let Parts {
             facts,
-            store,
+            loading,
             plane,
             speaker,
             drain,
@@ -203,7 +202,7 @@ impl Controller {
                     false => inventory.abilities_of(group),
                 },
             );
-        let opened = Ledger::open(store, abilities_of, settling).await?;
+        let opened = Ledger::open(loading, abilities_of, settling).await?;
         let Opened {
             ledger,
             handle: ledger_handle,

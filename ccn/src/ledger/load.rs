@@ -1,8 +1,9 @@
 //! A load of the store: one thread reads, one parses, and the inventory takes over what they have.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
@@ -63,15 +64,57 @@ impl Parsing {
     }
 }
 
+/// A store that is being loaded, while whoever wants it does other things.
+pub struct Loading {
+    store: Arc<dyn Store>,
+    settling: oneshot::Receiver<usize>,
+    first: JoinHandle<Result<First, StoreError>>,
+}
+
+impl Loading {
+    /// Begins.
+    #[must_use]
+    pub fn begin(store: Arc<dyn Store>) -> Loading {
+        let (settles, settling) = oneshot::channel();
+        let mut settles = Some(settles);
+        let first = tokio::spawn({
+            let store = store.clone();
+            async move {
+                first(store.as_ref(), |records| {
+                    if let Some(settles) = settles.take() {
+                        // Whoever began it is gone, and so is the use of it.
+                        let _ = settles.send(records);
+                    }
+                })
+                .await
+            }
+        });
+        Loading {
+            store,
+            settling,
+            first,
+        }
+    }
+
+    pub(super) async fn end(
+        self,
+        settling: impl FnOnce(usize),
+    ) -> Result<(Arc<dyn Store>, First), StoreError> {
+        // Nothing is told where nothing could be read.
+        if let Ok(records) = self.settling.await {
+            settling(records);
+        }
+        let first = self.first.await.map_err(|_| StoreError::Interrupted)?;
+        Ok((self.store, first?))
+    }
+}
+
 /// Takes over everything that the store holds; or, where it cannot be read, what it held when it last could. Where
 /// there is neither it waits for the store.
 ///
 /// # Errors
 /// When it cannot be read, and nothing that is done elsewhere would change that.
-pub(super) async fn first(
-    store: &dyn Store,
-    mut settling: impl FnMut(usize),
-) -> Result<First, StoreError> {
+async fn first(store: &dyn Store, mut settling: impl FnMut(usize)) -> Result<First, StoreError> {
     loop {
         let error = match store.read().await {
             Ok(reading) => match take(reading, Hearing::Current, &mut settling).await {

@@ -25,6 +25,7 @@ use crate::record::{GroupName, Kind};
 use crate::store::{Change, Changed, Generation, Store, StoreError, Watch, WatchEvent};
 use commits::{Commits, Intent, Stored};
 use hearing::Hearing;
+pub use load::Loading;
 use load::{First, Whole};
 
 pub use confirmations::{deadline, seconds_now};
@@ -112,22 +113,24 @@ pub struct Opened {
 }
 
 impl Ledger {
-    /// Loads the store. `settling` is told how many records were read, before they are compared with one another.
+    /// Opens it when the store is loaded. `settling` is told how many records were read, before they are compared with
+    /// one another.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn open(
-        store: Arc<dyn Store>,
+        loading: Loading,
         abilities_of: AbilitiesOf,
-        settling: impl FnMut(usize),
+        settling: impl FnOnce(usize),
     ) -> Result<Opened, StoreError> {
+        let (store, first) = loading.end(settling).await?;
         let First {
             inventory,
             generation,
             records,
             effects,
             hearing,
-        } = load::first(store.as_ref(), settling).await?;
+        } = first;
         let watch = store.watch(generation).await?;
         let (orderer, orders) = mpsc::channel(64);
         // One message for each thing asked for: bounded by what is outstanding.

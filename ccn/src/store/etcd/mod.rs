@@ -24,6 +24,7 @@ use etcd_client::{
     EventType, GetOptions, GetResponse, KeyValue, ResponseHeader, WatchOptions, WatchStream,
 };
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
@@ -207,6 +208,15 @@ impl Store for EtcdStore {
     }
 }
 
+/// The page that comes next, on its way; nobody wants it when this is dropped.
+struct Asked(JoinHandle<Result<(Page, PageSize), Trouble>>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Records of a range, as one answer gave them.
 struct Page {
     kvs: Vec<KeyValue>,
@@ -294,17 +304,27 @@ impl Inner {
         Ok(reading)
     }
 
-    /// Hands a page and all that follow it over, to the snapshot too if there is one; false when nobody wants them any more.
+    /// Hands a page and all that follow it over, to the snapshot too if there is one; false when nobody wants them any
+    /// more. The next page is asked for before this one is handed over: etcd works while others do.
     async fn pour(
-        &self,
+        self: &Arc<Self>,
         revision: Generation,
         first: Page,
-        mut size: PageSize,
+        size: PageSize,
         writing: &mut Writing,
         snapshot: Option<&LocalSnapshot>,
     ) -> Result<bool, Trouble> {
+        let mut size = size;
         let mut page = first;
         loop {
+            let asked = page.next.map(|next| {
+                let (inner, mut size) = (self.clone(), size.clone());
+                let asking = async move {
+                    let page = inner.page(next, Some(revision), &mut size).await?;
+                    Ok((page, size))
+                };
+                Asked(tokio::spawn(asking))
+            });
             for part in self.parts(page.kvs) {
                 if let Some(snapshot) = snapshot {
                     snapshot.part(part.clone()).await;
@@ -313,10 +333,11 @@ impl Inner {
                     return Ok(false);
                 }
             }
-            let Some(next) = page.next else {
+            let Some(mut asked) = asked else {
                 return Ok(true);
             };
-            page = self.page(next, Some(revision), &mut size).await?;
+            let answer = (&mut asked.0).await;
+            (page, size) = answer.map_err(|error| Trouble::Away(error.to_string()))??;
         }
     }
 

@@ -24,6 +24,7 @@ mod floor;
 mod region;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -78,6 +79,9 @@ pub struct Options {
     /// Seconds of a storm [default: 10; with --quick: 0.1]
     #[arg(long, value_name = "S")]
     storm: Option<f64>,
+    /// Without `import`: the floor loads the region, once
+    #[arg(long)]
+    no_import: bool,
     /// Rounds [default: 3; with --quick: 1]
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
@@ -98,9 +102,14 @@ pub fn run(options: &Options, lab: &Lab, report: &mut Report) -> Result<(), Fail
     let seconds = options.storm.unwrap_or(seconds);
     report.progress(&format!("making a region of {vms} VMs"));
     let mut bench = Bench::build(lab, vms, report)?;
-    for round in 1..=rounds {
-        bench.report.progress(&format!("import, round {round}"));
-        bench.import(lab)?;
+    if options.no_import {
+        bench.report.progress("loading the region");
+        bench.load(lab)?;
+    } else {
+        for round in 1..=rounds {
+            bench.report.progress(&format!("import, round {round}"));
+            bench.import(lab)?;
+        }
     }
     for round in 1..=rounds {
         bench.report.progress(&format!("cold start, round {round}"));
@@ -114,10 +123,11 @@ pub fn run(options: &Options, lab: &Lab, report: &mut Report) -> Result<(), Fail
     let storm = (seconds * f64::from(RATE)) as usize;
     for round in 1..=rounds {
         bench.report.progress(&format!("storm, round {round}"));
-        bench.storm(storm.min(bench.records.vms() - 1))?;
+        bench.storm(storm.min(bench.records.vms - 1))?;
     }
-    bench.link(lab, rounds * changes)?;
     bench.change_at_many(lab, rounds * changes)?;
+    bench.records.forget();
+    bench.link(lab, rounds * changes)?;
     bench.leave()
 }
 
@@ -157,7 +167,7 @@ impl<'a> Bench<'a> {
     }
 
     fn add(&mut self, name: &str, unit: &'static str, subject: &str, value: f64) {
-        let n = self.records.vms();
+        let n = self.records.vms;
         self.report.add(Case { name, n, unit }, subject, value);
     }
 
@@ -202,21 +212,25 @@ impl<'a> Bench<'a> {
         lab.scratch().join(format!("etcd-{}", self.etcds))
     }
 
+    fn forget_snapshot(&self) -> Result<(), Failure> {
+        let snapshot = self.stage.gateway.config.store.more.get("snapshot");
+        let path = snapshot.and_then(toml::Value::as_str).map(Path::new);
+        match path.map(fs::remove_file) {
+            Some(Err(error)) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// The agent begins with no snapshot and an empty kernel.
     fn begin(&mut self) -> Result<f64, Failure> {
         if let Some(started) = self.started.take() {
             self.stage.leave(started.agent)?;
         }
-        let snapshot = self.stage.gateway.config.store.more.get("snapshot");
-        if let Some(path) = snapshot.and_then(toml::Value::as_str)
-            && Path::new(path).exists()
-        {
-            fs::remove_file(path)?;
-        }
+        self.forget_snapshot()?;
         let started = self.stage.begin(&self.records.announced)?;
         let seconds = started.told.seconds;
         for (phase, seconds) in &started.told.phases {
-            let n = self.records.vms();
+            let n = self.records.vms;
             let name = &format!("cold-start/{phase}");
             self.report
                 .add(Case { name, n, unit: "s" }, "ours", *seconds);
@@ -230,12 +244,16 @@ impl<'a> Bench<'a> {
         InKernel::find(Path::new(PINS), self.records.mac)
     }
 
-    fn import(&mut self, lab: &Lab) -> Result<(), Failure> {
+    /// The floor loads the region into an etcd that is new; the seconds that took.
+    fn load(&mut self, lab: &Lab) -> Result<f64, Failure> {
         self.new_etcd(lab)?;
         let records = self.records.below(ROOT);
-        let seconds = self.minimal(|minimal| timed(|| minimal.fill(&records)))?;
+        self.minimal(|minimal| timed(|| minimal.fill(&records)))
+    }
+
+    fn import(&mut self, lab: &Lab) -> Result<(), Failure> {
+        let seconds = self.load(lab)?;
         self.add("import", "s", "floor", seconds);
-        drop(records);
 
         self.new_etcd(lab)?;
         let config = self.stage.gateway.write_config()?;
@@ -245,6 +263,8 @@ impl<'a> Bench<'a> {
         self.add("import", "s", "ours", seconds);
 
         self.new_etcd(lab)?;
+        // It is of another etcd.
+        self.forget_snapshot()?;
         let log = self.stage.gateway.log().to_owned();
         let agent = self.stage.gateway.launch_agent()?.start(&log)?;
         self.stage.gateway.await_settled(IMPORT)?;
@@ -257,7 +277,7 @@ impl<'a> Bench<'a> {
 
     fn cold_start(&mut self) -> Result<(), Failure> {
         let prefix = format!("{ROOT}/");
-        let (vms, mut count) = (self.records.vms(), 0);
+        let (vms, mut count) = (self.records.vms, 0);
         let seconds = self.minimal(|minimal| {
             timed(|| {
                 count = minimal.range(&prefix)?;
@@ -278,7 +298,7 @@ impl<'a> Bench<'a> {
         self.turn += 1;
         let (changes, host) =
             self.records
-                .storm(MISSED.min(self.records.vms() - 1), self.turn, ROOT)?;
+                .storm(MISSED.min(self.records.vms - 1), self.turn, ROOT)?;
         let kernel = [self.kernel()?];
         self.signal(Signal::SIGSTOP)?;
         let etcd = self.etcd.as_mut().ok_or("there is no etcd")?;
@@ -387,7 +407,7 @@ impl<'a> Bench<'a> {
         for (name, memory) in [("agent", agent), ("apiserver", memory), ("etcd", etcd)] {
             let name = format!("memory-{name}");
             self.add(&name, "MB", "ours", memory.resident as f64 / 1e6);
-            let n = self.records.vms();
+            let n = self.records.vms;
             let case = Case {
                 name: &name,
                 n,

@@ -18,7 +18,9 @@ use crate::bench::start::{HOSTS, LINKED, VPCS, ipv4_subnet};
 pub(super) struct Records {
     /// Keys without the root.
     pub(super) all: Vec<Record>,
-    /// Where the VMs begin among them.
+    /// How many VMs there are.
+    pub(super) vms: usize,
+    /// Where they begin among all.
     first_vm: usize,
     /// What an agent announces.
     pub(super) announced: Vec<PrefixId>,
@@ -72,10 +74,11 @@ impl Records {
         let (_, first) = machines.first().ok_or("a region without VMs")?;
         let first: Value = serde_json::from_str(first)?;
         let mac = first["mac"].as_str().unwrap_or_default().parse()?;
-        let first_vm = others.len();
+        let (vms, first_vm) = (machines.len(), others.len());
         others.append(&mut machines);
         Ok(Records {
             all: others,
+            vms,
             first_vm,
             announced,
             free: free.ok_or("a region without a VPC that is not linked")?,
@@ -102,9 +105,10 @@ impl Records {
         records.collect()
     }
 
-    /// How many VMs there are.
-    pub(super) fn vms(&self) -> usize {
-        self.all.len() - self.first_vm
+    /// Gives the memory of the records back: to start a program takes the longer the more this one has.
+    pub(super) fn forget(&mut self) {
+        self.all = Vec::new();
+        ccn::memory::give_back();
     }
 
     /// The record of VM number `vm` on another host, which `turn` says; and that host.
@@ -117,7 +121,7 @@ impl Records {
         turn: usize,
         root: &str,
     ) -> Result<(Record, Ipv4Addr), Failure> {
-        let at = self.first_vm + vm % self.vms();
+        let at = self.first_vm + vm % self.vms;
         let (key, value) = &self.all[at];
         let mut value: Value = serde_json::from_str(value)?;
         // 172.16.0.11 and those after it, never the same twice in a row.
@@ -150,7 +154,7 @@ impl Records {
     ) -> Result<(Vec<Record>, Ipv4Addr), Failure> {
         let (first, host) = self.move_first(turn, root)?;
         // Over all others, none twice: a prime that does not divide their number.
-        let others = self.vms() - 1;
+        let others = self.vms - 1;
         let spread = |change: usize| 1 + (change + turn) * 7_919 % others;
         let storm = (1..changes).map(|change| self.moved(spread(change), change + turn, root));
         let mut storm: Vec<Record> = storm
