@@ -67,11 +67,14 @@ struct Looked {
 struct Looks {
     inner: Arc<Inner>,
     parts: std::vec::IntoIter<Vec<Change>>,
-    looking: VecDeque<JoinHandle<Result<(Vec<Change>, Looked), Trouble>>>,
+    looking: VecDeque<JoinHandle<Result<Seen, Trouble>>>,
 }
 
+/// A part, and what was in its keys.
+type Seen = (Vec<Change>, Looked);
+
 impl Looks {
-    async fn next(&mut self) -> Option<Result<(Vec<Change>, Looked), StoreError>> {
+    async fn next(&mut self) -> Option<Result<Seen, StoreError>> {
         while self.looking.len() < AT_ONCE
             && let Some(part) = self.parts.next()
         {
