@@ -15,6 +15,7 @@ pub mod process;
 pub mod scene;
 pub mod simulate;
 pub mod speaker;
+pub mod steady;
 pub mod topology;
 pub mod traffic;
 pub mod wait;

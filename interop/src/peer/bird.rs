@@ -214,10 +214,14 @@ fn configuration(machine: &Machine) -> String {
     if let Some(bfd) = config.neighbours.iter().find_map(|n| n.bfd.as_ref()) {
         bfd_configuration(&mut text, bfd);
     }
+    let keeps = match config.neighbours.iter().any(|n| n.keeps_forwarding) {
+        true => "graceful restart on; persist on; ",
+        false => "",
+    };
     for (channel, name) in [("ipv4", "kernel4"), ("ipv6", "kernel6")] {
         let _ = writeln!(
             text,
-            "protocol kernel {name} {{ merge paths on; \
+            "protocol kernel {name} {{ {keeps}merge paths on; \
              {channel} {{ import none; export where source = RTS_BGP; }}; }}"
         );
     }

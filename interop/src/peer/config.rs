@@ -78,6 +78,9 @@ pub struct NeighbourConfig {
     /// Offer graceful restart (RFC 4724), with this restart time, seconds (at most 4095): so the
     /// router also keeps the neighbour's routes while that restarts.
     pub graceful_restart: Option<u16>,
+    /// While it restarts gracefully the router leaves what its kernel has of the neighbour's routes as it is. By default
+    /// BIRD takes it out first, whatever it tells its neighbours.
+    pub keeps_forwarding: bool,
     /// TCP-MD5 (RFC 2385) with this password: letters and digits.
     pub password: Option<String>,
     /// GTSM (RFC 5082) towards a neighbour on the same link.
@@ -203,6 +206,7 @@ impl NeighbourConfig {
             hold_time: 9,
             connect_retry: 1,
             graceful_restart: Some(120),
+            keeps_forwarding: false,
             password: None,
             ttl_security: false,
             add_path: false,

@@ -40,34 +40,18 @@ fn pair(lab: &Lab, change: impl Fn(&mut GatewayConfig)) -> Result<(Scene, Gatewa
 
 /// Many flows to the VPC and two from it, IPv4: BIRD takes IPv6 routes away before it puts others in their place.
 fn traffic(scene: &Scene) -> Result<Traffic, Failure> {
-    let host = scene.region.namespace("alice")?;
-    let mut streams = Vec::new();
-    for (vm, inside, port) in [
-        ("web-1@web", "10.1.0.11", 7001),
-        ("web-2@web", "10.1.0.12", 7002),
+    let mut traffic = Traffic::default();
+    let host = ("alice", "10.80.1.10");
+    for (vm, port) in [
+        (("web-1@web", "10.1.0.11"), 7001),
+        (("web-2@web", "10.1.0.12"), 7002),
     ] {
-        let vm = scene.region.namespace(vm)?;
-        let outside = "10.80.1.10";
         for flow in 0..FLOWS {
-            let at = SocketAddr::new(addr(inside), PORT + 100 + flow as u16);
-            let receiver = Receiver::open(&vm, at)?;
-            let origin = Origin::new(&host).from(addr(outside));
-            streams.push(Stream {
-                what: format!("{outside} > {at}"),
-                flow: Flow::start(&origin, at, TO_VPC)?,
-                receiver,
-            });
+            traffic.add(scene, [host, vm], 7100 + flow as u16, TO_VPC)?;
         }
-        let at = SocketAddr::new(addr(outside), port);
-        let receiver = Receiver::open(&host, at)?;
-        let origin = Origin::new(&vm).from(addr(inside));
-        streams.push(Stream {
-            what: format!("{inside} > {at}"),
-            flow: Flow::start(&origin, at, FROM_VPC)?,
-            receiver,
-        });
+        traffic.add(scene, [vm, host], port, FROM_VPC)?;
     }
-    Ok(Traffic(streams))
+    Ok(traffic)
 }
 
 /// What `ccn drain --json` answers, and how it ends.
@@ -162,7 +146,7 @@ fn a_gateway_is_drained_stopped_and_brought_back_without_a_packet_lost() {
         traffic.go_on(100)?;
         let status = scene.gateway.json(["status"])?;
         assert_eq!(status["drain"]["state"], "serving", "{status}");
-        traffic.was_perfect();
+        was_perfect(traffic)?;
         for gateway in [&scene.gateway, &partner] {
             let counters = gateway.json(["plane", "counters"])?;
             let drops = counters["drops"].as_object().into_iter().flatten();
@@ -210,7 +194,7 @@ fn a_gateway_that_drains_when_it_is_stopped_loses_no_packet() {
             scene.await_spread(2)?;
             traffic.go_on(100)?;
         }
-        traffic.was_perfect();
+        was_perfect(traffic)?;
         Ok(())
     });
 }

@@ -154,9 +154,10 @@ fn nothing_is_announced_that_does_not_forward_nor_forwards_after_unlink() {
         };
         let acknowledged = sampled(While::Unlinking, &mut routers[0], gateway, unlink)?;
         traffic.go_on(250)?;
-        for ((report, linked), acknowledged) in
+        for ((told, linked), acknowledged) in
             traffic.stop().into_iter().zip(linked).zip(acknowledged)
         {
+            let report = told.report;
             // Lost are the packets before the link and those after the unlink, and no others.
             let [before, after] = report.missing.as_slice() else {
                 return Err(format!("{report}: {:?}", report.missing).into());

@@ -21,7 +21,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::{Failure, SOON, Traffic};
+use super::{Failure, SOON, Traffic, was_perfect};
 
 #[test]
 fn kill_minus_nine_loses_no_packet_and_moves_nothing() {
@@ -61,7 +61,7 @@ fn ends_and_comes_back(lab: &Lab, end: fn(&mut Gateway) -> Result<(), GatewayErr
         assert_eq!(before.difference(&scene.kernel()?), "", "after the restart");
         traffic.go_on(250)?;
     }
-    traffic.was_perfect();
+    was_perfect(traffic)?;
     let drops = scene.drops()?;
     assert!(drops.values().all(|dropped| *dropped == 0), "{drops:?}");
     Ok(())
@@ -163,7 +163,7 @@ fn what_changed_while_it_was_away_is_all_that_a_restart_applies() {
             .count();
         assert_eq!((gone, new), (changed, changed), "{difference}");
         traffic.go_on(100)?;
-        traffic.was_perfect();
+        was_perfect(traffic)?;
         let lines = scene.gateway.plane_dump()?;
         let to = |addr: &str| {
             let names = [addr.to_owned(), format!("{addr}/32")];
@@ -291,7 +291,7 @@ fn killed_in_the_middle_of_changes_it_ends_where_a_fresh_start_does() {
         );
         await_back(&scene)?;
         traffic.go_on(50)?;
-        traffic.was_perfect();
+        was_perfect(traffic)?;
         let survived = scene.kernel()?;
 
         // From scratch, the same records make the same state.
