@@ -338,7 +338,8 @@ impl Ledger {
                 };
                 match loaded.await {
                     Err(error @ StoreError::Restored(_)) => break Err(error),
-                    Err(error) if StoreError::is_passing(&error) => {
+                    // A disk that was full may have room again.
+                    Err(error) if error.is_passing() || matches!(error, StoreError::Io { .. }) => {
                         warn!(%error, "the store cannot be read; trying again");
                         let _ = happen.send(Happened::Unread(error.to_string()));
                         tokio::time::sleep(load::AGAIN).await;

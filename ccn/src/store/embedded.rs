@@ -127,7 +127,7 @@ impl Inner {
         changes: Vec<Change>,
         precondition: Precondition,
     ) -> Result<Result<Generation, StoreError>, redb::Error> {
-        let write = self.file.database.begin_write()?;
+        let write = self.file.begin_write()?;
         let (before, generation, made) = {
             let mut meta = write.open_table(META)?;
             let mut records = write.open_table(RECORDS)?;

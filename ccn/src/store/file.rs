@@ -8,9 +8,13 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
-use redb::{Database, DatabaseError, Range, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, DatabaseError, Range, ReadTransaction, ReadableDatabase, ReadableTable,
+    TableDefinition, WriteTransaction,
+};
 
 use super::{Generation, Row, StoreError, Stored, Writing};
 
@@ -27,7 +31,9 @@ const CACHE: usize = 4 << 20;
 /// Records by key, and numbers by name.
 pub(super) struct RecordFile {
     pub(super) path: PathBuf,
-    pub(super) database: Database,
+    /// None after the system refused something: a full disk, for example. What redb has open then is good for nothing
+    /// any more, so it is opened again when it is wanted.
+    database: RwLock<Option<Database>>,
 }
 
 impl RecordFile {
@@ -79,13 +85,41 @@ impl RecordFile {
                 detail,
             })
         })?;
+        let database = RwLock::new(Some(database));
         Ok((RecordFile { path, database }, generation))
+    }
+
+    /// Begins to read what is there now.
+    pub(super) fn begin_read(&self) -> Result<ReadTransaction, redb::Error> {
+        self.begin(|database| Ok(database.begin_read()?))
+    }
+
+    /// Begins to write, when nobody else does.
+    pub(super) fn begin_write(&self) -> Result<WriteTransaction, redb::Error> {
+        self.begin(|database| Ok(database.begin_write()?))
+    }
+
+    fn begin<T>(
+        &self,
+        begin: impl Fn(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, redb::Error> {
+        let database = self.database.read();
+        if let Some(database) = &*database.unwrap_or_else(PoisonError::into_inner) {
+            return begin(database);
+        }
+        let database = self.database.write();
+        let mut database = database.unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = &*database {
+            return begin(database);
+        }
+        let again = Database::builder().set_cache_size(CACHE).open(&self.path)?;
+        begin(database.insert(again))
     }
 
     /// All records, as they are now.
     pub(super) fn read(&self) -> Result<Rows, StoreError> {
         let rows = || -> Result<Rows, redb::Error> {
-            let read = self.database.begin_read()?;
+            let read = self.begin_read()?;
             let meta = read.open_table(META)?;
             let generation = meta.get("generation")?.map_or(0, |number| number.value());
             let rows = read.open_table(RECORDS)?.range::<&str>(..)?;
@@ -101,7 +135,7 @@ impl RecordFile {
     /// The record at a key, as it is now.
     pub(super) fn get(&self, key: &str) -> Result<Option<Stored>, StoreError> {
         let get = || -> Result<Option<Stored>, redb::Error> {
-            let records = self.database.begin_read()?.open_table(RECORDS)?;
+            let records = self.begin_read()?.open_table(RECORDS)?;
             let row = records.get(key)?;
             Ok(row.map(|row| {
                 let (created, modified, value) = row.value();
@@ -116,7 +150,14 @@ impl RecordFile {
         get().map_err(|error| self.failed("reading", &error))
     }
 
+    /// What an error means; what is open is given up where that may be why.
     pub(super) fn failed(&self, action: &'static str, error: &redb::Error) -> StoreError {
+        if let redb::Error::Io(_) | redb::Error::PreviousIo = error {
+            *self
+                .database
+                .write()
+                .unwrap_or_else(PoisonError::into_inner) = None;
+        }
         failed(&self.path, action, error)
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 use tokio::sync::mpsc;
 use tracing::warn;
 
@@ -138,7 +138,7 @@ fn locked(health: &Mutex<SnapshotHealth>) -> MutexGuard<'_, SnapshotHealth> {
 
 fn kept(file: &RecordFile, revision: Generation) -> Result<Option<Kept>, StoreError> {
     let numbers = || -> Result<_, redb::Error> {
-        let read = file.database.begin_read()?;
+        let read = file.begin_read()?;
         let meta = read.open_table(META)?;
         let number = |name| -> Result<Option<u64>, redb::Error> {
             Ok(meta.get(name)?.map(|number| number.value()))
@@ -231,6 +231,7 @@ impl Writer {
                 Order::Current(place) => self.stamp(place),
             };
             if let Err(error) = done {
+                let error = self.file.failed("writing", &error);
                 warn!(path = %self.file.path.display(), %error, "the local snapshot cannot be written");
                 self.at = None;
                 filling = None;
@@ -244,7 +245,7 @@ impl Writer {
 
     fn begin(&mut self, place: Place) -> Result<Filling, redb::Error> {
         Ok(Filling {
-            write: self.file.database.begin_write()?,
+            write: self.file.begin_write()?,
             place,
             last: None,
             commits: Vec::new(),
@@ -283,7 +284,7 @@ impl Writer {
         let Some((place, _)) = newer.last() else {
             return Ok(());
         };
-        let write = self.file.database.begin_write()?;
+        let write = self.file.begin_write()?;
         {
             let mut records = write.open_table(RECORDS)?;
             for changed in newer.iter().flat_map(|(_, commit)| &commit.changes) {
@@ -304,7 +305,7 @@ impl Writer {
     fn stamp(&mut self, place: Place) -> Result<(), redb::Error> {
         match self.at {
             Some(at) if at.revision <= place.revision => {
-                let write = self.file.database.begin_write()?;
+                let write = self.file.begin_write()?;
                 self.close(write, place)
             }
             _ => Ok(()),

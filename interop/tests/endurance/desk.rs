@@ -49,9 +49,4 @@ impl Desk {
         self.runtime
             .block_on(self.client.post("/v1/records", &order))
     }
-
-    /// The answer to a question.
-    pub(super) fn ask(&self, path: &str) -> Result<Value, ClientError> {
-        self.runtime.block_on(self.client.get(path))
-    }
 }

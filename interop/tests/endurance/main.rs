@@ -7,6 +7,8 @@
 )]
 
 mod desk;
+mod etcd;
+mod gateway;
 mod operators;
 mod probe;
 

@@ -205,7 +205,7 @@ async fn a_later_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     let store = EmbeddedStore::open(&path).unwrap();
-    let write = store.inner.file.database.begin_write().unwrap();
+    let write = store.inner.file.begin_write().unwrap();
     write
         .open_table(META)
         .unwrap()

@@ -24,10 +24,10 @@ const AT_ONCE: usize = 8;
 const HEARD: Duration = Duration::from_secs(60);
 
 /// A key and its value.
-pub(super) type Record = (String, String);
+pub type Record = (String, String);
 
 /// The client. What it does runs on the thread that asks for it, in the namespace where it was made.
-pub(super) struct Minimal {
+pub struct Minimal {
     runtime: Runtime,
     client: Client,
     config: EtcdConfig,
@@ -38,7 +38,7 @@ impl Minimal {
     ///
     /// # Errors
     /// Nobody answers.
-    pub(super) fn connect(etcd: &Etcd) -> Result<Minimal, Failure> {
+    pub fn connect(etcd: &Etcd) -> Result<Minimal, Failure> {
         let section = etcd.section(Path::new("/unused"));
         let StoreConfig::Etcd(config) = section.try_into()? else {
             return Err("the section of an etcd names another store".into());
@@ -64,7 +64,7 @@ impl Minimal {
     ///
     /// # Errors
     /// etcd refuses one.
-    pub(super) fn fill(&self, records: &[Record]) -> Result<(), Failure> {
+    pub fn fill(&self, records: &[Record]) -> Result<(), Failure> {
         self.runtime.block_on(async {
             let mut writing = JoinSet::new();
             for part in records.chunks(TRANSACTION) {
@@ -84,7 +84,7 @@ impl Minimal {
     ///
     /// # Errors
     /// etcd refuses one.
-    pub(super) fn pace(&self, records: &[Record], rate: u32) -> Result<Duration, Failure> {
+    pub fn pace(&self, records: &[Record], rate: u32) -> Result<Duration, Failure> {
         let each = Duration::from_secs(1) / rate;
         self.runtime.block_on(async {
             let began = tokio::time::Instant::now();
@@ -109,7 +109,7 @@ impl Minimal {
     ///
     /// # Errors
     /// etcd does not answer.
-    pub(super) fn range(&self, prefix: &str) -> Result<usize, Failure> {
+    pub fn range(&self, prefix: &str) -> Result<usize, Failure> {
         self.runtime.block_on(async {
             let mut client = self
                 .client
@@ -137,7 +137,7 @@ impl Minimal {
     ///
     /// # Errors
     /// etcd refuses it.
-    pub(super) fn put(&mut self, (key, value): &Record) -> Result<(), Failure> {
+    pub fn put(&mut self, (key, value): &Record) -> Result<(), Failure> {
         let put = self.client.put(key.as_str(), value.as_str(), None);
         self.runtime.block_on(put)?;
         Ok(())
@@ -147,7 +147,7 @@ impl Minimal {
     ///
     /// # Errors
     /// One cannot watch.
-    pub(super) fn watchers(&self, count: usize, prefix: &str) -> Result<Watchers, Failure> {
+    pub fn watchers(&self, count: usize, prefix: &str) -> Result<Watchers, Failure> {
         let (said, heard) = mpsc::channel();
         for _ in 0..count {
             let (config, prefix, said) = (self.config.clone(), prefix.to_owned(), said.clone());
@@ -165,7 +165,7 @@ impl Minimal {
 type Said = Result<(usize, Instant), String>;
 
 /// Watchers of one prefix.
-pub(super) struct Watchers {
+pub struct Watchers {
     count: usize,
     heard: Receiver<Said>,
 }
@@ -175,7 +175,7 @@ impl Watchers {
     ///
     /// # Errors
     /// Not in time, or one does not watch any more.
-    pub(super) fn hear(&mut self, events: usize) -> Result<Instant, Failure> {
+    pub fn hear(&mut self, events: usize) -> Result<Instant, Failure> {
         let (mut left, mut last) = (events * self.count, None);
         while left > 0 {
             match self.heard.recv_timeout(HEARD) {

@@ -20,7 +20,7 @@
 //! What the kernels have is read from the maps of the `ebpf` plane; the agents are not asked.
 
 mod agents;
-mod floor;
+pub mod floor;
 mod region;
 
 use std::fs;
