@@ -38,8 +38,19 @@ fn await_well(scene: &Scene) -> Result<(), Failure> {
 
 /// Waits until this check finds something wrong, with these words, and nothing else does.
 fn await_wrong(scene: &Scene, check: &str, words: &str) -> Result<(), Failure> {
+    await_wrong_after(scene, || Ok(()), check, words)
+}
+
+/// The same where `meddle` makes it wrong: before each look, since the agent puts right what it comes across.
+fn await_wrong_after(
+    scene: &Scene,
+    meddle: impl Fn() -> Result<(), Failure>,
+    check: &str,
+    words: &str,
+) -> Result<(), Failure> {
     let what = format!("{check} finds {words:?}");
     eventually(what, SOON, || {
+        meddle().map_err(|error| error.to_string())?;
         let (code, findings) = ask(scene).map_err(|error| error.to_string())?;
         let mut wrong = findings
             .iter()
@@ -100,8 +111,9 @@ fn finds(lab: &Lab, plane: &str) -> Outcome {
             .in_namespace(gateway.fd())
             .output(SOON)
     };
-    sysctl("1")?;
-    await_wrong(&scene, "sysctl", "net.ipv4.conf.ccn0.rp_filter is 1")?;
+    let meddle = || Ok(sysctl("1").map(drop)?);
+    let words = "net.ipv4.conf.ccn0.rp_filter is 1";
+    await_wrong_after(&scene, meddle, "sysctl", words)?;
     sysctl("0")?;
     await_well(&scene)?;
 
