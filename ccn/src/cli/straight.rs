@@ -10,8 +10,7 @@ use super::client::ClientError;
 use super::output::Output;
 use crate::api::error::ApiError;
 use crate::config::StoreConfig;
-use crate::inventory::{Inventory, Loaded};
-use crate::record::RecordError;
+use crate::inventory::Inventory;
 use crate::region;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::etcd::EtcdStore;
@@ -19,8 +18,6 @@ use crate::store::{Change, Store};
 
 /// How many records are written between two words on progress.
 const STRIDE: usize = 50_000;
-/// The most faults that are told.
-const MOST_FAULTS: usize = 100;
 
 fn open(config: &StoreConfig) -> Result<Box<dyn Store>, CliError> {
     Ok(match config {
@@ -40,10 +37,8 @@ pub(super) async fn import(config: &StoreConfig, out: Output, path: &Path) -> Re
             .map(|entry| Change::put(&entry.key, &entry.record)),
     );
     drop(entries);
-    let errors = faults(&changes);
-    if !errors.is_empty() {
-        return Err(ClientError::Api(ApiError::refused(&errors)).into());
-    }
+    let checked = Inventory::check_whole(&changes);
+    checked.map_err(|errors| ClientError::Api(ApiError::refused(&errors)))?;
     let store = open(config)?;
     let (mut written, mut generation) = (0, 0);
     let tells = io::stderr().is_terminal();
@@ -67,19 +62,6 @@ pub(super) async fn import(config: &StoreConfig, out: Output, path: &Path) -> Re
         "imported {total} records; the store is at generation {generation}"
     ))?;
     Ok(())
-}
-
-/// What is wrong with records that are all there is: they are loaded as from a store, and nothing is to be taken back.
-fn faults(changes: &[Change]) -> Vec<RecordError> {
-    let mut inventory = Inventory::default();
-    let mut load = inventory.begin_load();
-    for change in changes {
-        if let Change::Put { key, value } = change {
-            inventory.load_one(&mut load, Loaded::parse(key, 0, value));
-        }
-    }
-    inventory.end_load(load);
-    inventory.quarantine().take(MOST_FAULTS).cloned().collect()
 }
 
 /// Prints every record as JSON lines.

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::effects::{Effects, Work};
-use super::{Inventory, Parsed, parse};
+use super::{Inventory, Loaded, Parsed, parse};
 use crate::record::{Kind, RecordError, RecordKey};
 use crate::store::{Change, Generation};
 
@@ -17,6 +17,27 @@ const MAX_ERRORS: usize = 100;
 const NEW: Generation = Generation::MAX;
 
 impl Inventory {
+    /// Whether records can stand beside one another where nothing else is: they are loaded as from a store, so that
+    /// nothing is to be taken back.
+    ///
+    /// # Errors
+    /// What is wrong with them, 100 at most.
+    pub fn check_whole(records: &[Change]) -> Result<(), Vec<RecordError>> {
+        let mut inventory = Inventory::default();
+        let mut load = inventory.begin_load();
+        for record in records {
+            if let Change::Put { key, value } = record {
+                inventory.load_one(&mut load, Loaded::parse(key, NEW, value));
+            }
+        }
+        inventory.end_load(load);
+        let errors: Vec<_> = inventory.quarantine().take(MAX_ERRORS).cloned().collect();
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(errors),
+        }
+    }
+
     /// Whether the store may take these changes, all at once. The inventory is the same afterwards.
     /// Costs what the changes touch.
     ///

@@ -812,6 +812,27 @@ proptest! {
         prop_assert!(world.faults().iter().all(|(_, field, _)| !field.is_empty()));
     }
 
+    /// Records that are all there is are judged as changes of an empty inventory are.
+    #[test]
+    fn a_check_of_the_whole_is_that_of_changes_to_nothing(history in history()) {
+        let mut world = World::default();
+        for changes in &history {
+            world.commit(changes);
+        }
+        let records: Vec<Change> = world
+            .store
+            .all()
+            .into_iter()
+            .map(|stored| Change::Put { key: stored.key, value: stored.value })
+            .collect();
+        let sorted = |checked: Result<(), Vec<RecordError>>| {
+            let errors = checked.err().into_iter().flatten();
+            errors.map(|error| error.to_string()).collect::<BTreeSet<_>>()
+        };
+        let whole = sorted(Inventory::check_whole(&records));
+        prop_assert_eq!(whole, sorted(Inventory::default().check(&records)));
+    }
+
     /// A check says beforehand what a commit would break, and leaves no trace.
     #[test]
     fn a_check_foretells_the_commit(history in history()) {

@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::panic;
+use std::panic::{self, UnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
@@ -63,8 +63,7 @@ impl RecordFile {
                     detail,
                 }
             })?;
-        // redb asserts what a damaged file breaks; at this edge that is an answer, not a crash.
-        let opened = panic::catch_unwind(|| {
+        let opened = answered(|| {
             let database = Database::builder().set_cache_size(CACHE).create(&path);
             let database = database.map_err(|error| match error {
                 DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
@@ -78,8 +77,7 @@ impl RecordFile {
             let generation = prepare(&path, &database)?;
             Ok((database, generation))
         });
-        let (database, generation) = opened.unwrap_or_else(|_| {
-            let detail = "it contradicts itself".to_owned();
+        let (database, generation) = opened.unwrap_or_else(|detail| {
             Err(StoreError::Damaged {
                 path: path.clone(),
                 detail,
@@ -112,8 +110,9 @@ impl RecordFile {
         if let Some(database) = &*database {
             return begin(database);
         }
-        let again = Database::builder().set_cache_size(CACHE).open(&self.path)?;
-        begin(database.insert(again))
+        let open = || Database::builder().set_cache_size(CACHE).open(&self.path);
+        let again = answered(open).map_err(redb::Error::Corrupted)?;
+        begin(database.insert(again?))
     }
 
     /// All records, as they are now.
@@ -150,16 +149,24 @@ impl RecordFile {
         get().map_err(|error| self.failed("reading", &error))
     }
 
-    /// What an error means; what is open is given up where that may be why.
+    /// What an error means, which is dealt with.
     pub(super) fn failed(&self, action: &'static str, error: &redb::Error) -> StoreError {
-        if let redb::Error::Io(_) | redb::Error::PreviousIo = error {
-            *self
-                .database
-                .write()
-                .unwrap_or_else(PoisonError::into_inner) = None;
-        }
+        self.give_up_after(error);
         failed(&self.path, action, error)
     }
+
+    /// Gives up what is open where an error says that it is good for nothing any more.
+    pub(super) fn give_up_after(&self, error: &redb::Error) {
+        if let redb::Error::Io(_) | redb::Error::PreviousIo = error {
+            let database = self.database.write();
+            *database.unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+}
+
+/// redb asserts what a damaged file breaks; at this edge that is an answer, not a crash.
+fn answered<T>(open: impl FnOnce() -> T + UnwindSafe) -> Result<T, String> {
+    panic::catch_unwind(open).map_err(|_| "it contradicts itself".to_owned())
 }
 
 fn failed(path: &Path, action: &'static str, error: &redb::Error) -> StoreError {

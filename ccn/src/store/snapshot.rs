@@ -231,7 +231,7 @@ impl Writer {
                 Order::Current(place) => self.stamp(place),
             };
             if let Err(error) = done {
-                let error = self.file.failed("writing", &error);
+                self.file.give_up_after(&error);
                 warn!(path = %self.file.path.display(), %error, "the local snapshot cannot be written");
                 self.at = None;
                 filling = None;

@@ -103,18 +103,15 @@ impl Inner {
         let all = changes.len();
         let (mut made, mut generation, mut precondition) = (0, 0, precondition);
         let mut looks = self.look_at_each(parts(changes));
-        while let Some(looking) = looks.next().await {
-            let written = match looking {
-                Ok((part, mut looked)) => {
-                    let count = part.len();
-                    // The parts before this one moved it since.
-                    looked.fence = looked.fence.max(generation);
-                    let written = self.commit_looked(&part, precondition, None, looked).await;
-                    written.map(|once| (count, once))
-                }
-                Err(error) => Err(error),
+        while let Some(seen) = looks.next().await {
+            let written = async {
+                let (part, mut looked) = seen?;
+                // The parts before this one moved it since.
+                looked.fence = looked.fence.max(generation);
+                let once = self.commit_looked(&part, precondition, None, looked);
+                Ok::<_, StoreError>((part.len(), once.await?))
             };
-            match written {
+            match written.await {
                 Ok((
                     count,
                     Once::Made(reached)

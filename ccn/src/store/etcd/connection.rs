@@ -175,7 +175,7 @@ impl Connection {
     }
 }
 
-fn options(config: &EtcdConfig) -> Result<ConnectOptions, Trouble> {
+pub(super) fn options(config: &EtcdConfig) -> Result<ConnectOptions, Trouble> {
     let mut options = ConnectOptions::new()
         .with_connect_timeout(config.timeout)
         .with_keep_alive(PROBE, PROBE_ANSWER)

@@ -21,7 +21,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use etcd_client::{
-    EventType, GetOptions, GetResponse, KeyValue, ResponseHeader, WatchOptions, WatchStream,
+    ConnectOptions, EventType, GetOptions, GetResponse, KeyValue, ResponseHeader, WatchOptions,
+    WatchStream,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -39,7 +40,7 @@ use crate::unique;
 use connection::{Connection, Lent, Trouble, trouble};
 pub(super) use follow::{Fence, Place};
 use follow::{Follow, Heard, Step};
-use pages::{MOST_BYTES, PageSize};
+use pages::{MOST_BYTES, PageSize, end_of};
 
 /// The key, below the root, that each of our commits writes; no record.
 const FENCE: &str = "commit";
@@ -208,6 +209,14 @@ impl Store for EtcdStore {
     }
 }
 
+/// How a client of its own comes to the cluster: the certificates and the password are read now.
+///
+/// # Errors
+/// When one of these files cannot be read.
+pub fn connect_options(config: &EtcdConfig) -> Result<ConnectOptions, StoreError> {
+    Ok(connection::options(config)?)
+}
+
 /// The page that comes next, on its way; nobody wants it when this is dropped.
 struct Asked(JoinHandle<Result<(Page, PageSize), Trouble>>);
 
@@ -310,11 +319,10 @@ impl Inner {
         self: &Arc<Self>,
         revision: Generation,
         first: Page,
-        size: PageSize,
+        mut size: PageSize,
         writing: &mut Writing,
         snapshot: Option<&LocalSnapshot>,
     ) -> Result<bool, Trouble> {
-        let mut size = size;
         let mut page = first;
         loop {
             let asked = page.next.map(|next| {
@@ -672,15 +680,6 @@ fn place(header: Option<&ResponseHeader>) -> Result<Place, Trouble> {
         revision: header.revision().cast_unsigned(),
         fence: None,
     })
-}
-
-/// The first key after all that begin with this prefix, which ends in a slash.
-fn end_of(prefix: &str) -> Vec<u8> {
-    let mut end = prefix.as_bytes().to_vec();
-    if let Some(last) = end.last_mut() {
-        *last += 1;
-    }
-    end
 }
 
 /// A pause, a quarter shorter to a quarter longer, so that those who lost the cluster together do not all come

@@ -1,4 +1,4 @@
-//! How many records to ask for at once, without I/O.
+//! How far a range goes and how many records of it to ask for at once, without I/O.
 //!
 //! etcd counts what is left of a range with every page, so few large pages are read much faster than many
 //! small ones; and an answer that is larger than what is decoded is lost. So pages grow towards a size in
@@ -12,6 +12,16 @@ const AIM: usize = 16 << 20;
 const FIRST: usize = 10_000;
 /// The most records of a page.
 const MOST: usize = 100_000;
+
+/// The first key after all that begin with this prefix, which ends in a slash.
+#[must_use]
+pub fn end_of(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    end
+}
 
 /// The size of the next page.
 #[derive(Debug, Clone)]

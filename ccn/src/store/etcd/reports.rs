@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::connection::{Trouble, trouble};
-use super::{EtcdStore, Inner, end_of};
+use super::pages::end_of;
+use super::{EtcdStore, Inner};
 use crate::record::{GatewayName, LinkId, LinkReport, Progress};
 use crate::store::StoreError;
 

@@ -1,15 +1,13 @@
 //! The floor: a client of etcd that does nothing with what it reads, hears or writes.
 
-use std::fs;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use ccn::config::{EtcdConfig, StoreConfig};
-use ccn::store::etcd::pages::{MOST_BYTES, PageSize};
-use etcd_client::{
-    Certificate, Client, ConnectOptions, GetOptions, Identity, TlsOptions, Txn, TxnOp, WatchOptions,
-};
+use ccn::store::etcd::connect_options;
+use ccn::store::etcd::pages::{MOST_BYTES, PageSize, end_of};
+use etcd_client::{Client, GetOptions, Txn, TxnOp, WatchOptions};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
@@ -51,7 +49,7 @@ impl Minimal {
             .enable_all()
             .build()?;
         let endpoints: Vec<String> = config.endpoints.iter().map(|e| e.as_str().into()).collect();
-        let client = Client::connect(endpoints, Some(options(&config)?));
+        let client = Client::connect(endpoints, Some(connect_options(&config)?));
         let client = runtime.block_on(client)?;
         Ok(Minimal {
             runtime,
@@ -233,30 +231,4 @@ async fn next(writing: &mut JoinSet<Result<(), etcd_client::Error>>) -> Result<(
         Some(written) => Ok(written??),
         None => Ok(()),
     }
-}
-
-/// The end of a range of all that begins so.
-fn end_of(prefix: &str) -> Vec<u8> {
-    let mut end = prefix.as_bytes().to_vec();
-    if let Some(last) = end.last_mut() {
-        // Ours end with a slash.
-        *last += 1;
-    }
-    end
-}
-
-fn options(config: &EtcdConfig) -> Result<ConnectOptions, Failure> {
-    let mut options = ConnectOptions::new();
-    if let Some(tls) = &config.tls {
-        let mut with = TlsOptions::new().ca_certificate(Certificate::from_pem(fs::read(&tls.ca)?));
-        if let Some((certificate, key)) = &tls.identity {
-            with = with.identity(Identity::from_pem(fs::read(certificate)?, fs::read(key)?));
-        }
-        options = options.with_tls(with);
-    }
-    if let Some(login) = &config.login {
-        let password = fs::read_to_string(&login.password_file)?;
-        options = options.with_user(&login.user, password.trim_end());
-    }
-    Ok(options)
 }
