@@ -3,13 +3,14 @@
 //!
 //! What most tests of the product begin with. It judges nothing; the tests do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bgp::Family;
 use ccn::region::{self, RegionError};
 use ccn::store::embedded::EmbeddedStore;
 use ccn::store::{Change, Precondition, Store, StoreError};
@@ -305,6 +306,28 @@ impl Scene {
         let name = self.routers[0].config().name.clone();
         let node = self.region.router_node(&name)?;
         Ok(await_route(node, nets(&WEB)?[0], gateways)?)
+    }
+
+    /// Waits until the first router has exactly these prefixes of the gateway.
+    ///
+    /// # Errors
+    /// Not in time, with what was seen.
+    pub fn await_exactly(&self, prefixes: &[&str]) -> Result<(), SceneError> {
+        let expected: BTreeSet<IpNet> = nets(prefixes)?.into_iter().collect();
+        let what = format!("the router has exactly {expected:?}");
+        eventually(what, SOON, || {
+            let mut seen = BTreeSet::new();
+            for family in Family::ALL {
+                let routes = self.routers[0].routes(family);
+                let routes = routes.map_err(|error| error.to_string())?;
+                seen.extend(routes.into_iter().map(|route| route.prefix));
+            }
+            match seen == expected {
+                true => Ok(()),
+                false => Err(format!("{seen:?}")),
+            }
+        })?;
+        Ok(())
     }
 
     /// Packets that the plane has dropped since it was prepared, by reason.

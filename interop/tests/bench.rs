@@ -28,6 +28,11 @@ fn interop(arguments: &[&str]) -> Vec<Value> {
     lines.collect()
 }
 
+/// Whether the `ebpf` plane can be measured here: root who may not has a fault to find.
+fn may_load_bpf() -> bool {
+    interop::gateway::may_load_bpf().unwrap_or_else(|error| panic!("BPF cannot be loaded: {error}"))
+}
+
 /// The lines of a subject's case that was measured.
 fn measured<'a>(lines: &'a [Value], case: &str, subject: &str) -> Option<&'a Value> {
     lines.iter().find(|line| {
@@ -157,10 +162,8 @@ fn program_is_told_for_both_planes() {
 
 #[test]
 fn restart_loses_no_packet_however_the_agent_ends_and_changes() {
-    match interop::gateway::may_load_bpf() {
-        Ok(true) => {}
-        Ok(false) => return,
-        Err(error) => panic!("BPF cannot be loaded: {error}"),
+    if !may_load_bpf() {
+        return;
     }
     let lines = bench(&["restart", "--quick"]);
     for case in ["stop", "kill", "upgrade", "reload"] {
@@ -191,10 +194,8 @@ fn failover_counts_what_a_gateway_that_is_gone_costs_with_bfd_and_without() {
 
 #[test]
 fn a_store_is_told_beside_its_floor() {
-    match interop::gateway::may_load_bpf() {
-        Ok(true) => {}
-        Ok(false) => return,
-        Err(error) => panic!("BPF cannot be loaded: {error}"),
+    if !may_load_bpf() {
+        return;
     }
     let lines = bench(&["store", "--quick"]);
     let both = [

@@ -4,7 +4,6 @@
 //! and sinks. How each case is timed stands at its function.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,9 +33,6 @@ pub struct Options {
     /// A small run that finishes within a minute: shows that all of it works
     #[arg(long)]
     quick: bool,
-    /// Append one JSON object a line to this file
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
     /// Table sizes, prefixes [default: 10000,100000,1000000; with --quick: 2000]
     #[arg(long, value_delimiter = ',', value_name = "N")]
     sizes: Vec<usize>,

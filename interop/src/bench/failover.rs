@@ -11,7 +11,6 @@
 //! what is lost.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -59,9 +58,6 @@ pub struct Options {
     /// A small run that finishes within a minute: one round of 2,000 packets a second
     #[arg(long)]
     quick: bool,
-    /// Append one JSON object a line to this file
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
     /// Packets a second of all flows together [default: 16000; with --quick: 1600]
     #[arg(long, value_name = "N")]
     rate: Option<u32>,

@@ -7,7 +7,6 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -45,9 +44,6 @@ pub struct Options {
     /// A small run that finishes within a minute: shows that all of it works
     #[arg(long)]
     quick: bool,
-    /// Append one JSON object a line to this file
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
     /// ours, gobgp, bird, frr, openbgpd [default: the first four]
     #[arg(long, value_delimiter = ',', value_name = "SUBJECT")]
     subjects: Vec<Who>,

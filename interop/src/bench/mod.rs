@@ -5,7 +5,7 @@
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -39,6 +39,9 @@ type Failure = Box<dyn Error + Send + Sync>;
 pub struct Options {
     #[command(subcommand)]
     bench: Bench,
+    /// Append one JSON object a line to this file
+    #[arg(long, value_name = "FILE", global = true)]
+    json: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -87,19 +90,6 @@ impl Bench {
         }
     }
 
-    fn json(&self) -> Option<&Path> {
-        match self {
-            Bench::Bgp(options) => options.json.as_deref(),
-            Bench::LinkLatency(options) => options.json.as_deref(),
-            Bench::Forward(options) => options.json.as_deref(),
-            Bench::Program(options) => options.json.as_deref(),
-            Bench::Start(options) => options.json.as_deref(),
-            Bench::Restart(options) => options.json.as_deref(),
-            Bench::Failover(options) => options.json.as_deref(),
-            Bench::Store(options) => options.json.as_deref(),
-        }
-    }
-
     /// What has to be done outside of the lab; answers with what the inner program is told.
     fn prepare(&self) -> Result<Option<(&'static str, String)>, Failure> {
         match self {
@@ -131,7 +121,7 @@ impl Bench {
 /// Runs a bench, in namespaces of its own. What was measured before a failure is printed, too.
 #[must_use]
 pub fn main(options: &Options) -> ExitCode {
-    match enter(&options.bench) {
+    match enter(&options.bench, options.json.as_deref()) {
         Ok(code) => code,
         Err(error) => {
             // Nobody reads any more if this fails.
@@ -141,7 +131,7 @@ pub fn main(options: &Options) -> ExitCode {
     }
 }
 
-fn enter(bench: &Bench) -> Result<ExitCode, Failure> {
+fn enter(bench: &Bench, json: Option<&Path>) -> Result<ExitCode, Failure> {
     let mut entry = Entry::again(&format!("bench {}", bench.name()));
     if is_outside()
         && let Some((name, value)) = bench.prepare()?
@@ -155,7 +145,7 @@ fn enter(bench: &Bench) -> Result<ExitCode, Failure> {
             let outcome = bench.run(&lab, &mut report);
             report.progress("");
             report.print(&mut io::stdout().lock())?;
-            if let Some(path) = bench.json() {
+            if let Some(path) = json {
                 report.append(path)?;
             }
             outcome.map(|()| ExitCode::SUCCESS)

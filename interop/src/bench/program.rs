@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use aya::maps::MapData;
@@ -32,9 +32,6 @@ pub struct Options {
     /// A small run that finishes within seconds: shows that all of it works
     #[arg(long)]
     quick: bool,
-    /// Append one JSON object a line to this file
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
     /// VMs [default: 10000,1000000; with --quick: 1000]
     #[arg(long, value_delimiter = ',', value_name = "N")]
     sizes: Vec<u32>,

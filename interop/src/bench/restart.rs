@@ -12,7 +12,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -64,9 +64,6 @@ pub struct Options {
     /// A small run that finishes within a minute: 5 runs of 20,000 packets a second
     #[arg(long)]
     quick: bool,
-    /// Append one JSON object a line to this file
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
     /// Runs of each event [default: 100]
     #[arg(long, value_name = "N")]
     runs: Option<usize>,

@@ -37,12 +37,12 @@ const STOP: Duration = Duration::from_secs(30);
 /// Records of one commit while the store is filled.
 const COMMIT: usize = 50_000;
 /// VPCs that are linked: those of the first CCSI.
-pub(super) const LINKED: usize = 8;
+const LINKED: usize = 8;
 /// The peer of the agent: its number on the IDC LAN, and its AS.
 const PEER: (u8, u32) = (2, 65_002);
 /// VPCs and hosts, as in DESIGN's promise of what one gateway serves.
-pub(super) const VPCS: u64 = 4_096;
-pub(super) const HOSTS: u64 = 10_000;
+const VPCS: u64 = 4_096;
+const HOSTS: u64 = 10_000;
 
 /// What to run.
 #[derive(Debug, Args)]
@@ -50,9 +50,6 @@ pub struct Options {
     /// A small run that finishes within seconds: shows that all of it works
     #[arg(long)]
     quick: bool,
-    /// Append one JSON object a line to this file
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
     /// VMs [default: 1000000; with --quick: 1000]
     #[arg(long, value_delimiter = ',', value_name = "N")]
     sizes: Vec<u64>,
@@ -92,13 +89,6 @@ pub fn run(options: &Options, lab: &Lab, report: &mut Report) -> Result<(), Fail
 
 /// Makes a store with a region of so many VMs; the IPv4 prefixes that an agent will announce.
 fn fill(file: &Path, vms: u64, slbs: bool) -> Result<Vec<PrefixId>, Failure> {
-    let spec = FixtureSpec {
-        vms,
-        vpcs: VPCS.min(vms) as u32,
-        hosts: HOSTS.min(vms) as u32,
-        seed: 1,
-    };
-    let mut announced = Vec::new();
     let mut changes = Vec::new();
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let store = EmbeddedStore::open(file)?;
@@ -106,25 +96,46 @@ fn fill(file: &Path, vms: u64, slbs: bool) -> Result<Vec<PrefixId>, Failure> {
         let changes = std::mem::take(changes);
         runtime.block_on(store.commit(changes, Precondition::Any))
     };
+    let announced = each_record(vms, slbs, |key, value| {
+        changes.push(put(key, value));
+        if changes.len() >= COMMIT {
+            commit(&mut changes)?;
+        }
+        Ok(())
+    })?;
+    commit(&mut changes)?;
+    Ok(announced)
+}
+
+/// Hands over every record of a region of so many VMs, of which eight VPCs are linked; the IPv4 prefixes that an agent
+/// will announce.
+pub(super) fn each_record(
+    vms: u64,
+    slbs: bool,
+    mut take: impl FnMut(&str, &Value) -> Result<(), Failure>,
+) -> Result<Vec<PrefixId>, Failure> {
+    let spec = FixtureSpec {
+        vms,
+        vpcs: VPCS.min(vms) as u32,
+        hosts: HOSTS.min(vms) as u32,
+        seed: 1,
+    };
+    let mut announced = Vec::new();
     for line in fixture::generate(&spec)? {
         let line: Value = serde_json::from_str(&line)?;
         let key = line["key"].as_str().unwrap_or_default();
         if key.starts_with("slbs/") && !slbs {
             continue;
         }
-        changes.push(put(key, &line["value"]));
+        take(key, &line["value"])?;
         if let Some(vpc) = key.strip_prefix("vpcs/")
             && announced.len() < LINKED
         {
             let link = json!({ "vpc": vpc, "classic": ["idc-0"] });
-            changes.push(put(&format!("links/{vpc}"), &link));
+            take(&format!("links/{vpc}"), &link)?;
             announced.push(ipv4_subnet(&line["value"])?);
         }
-        if changes.len() >= COMMIT {
-            commit(&mut changes)?;
-        }
     }
-    commit(&mut changes)?;
     Ok(announced)
 }
 

@@ -143,6 +143,7 @@ impl Arrivals {
             let came = batch::receive(socket, &mut buffers, |payload, source| {
                 arrivals.push((parse(payload), source));
             });
+            self.count(arrivals.drain(..));
             match came {
                 // Nothing for a while.
                 Err(_) => self.overruns.store(overruns(socket), Ordering::Relaxed),
@@ -150,13 +151,16 @@ impl Arrivals {
                 Ok(count) if count < batch::MOST => std::thread::sleep(GATHER),
                 Ok(_) => (),
             }
-            let mut flows = self.flows();
-            for (numbered, source) in arrivals.drain(..) {
-                match numbered {
-                    Some((flow, number)) => flows.entry(flow).or_default().count(number, source),
-                    None => {
-                        self.strays.fetch_add(1, Ordering::Relaxed);
-                    }
+        }
+    }
+
+    fn count(&self, arrivals: impl Iterator<Item = (Option<(u64, u64)>, SocketAddr)>) {
+        let mut flows = self.flows();
+        for (numbered, source) in arrivals {
+            match numbered {
+                Some((flow, number)) => flows.entry(flow).or_default().count(number, source),
+                None => {
+                    self.strays.fetch_add(1, Ordering::Relaxed);
                 }
             }
         }

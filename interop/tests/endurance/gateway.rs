@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use interop::enter;
 use interop::process::Launch;
@@ -12,7 +12,7 @@ use interop::wait::eventually;
 use serde_json::json;
 
 use super::desk::Desk;
-use super::{Failure, SOON, await_announced, was_perfect};
+use super::{Failure, SOON, was_perfect};
 
 /// What the disk of the store takes.
 const DISK: &str = "size=8m";
@@ -20,7 +20,7 @@ const DISK: &str = "size=8m";
 const ORDERS: usize = 2_000;
 
 /// Fills the disk up; what is to be deleted for room.
-fn fill(disk: &Path) -> Result<std::path::PathBuf, Failure> {
+fn fill(disk: &Path) -> Result<PathBuf, Failure> {
     let path = disk.join("in-the-way");
     let mut file = File::create(&path)?;
     let block = [0_u8; 4096];
@@ -56,7 +56,7 @@ fn a_disk_that_is_full_costs_orders_and_no_packet_and_is_used_again_when_there_i
         assert!(refusal.contains("store.redb"), "{refusal}");
         assert!(refusal.contains("No space left"), "{refusal}");
         traffic.pass(100)?;
-        await_announced(&scene, &WEB)?;
+        scene.await_exactly(&WEB)?;
         scene.gateway.agent()?.check()?;
 
         fs::remove_file(in_the_way)?;

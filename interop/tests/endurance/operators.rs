@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::desk::Desk;
 use super::probe::{self, Probe};
-use super::{Failure, SOON, await_announced, was_perfect};
+use super::{Failure, SOON, was_perfect};
 
 /// A VM of VPC `web` in a subnet that comes and goes.
 const NAME: &str = "web-3@web";
@@ -38,7 +38,7 @@ fn become_(scene: &Scene, subnets: &[&str], addrs: &[&str]) -> Result<(), Failur
     ])?;
     scene.gateway.await_settled(SOON)?;
     println!("subnets: {all:?}");
-    await_announced(scene, &all)
+    Ok(scene.await_exactly(&all)?)
 }
 
 /// Traffic to the VM and from it.
@@ -296,7 +296,7 @@ fn one_vpc_is_linked_and_unlinked_a_thousand_times_by_eight_clients() {
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
 
-        await_announced(&scene, &[])?;
+        scene.await_exactly(&[])?;
         scene.gateway.await_settled(SOON)?;
         assert_eq!(scene.gateway.json(["links"])?, json!([]));
         assert_eq!(scene.gateway.json(["quarantine"])?, json!([]));

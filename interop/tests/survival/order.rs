@@ -250,7 +250,7 @@ fn fifty_links_and_unlinks_by_four_clients_end_consistent() {
         let announced = Some("announced");
         let expected = BTreeSet::from([(Some("three"), announced), (Some("four"), announced)]);
         assert_eq!(states, expected, "{links}");
-        await_rib(&scene, &["10.1.1.0/24", "fd00:1:1::/64"])?;
+        scene.await_exactly(&["10.1.1.0/24", "fd00:1:1::/64"])?;
         scene.await_path(&nets(&["10.1.1.0/24", "fd00:1:1::/64"])?, &[])?;
         let alice = scene.region.namespace("alice")?;
         let within = std::time::Duration::from_secs(2);
@@ -260,7 +260,7 @@ fn fifty_links_and_unlinks_by_four_clients_end_consistent() {
         for name in ["three", "four"] {
             scene.gateway.ccn(["unlink", name])?;
         }
-        await_rib(&scene, &[])?;
+        scene.await_exactly(&[])?;
         assert_eq!(
             before.difference(&scene.kernel()?),
             "",
@@ -272,24 +272,4 @@ fn fifty_links_and_unlinks_by_four_clients_end_consistent() {
         );
         Ok(())
     });
-}
-
-/// Waits until the router has exactly these prefixes of the gateway.
-fn await_rib(scene: &Scene, expected: &[&str]) -> Result<(), Failure> {
-    let expected: BTreeSet<IpNet> = nets(expected)?.into_iter().collect();
-    let what = format!("the router has exactly {expected:?}");
-    eventually(what, SOON, || {
-        let mut seen = BTreeSet::new();
-        for family in Family::ALL {
-            let routes = scene.routers[0]
-                .routes(family)
-                .map_err(|error| error.to_string())?;
-            seen.extend(routes.into_iter().map(|route| route.prefix));
-        }
-        match seen == expected {
-            true => Ok(()),
-            false => Err(format!("{seen:?}")),
-        }
-    })?;
-    Ok(())
 }

@@ -18,7 +18,7 @@
 //! The underlay is routed: hosts are behind one router, so no subject pays for a neighbour a host. All
 //! subjects get the same packets; those of the plain ones have one route for all VMs, and one VNI.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use ccn::record::Mode;
@@ -51,9 +51,6 @@ pub struct Options {
     /// A small run that finishes within seconds: shows that all of it works
     #[arg(long)]
     quick: bool,
-    /// Append one JSON object a line to this file
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
     /// VMs [default: 1,10000,100000,1000000; with --quick: 1,1000]. The largest is that of the sets of
     /// cases, too
     #[arg(long, value_delimiter = ',', value_name = "N")]

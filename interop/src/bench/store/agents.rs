@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ccn::plane::ebpf::layout::Slot;
+use ccn::plane::ebpf::layout::{Host, Plain, Slot};
 use ccn::plane::ebpf::sys::Map;
 use netlink::Mac;
 use nix::sys::signal::Signal;
@@ -70,9 +70,7 @@ impl InKernel {
             };
             let number = u32::from(Slot(u64::from_ne_bytes(slot)).host());
             let there = self.hosts.lookup(&number.to_ne_bytes())?;
-            // Family and address, as `layout::Host` has them.
-            let there = there.as_deref().and_then(|there| there.get(4..8));
-            if there != Some(&host.to_bits().to_ne_bytes()[..]) {
+            if there.as_deref() != Some(Host::at(host.into()).octets()) {
                 return Ok(false);
             }
         }

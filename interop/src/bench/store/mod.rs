@@ -67,9 +67,6 @@ pub struct Options {
     /// A small run that finishes within a minute: shows that all of it works
     #[arg(long)]
     quick: bool,
-    /// Append one JSON object a line to this file
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
     /// VMs [default: 1000000; with --quick: 2000]
     #[arg(long, value_name = "N")]
     vms: Option<u64>,

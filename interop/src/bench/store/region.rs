@@ -5,14 +5,13 @@ use std::io::{BufWriter, Write};
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use ccn::fixture::{self, FixtureSpec};
 use netlink::Mac;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Failure;
 use super::floor::Record;
 use crate::bench::prefix_set::PrefixId;
-use crate::bench::start::{HOSTS, LINKED, VPCS, ipv4_subnet};
+use crate::bench::start::{each_record, ipv4_subnet};
 
 /// All records of a region.
 pub(super) struct Records {
@@ -36,41 +35,23 @@ impl Records {
     /// # Errors
     /// It is too small.
     pub(super) fn make(vms: u64) -> Result<Records, Failure> {
-        let spec = FixtureSpec {
-            vms,
-            vpcs: VPCS.min(vms) as u32,
-            hosts: HOSTS.min(vms) as u32,
-            seed: 1,
-        };
         let (mut others, mut machines) = (Vec::new(), Vec::new());
-        let (mut announced, mut free) = (Vec::new(), None);
-        for line in fixture::generate(&spec)? {
-            let line: Value = serde_json::from_str(&line)?;
-            let (key, value) = (line["key"].as_str().unwrap_or_default(), &line["value"]);
+        let mut vpcs = Vec::new();
+        let announced = each_record(vms, false, |key, value| {
             let record = (key.to_owned(), value.to_string());
-            if key.starts_with("slbs/") {
-                continue;
+            match key.starts_with("vms/") {
+                true => machines.push(record),
+                false => others.push(record),
             }
-            if key.starts_with("vms/") {
-                machines.push(record);
-                continue;
+            if let Some(vpc) = key.strip_prefix("vpcs/") {
+                vpcs.push((vpc.to_owned(), ipv4_subnet(value)?));
             }
-            others.push(record);
-            let Some(vpc) = key.strip_prefix("vpcs/") else {
-                continue;
-            };
-            if announced.len() < LINKED {
-                let link = json!({ "vpc": vpc, "classic": ["idc-0"] });
-                others.push((format!("links/{vpc}"), link.to_string()));
-                announced.push(ipv4_subnet(value)?);
-                continue;
-            }
-            // CCSIs go in pairs with the same addresses, and a prefix is announced once.
-            let subnet = ipv4_subnet(value)?;
-            if free.is_none() && !announced.contains(&subnet) {
-                free = Some((vpc.to_owned(), subnet));
-            }
-        }
+            Ok(())
+        })?;
+        // CCSIs go in pairs with the same addresses, and a prefix is announced once.
+        let free = vpcs
+            .into_iter()
+            .find(|(_, subnet)| !announced.contains(subnet));
         let (_, first) = machines.first().ok_or("a region without VMs")?;
         let first: Value = serde_json::from_str(first)?;
         let mac = first["mac"].as_str().unwrap_or_default().parse()?;
