@@ -31,14 +31,9 @@ pub fn build_speaker() -> Result<(), Failure> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "bgp",
-            "--example",
-            "speaker",
-        ])
+        // The workspace's choice of features: what the tests' build has made already is not made again.
+        .args(["build", "--quiet", "--locked", "--workspace"])
+        .args(["--example", "speaker"])
         .current_dir(workspace);
     if !cfg!(debug_assertions) {
         command.arg("--release");
