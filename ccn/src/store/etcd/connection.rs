@@ -1,9 +1,13 @@
 //! Connections to the members, made when one is needed, and what their errors mean.
 //!
-//! A connection that failed is given up, and the next one reads certificates and password again.
+//! A connection is with one member. One that failed is given up; the next one is with the next member, and
+//! reads certificates and password again. (A balancer over all members picks the one that refuses over those
+//! that are still shaking hands, each time anew.)
 
 use std::error::Error as _;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -56,6 +60,8 @@ pub(super) struct Connection {
     config: EtcdConfig,
     open: Mutex<Option<Arc<Opened>>>,
     opening: tokio::sync::Mutex<()>,
+    /// Whose turn it is among the members: anyone's at first, so that not all programs ask the same one.
+    turn: AtomicUsize,
 }
 
 struct Opened(Client);
@@ -82,6 +88,7 @@ impl Connection {
             config,
             open: Mutex::new(None),
             opening: tokio::sync::Mutex::new(()),
+            turn: AtomicUsize::new(RandomState::new().hash_one(()) as usize),
         }
     }
 
@@ -89,16 +96,22 @@ impl Connection {
         &self.config
     }
 
-    /// The connection that is open, or a new one.
+    /// The connection that is open, or a new one with the member whose turn it is.
     pub(super) async fn lend(&self) -> Result<Lent, Trouble> {
         let _one_at_a_time = self.opening.lock().await;
         if let Some(open) = &*self.open.lock().unwrap_or_else(PoisonError::into_inner) {
             return Ok(Lent(open.clone()));
         }
         let options = self.options().await?;
-        let endpoints: Vec<&str> = self.config.endpoints.iter().map(|e| e.as_str()).collect();
-        let connecting = Client::connect(endpoints, Some(options));
-        let client = match timeout(self.config.timeout, connecting).await {
+        let endpoints = &self.config.endpoints;
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let Some(endpoint) = endpoints.iter().cycle().nth(turn % endpoints.len().max(1)) else {
+            return Err(Trouble::Refused("no member is configured".to_owned()));
+        };
+        let connecting = Client::connect([endpoint.as_str()], Some(options));
+        let members = u32::try_from(endpoints.len()).unwrap_or(ATTEMPTS);
+        let patience = self.config.timeout / members.clamp(1, ATTEMPTS);
+        let client = match timeout(patience, connecting).await {
             Ok(connected) => connected.map_err(|error| trouble(&error))?,
             Err(_) => return Err(self.too_slow()),
         };
