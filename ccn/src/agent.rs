@@ -14,14 +14,15 @@ use netlink::{Group, Monitor};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use crate::announce::Relearning;
 use crate::api;
 use crate::api::socket::SocketError;
+use crate::cluster::{self, Tidings};
 use crate::config::{Config, PlaneConfig, PlaneKind, StoreConfig};
-use crate::controller::{AgentHandle, Controller, Facts, Parts, Report, Told, note, sleep_until};
+use crate::controller::{AgentHandle, Controller, Facts, Parts, note, sleep_until};
 use crate::doctor::{Choice, Surroundings};
 use crate::drain::{self, DrainHandle, Drainer, Mark, State};
 use crate::ledger::Loading;
@@ -111,7 +112,7 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     let socket = api::socket::bind(&config.admin_socket)?;
     let _unbind = Unbind(&config.admin_socket);
     let scrapes = listen_for_scrapes(&config).await?;
-    let (store, cluster) = open_store(&config.store)?;
+    let (store, in_cluster) = open_store(&config.store)?;
     let (mark, drained) = drained(&config.store)?;
     note(&mut startup, "open", 1, "store");
     // While the kernel looks at our programs.
@@ -155,11 +156,16 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
             config: config.plane.clone(),
             choice,
         }));
-    if let Some(cluster) = cluster {
+    if let Some(store) = in_cluster {
         let (name, own) = registration(&config, &gateway, abilities)?;
-        let (report, drain) = (controller.report(), drain.reports());
         let of_links = controller.link_reports();
-        tokio::spawn(register(cluster, name, own, report, drain, of_links));
+        tokio::spawn(cluster::answer(store.clone(), name.clone(), agent.clone()));
+        let told = Tidings {
+            reports: controller.report(),
+            drain: drain.reports(),
+            agent: agent.clone(),
+        };
+        tokio::spawn(cluster::register(store, name, own, told, of_links));
     }
 
     let mut controller = tokio::spawn(controller.run());
@@ -369,46 +375,11 @@ fn registration(
         health: Health::Starting,
         draining: false,
         abilities: Some(abilities),
+        fullest: None,
+        peers: None,
         extra: serde_json::Map::new(),
     };
     Ok((name, own))
-}
-
-/// Keeps the gateway registered with what the controller reports.
-async fn register(
-    cluster: EtcdStore,
-    name: GatewayName,
-    own: Gateway,
-    mut reports: watch::Receiver<Report>,
-    mut drain: watch::Receiver<drain::Report>,
-    of_links: mpsc::UnboundedReceiver<Told>,
-) {
-    let (tell, told) = watch::channel(own.clone());
-    let telling = async {
-        loop {
-            let Report { generation, health } = *reports.borrow_and_update();
-            let state = drain.borrow_and_update().state;
-            tell.send_if_modified(|told| {
-                let now = Gateway {
-                    generation,
-                    health,
-                    draining: matches!(state, State::Draining | State::Drained),
-                    ..own.clone()
-                };
-                let is_new = *told != now;
-                *told = now;
-                is_new
-            });
-            let changed = tokio::select! {
-                changed = reports.changed() => changed,
-                changed = drain.changed() => changed,
-            };
-            if changed.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::join!(telling, cluster.keep_registered(name, told, of_links));
 }
 
 /// The plane that is configured, or the best that works here.

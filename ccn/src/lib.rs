@@ -7,6 +7,7 @@ pub mod announce;
 pub mod api;
 pub mod apiserver;
 pub mod cli;
+mod cluster;
 pub mod config;
 pub mod controller;
 pub mod doctor;

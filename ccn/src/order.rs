@@ -17,6 +17,7 @@ use crate::record::LinkId;
 mod announcing;
 mod backing;
 mod moved;
+mod replaced;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ pub use announcing::Announcing;
 pub use backing::LinkPhase;
 use backing::{Backing, Forwarding, Phase, subnet_of};
 use moved::Moved;
+use replaced::Before;
 
 /// How long the plane is left alone after it failed; doubled for each failure in a row.
 const RESYNC_FIRST: Duration = Duration::from_millis(200);
@@ -43,6 +45,9 @@ pub enum Output {
     Resync,
     /// Announce these prefixes: their forwarding is verified.
     Announce(BTreeSet<Prefix>),
+    /// Wait (bounded) until the peers have what was announced so far, then answer with [`Order::flushed`]: it
+    /// stands in for what is withdrawn then.
+    Flush(WithdrawalId),
     /// Withdraw these prefixes, wait (bounded) until the peers have it, then answer with
     /// [`Order::flushed`].
     Withdraw(WithdrawalId, BTreeSet<Prefix>),
@@ -61,6 +66,8 @@ struct Withdrawal {
     release: Option<Instant>,
     /// What it protects, unless it was planned again meanwhile.
     held: Vec<EntryKey>,
+    /// What the peers must have before they are told of it.
+    before: Before,
 }
 
 #[derive(Debug, Default)]
@@ -174,7 +181,7 @@ impl Order {
         // that the plane refused want it too.
         let lost = self.lost();
         if !lost.is_empty() {
-            self.begin_withdrawal(lost);
+            self.begin_withdrawal(lost, Before::Nothing);
         }
         for (key, value) in delta.removals {
             let held_by = self.protector(&key, withdrawal);
@@ -198,7 +205,7 @@ impl Order {
         &mut self,
         changes: BTreeMap<Prefix, BTreeSet<LinkId>>,
     ) -> Option<WithdrawalId> {
-        let mut gone = BTreeSet::new();
+        let (mut gone, mut of_links) = (BTreeSet::new(), BTreeSet::new());
         for (prefix, links) in changes {
             self.suspects.insert(prefix);
             if !links.is_empty() {
@@ -207,15 +214,23 @@ impl Order {
                     .announcements
                     .entry(prefix)
                     .or_insert(Announcement::Waiting);
-                if matches!(state, Announcement::Withdrawing(_)) {
-                    *state = Announcement::Waiting;
+                if let Announcement::Withdrawing(id) = *state {
+                    let untold = self.to_withdraw.get_mut(&id);
+                    *state = match untold.is_some_and(|prefixes| prefixes.remove(&prefix)) {
+                        true => {
+                            self.withdrawn.remove(&prefix);
+                            Announcement::Announced
+                        }
+                        false => Announcement::Waiting,
+                    };
                 }
                 continue;
             }
-            self.wanted.remove(&prefix);
+            let links = self.wanted.remove(&prefix).unwrap_or_default();
             match self.announcements.get(&prefix) {
                 Some(Announcement::Announced) => {
                     gone.insert(prefix);
+                    of_links.extend(links);
                 }
                 Some(Announcement::Waiting) => {
                     self.announcements.remove(&prefix);
@@ -223,10 +238,10 @@ impl Order {
                 Some(Announcement::Withdrawing(_)) | None => {}
             }
         }
-        (!gone.is_empty()).then(|| self.begin_withdrawal(gone))
+        (!gone.is_empty()).then(|| self.begin_withdrawal(gone, Before::Instead(of_links)))
     }
 
-    fn begin_withdrawal(&mut self, prefixes: BTreeSet<Prefix>) -> WithdrawalId {
+    fn begin_withdrawal(&mut self, prefixes: BTreeSet<Prefix>, before: Before) -> WithdrawalId {
         let id = WithdrawalId(self.next_withdrawal);
         self.next_withdrawal += 1;
         for prefix in &prefixes {
@@ -253,6 +268,7 @@ impl Order {
             Withdrawal {
                 release: None,
                 held,
+                before,
             },
         );
         self.to_withdraw.insert(id, prefixes);
@@ -289,10 +305,14 @@ impl Order {
         self.pending.learned.insert(prefix, next_hops);
     }
 
-    /// The peers have this withdrawal (or the bounded wait for it has ended).
+    /// The peers have this withdrawal, or what was announced before it (or the bounded wait for it has ended).
     pub fn flushed(&mut self, id: WithdrawalId, now: Instant) {
         if let Some(withdrawal) = self.withdrawals.get_mut(&id) {
-            withdrawal.release = Some(now + self.drain);
+            if self.to_withdraw.contains_key(&id) {
+                withdrawal.before = Before::Nothing;
+            } else {
+                withdrawal.release = Some(now + self.drain);
+            }
         }
     }
 
@@ -365,6 +385,7 @@ impl Order {
     /// The plane could not do what the outstanding output asked: its state is unknown.
     pub fn plane_failed(&mut self, now: Instant) {
         self.in_flight = InFlight::None;
+        self.wait_for_none();
         self.back_off(now);
     }
 
@@ -401,10 +422,10 @@ impl Order {
         }
         let lost = self.lost();
         if !lost.is_empty() {
-            self.begin_withdrawal(lost);
+            self.begin_withdrawal(lost, Before::Nothing);
         }
-        if let Some((id, prefixes)) = self.to_withdraw.pop_first() {
-            return Some(Output::Withdraw(id, prefixes));
+        if let Some(output) = self.next_withdrawal() {
+            return Some(output);
         }
         let may = self.announcing == Announcing::Everything;
         let ready: BTreeSet<Prefix> = std::mem::take(&mut self.suspects)

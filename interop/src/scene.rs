@@ -139,32 +139,60 @@ impl Scene {
         change: impl Fn(&mut GatewayConfig),
         adjust: impl Fn(&mut RouterConfig),
     ) -> Result<(Self, Gateway), SceneError> {
-        let both = |router: &mut RouterConfig| {
-            let address = plan::PARTNER4.into();
-            let partner = NeighbourConfig::new("gw2", address, plan::GATEWAY_AS);
-            router.neighbours.push(partner);
-            for neighbour in &mut router.neighbours {
-                neighbour.graceful_shutdown = true;
-            }
-            adjust(router);
-        };
-        let mut scene = Self::set(lab, 1, both, |gateway, _| {
+        let mut scene = Self::set(lab, 1, expecting_partner(adjust), |gateway, _| {
             change(&mut gateway.config);
             Ok(())
         })?;
-        let namespace = scene.region.add_partner()?;
-        let mac = scene.region.gateway_address().mac;
-        let routers = scene.routers.iter();
+        let partner = scene.add_partner(lab, |partner| {
+            change(&mut partner.config);
+            Ok(())
+        })?;
+        Ok((scene, partner))
+    }
+
+    /// [`Scene::start_pair`], with the records of both in one etcd, which runs beside the first.
+    ///
+    /// # Errors
+    /// As for [`Scene::start`]; or etcd does not come up.
+    pub fn start_pair_on_etcd(lab: &Lab) -> Result<(Self, Gateway, Etcd), SceneError> {
+        let mut etcd = None;
+        let mut scene = Self::set(lab, 1, expecting_partner(|_| {}), |gateway, namespace| {
+            let directory = lab.scratch().join("etcd");
+            std::fs::create_dir_all(&directory).map_err(SceneError::Directory)?;
+            let (logs, namespace) = (lab.scratch(), Some(namespace.clone()));
+            let started = Etcd::start_at(plan::GATEWAY4, &directory, logs, namespace, 1)?;
+            gateway.store_in(&started);
+            etcd = Some(started);
+            Ok(())
+        })?;
+        let etcd = etcd.ok_or(SceneError::NoStore)?;
+        let partner = scene.add_partner(lab, |partner| {
+            partner.store_in(&etcd);
+            Ok(())
+        })?;
+        Ok((scene, partner, etcd))
+    }
+
+    /// The second gateway, which every router expects.
+    fn add_partner(
+        &mut self,
+        lab: &Lab,
+        prepare: impl FnOnce(&mut Gateway) -> Result<(), SceneError>,
+    ) -> Result<Gateway, SceneError> {
+        let namespace = self.region.add_partner()?;
+        let mac = self.region.gateway_address().mac;
+        let routers = self.routers.iter();
         let peers = routers.map(|router| PeerSection::of(router.config()));
         let mut partner = Gateway::partner(lab, namespace, mac, peers)?;
-        change(&mut partner.config);
+        prepare(&mut partner)?;
         partner.start()?;
+        // Where both have one store this changes nothing.
         partner.ccn(["import".as_ref(), fixture().as_os_str()])?;
         partner.await_settled(SOON)?;
-        for router in &scene.routers {
+        for router in &self.routers {
             router.await_established(plan::PARTNER4.into(), SOON)?;
         }
-        Ok((scene, partner))
+        Ok(partner)
     }
 
     /// [`Scene::start`], with the records in an etcd of so many members, which run beside the agent.
@@ -397,6 +425,19 @@ impl Scene {
             }
         }
         Ok(true)
+    }
+}
+
+/// A router that expects the second gateway too, altered by `adjust`.
+fn expecting_partner(adjust: impl Fn(&mut RouterConfig)) -> impl Fn(&mut RouterConfig) {
+    move |router| {
+        let address = plan::PARTNER4.into();
+        let partner = NeighbourConfig::new("gw2", address, plan::GATEWAY_AS);
+        router.neighbours.push(partner);
+        for neighbour in &mut router.neighbours {
+            neighbour.graceful_shutdown = true;
+        }
+        adjust(router);
     }
 }
 

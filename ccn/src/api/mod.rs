@@ -28,7 +28,7 @@ use crate::controller::AgentHandle;
 use error::{ApiError, ErrorCode};
 
 pub use orders::IDEMPOTENCY_KEY;
-pub use plan::{LimitChange, LinkPlan, PlannedRoute};
+pub use plan::{LimitChange, LinkPlan, Outcome, PlannedAt, PlannedRoute, Question, Said};
 pub use records::RecordView;
 pub use view::{
     AtGateway, GatewayView, LimitView, LinkView, LinksView, PeersView, PlaneDetail, PlaneView,

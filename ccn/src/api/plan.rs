@@ -1,12 +1,12 @@
-//! What the admin socket says of an order that is only rehearsed.
+//! What is said of an order that is only rehearsed: by a gateway of itself, by an API server of each gateway.
 
 use std::collections::BTreeMap;
 
 use bgp::{Family, PeerName, Prefix};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::LinkView;
-use crate::record::LinkId;
+use crate::record::{GatewayName, LinkId};
 
 /// What an order for a link would come to.
 #[derive(Debug, Clone, Serialize)]
@@ -14,24 +14,36 @@ pub struct LinkPlan {
     /// The link as it would be; its state is `planned`.
     #[serde(flatten)]
     pub link: LinkView,
+    /// What would change.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// Standbys that would make way for it.
+    pub displaced: Vec<LinkId>,
+    /// What would change at each live gateway of the group, as its plane and its sessions are now. A gateway speaks
+    /// for itself alone and leaves it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Vec<PlannedAt>>,
+}
+
+/// What an order would change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
     /// Prefixes to be announced for it.
     pub announce: Vec<PlannedRoute>,
     /// Prefixes that no link would want announced any more.
     pub withdraw: Vec<Prefix>,
-    /// Standbys that would make way for it.
-    pub displaced: Vec<LinkId>,
     /// Forwarding entries that are new or change: pairs of a subnet and a classic prefix.
     pub permits: usize,
     /// Forwarding entries that go.
     pub permits_removed: usize,
     /// Objects of the kernel there would be more, by kind.
-    pub kernel: BTreeMap<&'static str, u64>,
+    pub kernel: BTreeMap<String, u64>,
     /// How full the plane is and would be.
     pub limits: Vec<LimitChange>,
 }
 
 /// A prefix to be announced.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedRoute {
     /// Its family.
     pub family: Family,
@@ -44,7 +56,7 @@ pub struct PlannedRoute {
 }
 
 /// A limit before and after.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitChange {
     /// What is limited, as in `ccn limits`.
     pub name: String,
@@ -54,4 +66,94 @@ pub struct LimitChange {
     pub after: u64,
     /// The most there may be.
     pub max: u64,
+}
+
+/// What a gateway says of an order, or why it says nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedAt {
+    /// The gateway.
+    pub gateway: GatewayName,
+    /// What would change there.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Why that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
+}
+
+/// What gateways are asked: what it would come to if the link had this record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Question {
+    /// The link.
+    pub link: LinkId,
+    /// Its record then.
+    pub record: serde_json::Value,
+}
+
+/// A gateway's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Said {
+    /// What would change.
+    Outcome(Outcome),
+    /// Why it cannot tell.
+    Unknown(String),
+}
+
+impl PlannedAt {
+    /// What a gateway said, read; or that it said nothing.
+    #[must_use]
+    pub fn read(gateway: GatewayName, answer: Option<&[u8]>, waited_ms: u128) -> PlannedAt {
+        let said = match answer.map(serde_json::from_slice::<Said>) {
+            Some(Ok(said)) => said,
+            Some(Err(error)) => Said::Unknown(format!("its answer cannot be read: {error}")),
+            None => Said::Unknown(format!("no answer within {waited_ms} ms")),
+        };
+        let (outcome, unknown) = match said {
+            Said::Outcome(outcome) => (Some(outcome), None),
+            Said::Unknown(why) => (None, Some(why)),
+        };
+        PlannedAt {
+            gateway,
+            outcome,
+            unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_as_it_was_meant_and_garbage_is_named() {
+        let outcome = Outcome {
+            permits: 1,
+            kernel: [("rules".to_owned(), 2)].into(),
+            ..Outcome::default()
+        };
+        let told = |said: &Said| serde_json::to_vec(said).unwrap();
+        for (answer, expected) in [
+            (Some(told(&Said::Outcome(outcome.clone()))), Ok(outcome)),
+            (
+                Some(told(&Said::Unknown("stopping".to_owned()))),
+                Err("stopping"),
+            ),
+            (
+                Some(b"{\"outcome\":7}".to_vec()),
+                Err("its answer cannot be read"),
+            ),
+            (None, Err("no answer within 5 ms")),
+        ] {
+            let read = PlannedAt::read("gw".parse().unwrap(), answer.as_deref(), 5);
+            match expected {
+                Ok(outcome) => assert_eq!((read.outcome, read.unknown), (Some(outcome), None)),
+                Err(why) => {
+                    let unknown = read.unknown.unwrap();
+                    assert!(unknown.contains(why), "{unknown}");
+                    assert_eq!(read.outcome, None);
+                }
+            }
+        }
+    }
 }

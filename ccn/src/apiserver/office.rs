@@ -1,7 +1,7 @@
 //! Orders at an API server: checked beside the records, written into the store, and waited for until every live
 //! gateway of the group has them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,9 @@ use super::placement::{choose, live};
 use super::verdict::{Goal, Verdict, judge};
 use crate::api::error::{ApiError, ErrorCode, Fault};
 use crate::api::office::{Office, Terms};
-use crate::api::{AtGateway, LinkPlan, LinkView, PlannedRoute, listing};
+use crate::api::{
+    AtGateway, LinkPlan, LinkView, Outcome, PlannedAt, PlannedRoute, Question, listing,
+};
 use crate::explain::{self, Explanation};
 use crate::inventory::Inventory;
 use crate::ledger::{How, Ledger, LedgerHandle, Made, Make, deadline};
@@ -28,6 +30,9 @@ use crate::record::{
 };
 use crate::store::etcd::EtcdStore;
 use crate::store::{Change, Generation, Store};
+
+/// How long gateways have to say what an order would come to.
+const ANSWERS: Duration = Duration::from_secs(2);
 
 /// What an API server's routes hold. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -205,6 +210,10 @@ impl Server {
 
     /// What a change of one link would come to.
     async fn plan(&self, id: LinkId, link: Link, change: Change) -> Result<LinkPlan, ApiError> {
+        let question = Question {
+            link: id.clone(),
+            record: json!(link),
+        };
         let rehearse = move |ledger: &mut Ledger| {
             let planner = Planner::new(link.group.clone());
             let generation = ledger.generation();
@@ -238,16 +247,42 @@ impl Server {
             announced,
             peers: Vec::new(),
         };
-        Ok(LinkPlan {
-            link,
+        let outcome = Outcome {
             announce: rehearsal.announce.into_iter().map(route).collect(),
             withdraw: rehearsal.withdraw,
-            displaced: rehearsal.displaced,
             permits: rehearsal.permits.len(),
             permits_removed: rehearsal.removals,
-            kernel: BTreeMap::new(),
-            limits: Vec::new(),
+            ..Outcome::default()
+        };
+        let gateways = link.gateways.iter().map(|at| at.gateway.clone()).collect();
+        Ok(LinkPlan {
+            at: Some(self.planned_at(&question, gateways).await?),
+            link,
+            outcome,
+            displaced: rehearsal.displaced,
         })
+    }
+
+    /// What it would come to at each of these gateways, by their own account.
+    async fn planned_at(
+        &self,
+        question: &Question,
+        gateways: BTreeSet<GatewayName>,
+    ) -> Result<Vec<PlannedAt>, ApiError> {
+        if gateways.is_empty() {
+            return Ok(Vec::new());
+        }
+        let question = serde_json::to_vec(question)
+            .map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
+        let answers = self
+            .store
+            .ask_gateways(question, &gateways, ANSWERS)
+            .await?;
+        let read = |gateway: GatewayName| {
+            let answer = answers.get(&gateway).map(Vec::as_slice);
+            PlannedAt::read(gateway, answer, ANSWERS.as_millis())
+        };
+        Ok(gateways.into_iter().map(read).collect())
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::api::error::{ApiError, ErrorCode};
 use crate::inventory::Inventory;
-use crate::record::{Gateway, GatewayName, GroupName, Health, VpcId};
+use crate::record::{Fullest, Gateway, GatewayName, GroupName, Health, VpcId};
 
 /// The live gateways of a group, or of all.
 pub(super) fn live(
@@ -20,8 +20,11 @@ pub(super) fn live(
         .collect()
 }
 
-/// The group for a link of a VPC: the one that serves the VPC already, while a gateway of it lives; else that
-/// with the fewest links for each gateway that is fit for more, the first by name where several are equal.
+/// A gateway of which more than this share of some limit is used is left alone, while there is another.
+const FULL: f64 = 0.95;
+
+/// The group for a link of a VPC: the one that serves the VPC already, while a gateway of it is fit; else that
+/// with the fewest links for each gateway that is fit for more: healthy, not drained, not full; the first by name where several are equal.
 ///
 /// # Errors
 /// No gateway is fit.
@@ -29,12 +32,16 @@ pub(super) fn choose(inventory: &Inventory, vpc: &VpcId) -> Result<GroupName, Ap
     let mut fit: BTreeMap<&GroupName, usize> = BTreeMap::new();
     let mut live = Vec::new();
     for (name, gateway) in inventory.gateways() {
+        let full = gateway
+            .fullest
+            .as_ref()
+            .filter(|limit| limit.share() > FULL);
         live.push(format!(
             "{name} of {} is {}",
             gateway.group,
-            gateway.health.as_str()
+            how(gateway, full)
         ));
-        if gateway.health == Health::Healthy && !gateway.draining {
+        if gateway.health == Health::Healthy && !gateway.draining && full.is_none() {
             *fit.entry(&gateway.group).or_default() += 1;
         }
     }
@@ -64,6 +71,16 @@ pub(super) fn choose(inventory: &Inventory, vpc: &VpcId) -> Result<GroupName, Ap
             );
             Err(ApiError::new(ErrorCode::Unavailable, message))
         }
+    }
+}
+
+/// Why a gateway is fit or not, in words.
+fn how(gateway: &Gateway, full: Option<&Fullest>) -> String {
+    let health = gateway.health.as_str();
+    match full {
+        _ if gateway.draining => format!("{health}, draining"),
+        Some(Fullest { name, used, max }) => format!("{health}, full ({name} {used} of {max})"),
+        None => health.to_owned(),
     }
 }
 
@@ -104,6 +121,34 @@ mod tests {
         inventory.load(stored.collect());
         assert_eq!(inventory.quarantined(), 0);
         inventory
+    }
+
+    #[test]
+    fn a_gateway_that_is_full_gets_no_links_and_is_named() {
+        let with = |used: u64| {
+            let mut records = vec![Stored {
+                key: "gateways/gw-1".to_owned(),
+                created: 1,
+                modified: 1,
+                value: format!(
+                    r#"{{"group":"a","vtep":"172.16.0.1","router_id":"10.99.0.1","asn":65001,"roles":[],"generation":1,"health":"healthy","fullest":{{"name":"links","used":{used},"max":100}}}}"#
+                )
+                .into(),
+            }];
+            let mut inventory = Inventory::default();
+            inventory.load(std::mem::take(&mut records));
+            choose(&inventory, &"v".parse().unwrap())
+        };
+        for (used, fit) in [(0, true), (95, true), (96, false), (100, false)] {
+            match with(used) {
+                Ok(group) => assert!(fit, "{used}: {group}"),
+                Err(error) => {
+                    assert!(!fit, "{used}: {}", error.message);
+                    let named = format!("gw-1 of a is healthy, full (links {used} of 100)");
+                    assert!(error.message.contains(&named), "{}", error.message);
+                }
+            }
+        }
     }
 
     #[test]

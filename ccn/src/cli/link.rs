@@ -154,8 +154,41 @@ fn peers(value: &Value, pointer: &str) -> String {
     }
 }
 
-/// What an order would do to peers, kernel and limits.
+/// What an order would do to peers, kernel and limits: here, or at each gateway that was asked.
 fn plan(plan: &Value, out: Output) -> Result<(), CliError> {
+    let list = |pointer: &str| plan.pointer(pointer).and_then(Value::as_array);
+    for link in list("/displaced").into_iter().flatten() {
+        let link = link.as_str().unwrap_or("-");
+        out.line(format!("standby    links/{link} makes way and stands by"))?;
+    }
+    let Some(at) = list("/at") else {
+        return outcome(plan, "", out);
+    };
+    for said in at {
+        let gateway = text(said, "/gateway");
+        match said.pointer("/unknown").and_then(Value::as_str) {
+            Some(why) => {
+                out.line(format!(
+                    "{gateway}: what it would come to is not known: {why}"
+                ))?;
+            }
+            None => outcome(said, &format!("{gateway}: "), out)?,
+        }
+    }
+    if at.is_empty() {
+        for route in list("/announce").into_iter().flatten() {
+            let (family, prefix) = (text(route, "/family"), text(route, "/prefix"));
+            out.line(format!(
+                "announce   {family} {prefix} as soon as a gateway is there"
+            ))?;
+        }
+        out.line("no gateway of the group is alive: peers, kernel and limits are not known")?;
+    }
+    Ok(())
+}
+
+/// What would change, each line with the name of where.
+fn outcome(plan: &Value, at: &str, out: Output) -> Result<(), CliError> {
     let list = |pointer: &str| plan.pointer(pointer).and_then(Value::as_array);
     for route in list("/announce").into_iter().flatten() {
         let (family, prefix) = (text(route, "/family"), text(route, "/prefix"));
@@ -163,14 +196,11 @@ fn plan(plan: &Value, out: Output) -> Result<(), CliError> {
             Some(Value::Bool(true)) => "announced already".to_owned(),
             _ => format!("to {}", peers(route, "/peers")),
         };
-        out.line(format!("announce   {family} {prefix} {line}"))?;
+        out.line(format!("{at}announce   {family} {prefix} {line}"))?;
     }
     for prefix in list("/withdraw").into_iter().flatten() {
-        out.line(format!("withdraw   {}", prefix.as_str().unwrap_or("-")))?;
-    }
-    for link in list("/displaced").into_iter().flatten() {
-        let link = link.as_str().unwrap_or("-");
-        out.line(format!("standby    links/{link} makes way and stands by"))?;
+        let prefix = prefix.as_str().unwrap_or("-");
+        out.line(format!("{at}withdraw   {prefix}"))?;
     }
     let kinds = plan.pointer("/kernel").and_then(Value::as_object);
     let kinds: Vec<String> = kinds
@@ -183,18 +213,22 @@ fn plan(plan: &Value, out: Output) -> Result<(), CliError> {
         false => kinds.join(", "),
     };
     let (new, gone) = (text(plan, "/permits"), text(plan, "/permits_removed"));
-    out.line(format!("kernel     permits +{new} -{gone}: {kinds}"))?;
+    out.line(format!("{at}kernel     permits +{new} -{gone}: {kinds}"))?;
     let mut same = true;
     for limit in list("/limits").into_iter().flatten() {
-        let at = |pointer: &str| text(limit, pointer);
-        if at("/before") != at("/after") {
+        let of = |pointer: &str| text(limit, pointer);
+        if of("/before") != of("/after") {
             same = false;
-            let (name, before, after, max) = (at("/name"), at("/before"), at("/after"), at("/max"));
-            out.line(format!("limit      {name} {before} -> {after} of {max}"))?;
+            let (name, before, after, max) = (of("/name"), of("/before"), of("/after"), of("/max"));
+            out.line(format!(
+                "{at}limit      {name} {before} -> {after} of {max}"
+            ))?;
         }
     }
     if same {
-        out.line("limits     none is used more, see `ccn limits`")?;
+        out.line(format!(
+            "{at}limits     none is used more, see `ccn limits`"
+        ))?;
     }
     Ok(())
 }

@@ -81,6 +81,24 @@ pub(super) async fn gateways(client: &Client, out: Output) -> Shown {
             _ => text(r, "/health"),
         }),
         ("LINKS", |r| text(r, "/links")),
+        ("PEERS UP", |r| match r.pointer("/peers") {
+            Some(Value::Object(_)) => {
+                format!("{} of {}", text(r, "/peers/up"), text(r, "/peers/all"))
+            }
+            _ => "-".to_owned(),
+        }),
+        ("FULLEST", |r| match r.pointer("/fullest") {
+            Some(Value::Object(_)) => {
+                let at = |pointer: &str| text(r, pointer);
+                format!(
+                    "{} {} of {}",
+                    at("/fullest/name"),
+                    at("/fullest/used"),
+                    at("/fullest/max")
+                )
+            }
+            _ => "-".to_owned(),
+        }),
     ];
     let rows = client.get("/v1/gateways").await?;
     Ok(out.list(

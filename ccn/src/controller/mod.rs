@@ -378,14 +378,10 @@ impl Controller {
                     if self.speaker.withdraw(prefixes).await.is_err() {
                         error!("the speaker has ended");
                     }
-                    let (speaker, happen) = (self.speaker.clone(), self.happen.clone());
-                    tokio::spawn(async move {
-                        let late = speaker.flushed(FLUSH_WAIT).await;
-                        if !late.is_empty() {
-                            warn!(peers = ?late, "peers have not taken the withdrawal in time");
-                        }
-                        let _ = happen.send(Happened::Flushed(id));
-                    });
+                    self.await_peers(id, "peers have not taken the withdrawal in time");
+                }
+                Output::Flush(id) => {
+                    self.await_peers(id, "peers have not taken what is announced instead in time");
                 }
             }
         }
@@ -401,6 +397,18 @@ impl Controller {
     }
 
     /// All that the plane should hold now.
+    /// Answers the order when the peers have all that was said to the speaker so far.
+    fn await_peers(&self, id: WithdrawalId, late_is: &'static str) {
+        let (speaker, happen) = (self.speaker.clone(), self.happen.clone());
+        tokio::spawn(async move {
+            let late = speaker.flushed(FLUSH_WAIT).await;
+            if !late.is_empty() {
+                warn!(peers = ?late, "{late_is}");
+            }
+            let _ = happen.send(Happened::Flushed(id));
+        });
+    }
+
     fn desired(&self) -> Desired {
         let mut entries = self.planner.backing(self.ledger.inventory());
         entries.extend(

@@ -1,5 +1,6 @@
 //! Orders for links that this gateway waits for, and what an order would come to.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 use super::{AgentHandle, Command, Goal, View};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::office::{Office, Terms};
-use crate::api::{LimitChange, LinkPlan, LinkView, PlannedRoute};
+use crate::api::{LimitChange, LinkPlan, LinkView, Outcome, PlannedRoute, Question};
 use crate::explain::Explanation;
 use crate::ledger::{LedgerHandle, Made, Make, deadline};
 use crate::link::orders::{self, Choose, LinkOrder};
@@ -54,14 +55,12 @@ impl AgentHandle {
         let (before, forecast) =
             forecast.map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
         let limits = before.into_iter().zip(forecast.limits);
-        Ok(LinkPlan {
-            link,
+        let outcome = Outcome {
             announce: announce.into_iter().map(route).collect(),
             withdraw,
-            displaced,
             permits: count,
             permits_removed: removals,
-            kernel: forecast.objects,
+            kernel: named(forecast.objects),
             limits: limits
                 .map(|(before, after)| LimitChange {
                     name: before.name.to_owned(),
@@ -70,7 +69,31 @@ impl AgentHandle {
                     max: before.max,
                 })
                 .collect(),
+        };
+        Ok(LinkPlan {
+            link,
+            outcome,
+            displaced,
+            at: None,
         })
+    }
+
+    /// What an API server asks this gateway; nothing where the link is no business of its group.
+    pub(crate) async fn answer(&self, question: Question) -> Option<Result<Outcome, ApiError>> {
+        let Question { link: id, record } = question;
+        let record = Record::parse(&RecordKey::Link(id.clone()), record.to_string().as_bytes());
+        let link = match record {
+            Ok(Record::Link(link)) => link,
+            Ok(_) => return None,
+            Err(error) => {
+                return Some(Err(ApiError::new(ErrorCode::BadRequest, error.to_string())));
+            }
+        };
+        if link.group != *self.group() {
+            return None;
+        }
+        let change = put(&id, link.clone());
+        Some(self.plan(id, link, change).await.map(|plan| plan.outcome))
     }
 
     async fn amend(&self, make: Make, terms: &Terms) -> Result<Made, ApiError> {
@@ -95,6 +118,13 @@ impl AgentHandle {
         let links = self.links().await?;
         Ok(links.into_iter().find(|view| view.link == *id))
     }
+}
+
+fn named(kinds: BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
+    let named = kinds
+        .into_iter()
+        .map(|(kind, count)| (kind.to_owned(), count));
+    named.collect()
 }
 
 impl Office for AgentHandle {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bgp::Prefix;
 
+use super::replaced::Before;
 use super::{Announcement, Order};
 
 /// How much may be announced.
@@ -37,7 +38,7 @@ impl Order {
                 }
             }
             Announcing::Nothing if count > 0 => {
-                self.begin_withdrawal(announced);
+                self.begin_withdrawal(announced, Before::Nothing);
             }
             Announcing::Nothing | Announcing::NothingNew => {}
         }

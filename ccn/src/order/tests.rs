@@ -23,7 +23,7 @@ fn vni(n: u32) -> Vni {
     Vni::new(n).unwrap()
 }
 
-/// Which VPCs exist, how each is linked, and whether its second subnet is there.
+/// Which VPCs exist, how each is linked, and what subnets it has.
 #[derive(Debug, Clone, Default)]
 struct World {
     vpcs: BTreeMap<u8, Vpc>,
@@ -31,9 +31,18 @@ struct World {
 
 #[derive(Debug, Clone, Default)]
 struct Vpc {
-    second_subnet: bool,
+    subnets: Subnets,
     /// Links, each with a number of classic prefixes.
     links: BTreeMap<u8, u8>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+enum Subnets {
+    #[default]
+    One,
+    Two,
+    /// One with the addresses of both.
+    Wide,
 }
 
 impl World {
@@ -43,10 +52,13 @@ impl World {
         for (number, vpc) in &self.vpcs {
             let vni = vni(u32::from(*number) + 100);
             let scope = ScopeId(vni);
-            let mut subnets = vec![prefix(&format!("10.{number}.0.0/24"))];
-            if vpc.second_subnet {
-                subnets.push(prefix(&format!("10.{number}.1.0/24")));
-            }
+            let [first, second, wide] =
+                ["0.0/24", "1.0/24", "0.0/23"].map(|rest| prefix(&format!("10.{number}.{rest}")));
+            let subnets = match vpc.subnets {
+                Subnets::One => vec![first],
+                Subnets::Two => vec![first, second],
+                Subnets::Wide => vec![wide],
+            };
             let hop = Hop {
                 vtep: "172.16.0.11".parse().unwrap(),
                 mac: "02:00:00:00:00:11".parse::<Mac>().unwrap(),
@@ -96,7 +108,7 @@ impl World {
 /// One thing that happens.
 #[derive(Debug, Clone)]
 enum Step {
-    Vpc(u8, bool),
+    Vpc(u8, Subnets),
     NoVpc(u8),
     Link(u8, u8, u8),
     Unlink(u8, u8),
@@ -113,9 +125,13 @@ enum Step {
     May(Announcing),
 }
 
+fn subnets() -> impl Strategy<Value = Subnets> {
+    prop_oneof![Just(Subnets::One), Just(Subnets::Two), Just(Subnets::Wide)]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        2 => (0..3u8, any::<bool>()).prop_map(|(v, s)| Step::Vpc(v, s)),
+        2 => (0..3u8, subnets()).prop_map(|(v, s)| Step::Vpc(v, s)),
         1 => (0..3u8).prop_map(Step::NoVpc),
         4 => (0..3u8, 0..2u8, 0..2u8).prop_map(|(v, l, c)| Step::Link(v, l, c)),
         4 => (0..3u8, 0..2u8).prop_map(|(v, l)| Step::Unlink(v, l)),
@@ -130,6 +146,18 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A step of a gateway whose plane takes everything, and whose only link keeps its VPC.
+fn change_of_subnets() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => subnets().prop_map(|s| Step::Vpc(1, s)),
+        1 => (0..2u8).prop_map(|c| Step::Link(1, 0, c)),
+        4 => Just(Step::Answer { refuse: None }),
+        4 => Just(Step::Flush),
+        2 => (0..800u16).prop_map(Step::Wait),
+        1 => Just(Step::Audit),
+    ]
+}
+
 /// Order, with a kernel and peers that are models.
 struct Lab {
     order: Order,
@@ -141,7 +169,10 @@ struct Lab {
     announced: BTreeSet<Prefix>,
     /// When each prefix stopped being announced to somebody, as far as the peers know.
     withdrawn: BTreeMap<Prefix, Option<Instant>>,
-    withdrawals: VecDeque<(WithdrawalId, BTreeSet<Prefix>)>,
+    /// What the peers are waited for: what is withdrawn with it, and what is announced by then.
+    waits: VecDeque<(WithdrawalId, BTreeSet<Prefix>, BTreeSet<Prefix>)>,
+    /// What the peers are known to have.
+    told: BTreeSet<Prefix>,
     announcing: Announcing,
     /// The order that is not answered, and what the kernel holds when it is done.
     outstanding: Option<(Output, Entries)>,
@@ -159,7 +190,8 @@ impl Lab {
             kernel: Entries::new(),
             announced: BTreeSet::new(),
             withdrawn: BTreeMap::new(),
-            withdrawals: VecDeque::new(),
+            waits: VecDeque::new(),
+            told: BTreeSet::new(),
             announcing: Announcing::Everything,
             outstanding: None,
         }
@@ -226,8 +258,13 @@ impl Lab {
                             "{prefix} withdrawn, not announced"
                         );
                         self.withdrawn.insert(*prefix, None);
+                        self.told.remove(prefix);
                     }
-                    self.withdrawals.push_back((id, prefixes));
+                    self.waits.push_back((id, prefixes, self.announced.clone()));
+                }
+                Output::Flush(id) => {
+                    let announced = self.announced.clone();
+                    self.waits.push_back((id, BTreeSet::new(), announced));
                 }
                 Output::Apply(_) | Output::Resync => {
                     assert!(self.outstanding.is_none(), "two orders at a time");
@@ -312,8 +349,8 @@ impl Lab {
 
     fn run(&mut self, step: Step) {
         match step {
-            Step::Vpc(vpc, second_subnet) => {
-                self.world.vpcs.entry(vpc).or_default().second_subnet = second_subnet;
+            Step::Vpc(vpc, subnets) => {
+                self.world.vpcs.entry(vpc).or_default().subnets = subnets;
                 self.replan();
             }
             Step::NoVpc(vpc) => {
@@ -342,7 +379,8 @@ impl Lab {
                 }
             }
             Step::Flush => {
-                if let Some((id, prefixes)) = self.withdrawals.pop_front() {
+                if let Some((id, prefixes, announced)) = self.waits.pop_front() {
+                    self.told.extend(announced.intersection(&self.announced));
                     for prefix in prefixes {
                         if let Some(at) = self.withdrawn.get_mut(&prefix) {
                             *at = Some(self.now);
@@ -432,6 +470,29 @@ proptest! {
         lab.settle();
         lab.check_settled();
         prop_assert!(lab.announced.is_empty());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_peers_always_know_a_way_to_what_stays_linked(
+        steps in proptest::collection::vec(change_of_subnets(), 1..60)
+    ) {
+        let mut lab = linked();
+        lab.run(Step::Answer { refuse: None });
+        lab.run(Step::Answer { refuse: None });
+        lab.told = lab.announced.clone();
+        let address = "10.1.0.5".parse().unwrap();
+        let knows = |lab: &Lab| lab.told.iter().any(|prefix| prefix.contains_addr(address));
+        prop_assert!(knows(&lab), "{:?}", lab.announced);
+        for step in steps {
+            lab.run(step.clone());
+            prop_assert!(knows(&lab), "after {step:?}: {:?} of {:?}", lab.told, lab.announced);
+        }
+        lab.settle();
+        lab.check_settled();
     }
 }
 

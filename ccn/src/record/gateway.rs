@@ -35,6 +35,12 @@ pub struct Gateway {
     /// What its plane can do beyond what every plane does; absent: it does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub abilities: Option<Abilities>,
+    /// Which of its limits is nearest; absent: it does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fullest: Option<Fullest>,
+    /// Its sessions; absent: it does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peers: Option<PeersUp>,
     /// Fields this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
@@ -46,6 +52,37 @@ pub struct Gateway {
 pub enum Role {
     /// It joins VPCs with the classic network.
     ClassicLink,
+}
+
+/// The limit of a gateway of which the largest part is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fullest {
+    /// Which, as in `ccn limits`.
+    pub name: String,
+    /// In use.
+    pub used: u64,
+    /// The most there may be.
+    pub max: u64,
+}
+
+impl Fullest {
+    /// How much of it is used, 0 to 1.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        if self.max == 0 {
+            return 0.0;
+        }
+        self.used as f64 / self.max as f64
+    }
+}
+
+/// Sessions with routers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeersUp {
+    /// That are established.
+    pub up: usize,
+    /// That there should be.
+    pub all: usize,
 }
 
 /// How a gateway is doing.
@@ -108,6 +145,8 @@ impl Gateway {
         let health = fields.required("health")?;
         let draining = fields.optional("draining")?.unwrap_or(false);
         let abilities = fields.optional("abilities")?;
+        let fullest = fields.optional("fullest")?;
+        let peers = fields.optional("peers")?;
         Ok(Gateway {
             group,
             vtep,
@@ -118,6 +157,8 @@ impl Gateway {
             health,
             draining,
             abilities,
+            fullest,
+            peers,
             extra: fields.rest(),
         })
     }
@@ -141,6 +182,11 @@ mod tests {
         let draining = GOOD.replace("\"later\"", "\"draining\":true,\"later\"");
         let record = parse(&draining).unwrap();
         assert_eq!(String::from_utf8(record.to_json()).unwrap(), draining);
+        let full =
+            r#""fullest":{"name":"links","used":3,"max":4},"peers":{"up":1,"all":2},"later""#;
+        let full = GOOD.replace("\"later\"", full);
+        let record = parse(&full).unwrap();
+        assert_eq!(String::from_utf8(record.to_json()).unwrap(), full);
     }
 
     #[test]
@@ -153,6 +199,8 @@ mod tests {
             ("\"generation\":7,", "", "generation: is missing"),
             ("healthy", "fine", "health"),
             ("\"later\":true", "\"draining\":1", "draining"),
+            ("\"later\":true", "\"fullest\":{\"name\":1}", "fullest"),
+            ("\"later\":true", "\"peers\":{\"up\":-1}", "peers"),
         ] {
             let error = parse(&GOOD.replace(good, bad)).expect_err(bad);
             assert!(error.contains(named), "{bad}: {error}");

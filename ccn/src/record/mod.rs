@@ -15,7 +15,7 @@ mod report;
 mod value;
 
 pub use error::{Conflict, Reason, RecordError, Standing};
-pub use gateway::{Gateway, Health, Role};
+pub use gateway::{Fullest, Gateway, Health, PeersUp, Role};
 pub use id::{CcsiId, ClassicName, GatewayName, GroupName, IdError, LinkId, SlbId, VmId, VpcId};
 pub use key::{KeyError, Kind, RecordKey};
 pub use report::{LinkReport, Progress};

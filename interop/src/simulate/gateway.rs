@@ -403,6 +403,7 @@ impl Gateway {
                     }
                     acts.push(Act::Flush(id));
                 }
+                Some(Output::Flush(id)) => acts.push(Act::Flush(id)),
             }
         }
         let due = agent.order.next_timeout();
@@ -475,6 +476,8 @@ impl Gateway {
                 tracks_replies: true,
                 marks_links: true,
             }),
+            fullest: None,
+            peers: None,
             extra: serde_json::Map::new(),
         });
         let key = RecordKey::Gateway(self.name.clone()).to_string();

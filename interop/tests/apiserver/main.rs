@@ -6,6 +6,7 @@
     reason = "a test says what it saw; the harness shows it when it fails"
 )]
 
+mod gateways;
 mod orders;
 
 use std::error::Error;

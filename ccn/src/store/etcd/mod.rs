@@ -11,6 +11,7 @@ mod commit;
 mod connection;
 pub mod follow;
 pub mod pages;
+mod questions;
 mod registration;
 mod reports;
 
@@ -41,6 +42,7 @@ use connection::{Connection, Lent, Trouble, trouble};
 pub(super) use follow::{Fence, Place};
 use follow::{Follow, Heard, Step};
 use pages::{MOST_BYTES, PageSize, end_of};
+pub use questions::Inquiry;
 
 /// The key, below the root, that each of our commits writes; no record.
 const FENCE: &str = "commit";

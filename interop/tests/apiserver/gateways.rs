@@ -1,0 +1,156 @@
+//! Orders to an API server for a group of two gateways: what each of them would make of it, and one that is gone.
+
+use std::time::{Duration, Instant};
+
+use bgp::Family;
+use interop::apiserver::{ApiServer, Role};
+use interop::enter;
+use interop::gateway::Gateway;
+use interop::scene::{OFFICE, Scene};
+use interop::wait::eventually;
+use ipnet::IpNet;
+use serde_json::{Value, json};
+
+use super::{DEADLINE, Failure, SOON};
+
+/// A lease of 30 s, and time for a slow machine.
+const LEASE_ENDS: Duration = Duration::from_secs(60);
+
+fn await_gateways(api: &ApiServer, count: usize, within: Duration) -> Result<Value, Failure> {
+    let seen = eventually("the gateways are fit", within, || {
+        let gateways = api.json(Role::Viewer, ["gateways"]);
+        let gateways = gateways.map_err(|error| error.to_string())?;
+        let fit = |gateway: &Value| {
+            gateway["health"] == "healthy" && gateway["peers"] == json!({"up": 1, "all": 1})
+        };
+        match gateways.as_array() {
+            Some(all) if all.len() == count && all.iter().all(fit) => Ok(gateways),
+            _ => Err(gateways.to_string()),
+        }
+    })?;
+    Ok(seen)
+}
+
+fn names(gateways: &Value) -> Vec<&str> {
+    let gateways = gateways.as_array().into_iter().flatten();
+    gateways.filter_map(|at| at["gateway"].as_str()).collect()
+}
+
+/// What a gateway says of itself when it is asked directly, without what is said of the link.
+fn alone(gateway: &Gateway, order: &[&str]) -> Result<Value, Failure> {
+    let plan = gateway.json(order)?;
+    let parts = [
+        "announce",
+        "withdraw",
+        "permits",
+        "permits_removed",
+        "kernel",
+        "limits",
+    ];
+    let parts = parts.map(|part| (part.to_owned(), plan[part].clone()));
+    Ok(Value::Object(parts.into_iter().collect()))
+}
+
+#[test]
+fn a_rehearsal_tells_what_it_would_come_to_at_each_gateway_by_its_own_account() {
+    enter::test_within(DEADLINE, |lab| {
+        let (scene, partner, etcd) = Scene::start_pair_on_etcd(lab)?;
+        let api = ApiServer::start(lab, scene.region.gateway_namespace(), &etcd, 0, "")?;
+        let gateways = await_gateways(&api, 2, SOON)?;
+        assert_eq!(names(&gateways), ["gw", "gw2"]);
+        for gateway in gateways.as_array().into_iter().flatten() {
+            let fullest = &gateway["fullest"];
+            assert!(
+                fullest["used"].as_u64() <= fullest["max"].as_u64(),
+                "{gateway}"
+            );
+        }
+        let listed = api.ccn(Role::Viewer, ["gateways"])?;
+        for part in ["PEERS UP", "1 of 1", "FULLEST"] {
+            assert!(listed.contains(part), "{listed}");
+        }
+
+        let order = ["link", "web", "--classic", "office", "--dry-run"];
+        let plan = api.json(Role::Viewer, order)?;
+        let at = plan["at"].as_array().cloned().unwrap_or_default();
+        assert_eq!(at.len(), 2, "{plan}");
+        for (said, (name, gateway)) in at.iter().zip([("gw", &scene.gateway), ("gw2", &partner)]) {
+            let mut own = alone(gateway, &order)?;
+            assert_eq!(own["announce"][0]["peers"], json!(["bird-1"]), "{own}");
+            own["gateway"] = json!(name);
+            assert_eq!(said, &own);
+        }
+        let said = api.ccn(Role::Viewer, order)?;
+        for part in [
+            "gw: announce   ipv4 10.1.0.0/24 to bird-1",
+            "gw2: announce   ipv4 10.1.0.0/24 to bird-1",
+            "gw2: kernel     permits +2 -0: ",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+        // Nothing of it stays in the store.
+        let left = etcd.ctl(&["get", "--prefix", "--keys-only", interop::etcd::ROOT])?;
+        let questions = |key: &&str| key.contains(".asked/") || key.contains(".answered/");
+        assert_eq!(left.lines().find(questions), None, "{left}");
+        Ok(())
+    });
+}
+
+#[test]
+fn an_order_waits_for_a_gateway_that_is_gone_until_its_lease_is() {
+    enter::test_within(DEADLINE, |lab| {
+        let (mut scene, mut partner, etcd) = Scene::start_pair_on_etcd(lab)?;
+        let api = ApiServer::start(lab, scene.region.gateway_namespace(), &etcd, 0, "")?;
+        await_gateways(&api, 2, SOON)?;
+        let said = api.ccn(Role::Operator, ["link", "web", "--classic", "office"])?;
+        assert!(said.contains("announced by gw, gw2"), "{said}");
+        scene.await_path(&[], &interop::scene::nets(&OFFICE)?)?;
+
+        partner.kill()?;
+        let gone = Instant::now();
+        // It counts as alive: it may still forward, and nobody can say what.
+        let order = ["link", "db", "--classic", "lab"];
+        let plan = api.json(Role::Viewer, [&order[..], &["--dry-run"]].concat())?;
+        let unknown = plan["at"][1]["unknown"].as_str().unwrap_or_default();
+        assert!(unknown.contains("no answer within"), "{plan}");
+        assert_eq!(plan["at"][0]["unknown"], Value::Null, "{plan}");
+        let early = api.finish(Role::Operator, [&order[..], &["--wait", "2s"]].concat())?;
+        assert_eq!(early.status.code(), Some(4), "{early:?}");
+        let error = early.success().unwrap_err().to_string();
+        assert!(
+            error.contains("gw2: ") && !error.contains("gw: "),
+            "{error}"
+        );
+
+        // With more time it is done as soon as the other one counts no more.
+        let said = api.ccn(Role::Operator, ["enable", "db", "--wait", "60s"])?;
+        println!(
+            "answered {:.1} s after the kill",
+            gone.elapsed().as_secs_f64()
+        );
+        assert!(said.contains("announced by gw"), "{said}");
+        assert!(!said.contains("gw2"), "{said}");
+        assert_eq!(names(&await_gateways(&api, 1, LEASE_ENDS)?), ["gw"]);
+        let routes = scene.routers[0].routes(Family::Ipv4Unicast)?;
+        let db: IpNet = "10.1.1.0/24".parse()?;
+        assert!(routes.iter().any(|route| route.prefix == db), "{routes:?}");
+
+        // It comes back, does what it has missed, and counts again.
+        partner.start()?;
+        await_gateways(&api, 2, SOON)?;
+        eventually("both announce both", SOON, || {
+            let links = api
+                .json(Role::Viewer, ["links"])
+                .map_err(|error| error.to_string())?;
+            let all = links.as_array().into_iter().flatten();
+            let states = all.flat_map(|link| link["gateways"].as_array().into_iter().flatten());
+            let announced = states.filter(|at| at["state"] == "announced").count();
+            if announced == 4 {
+                Ok(())
+            } else {
+                Err(links.to_string())
+            }
+        })?;
+        Ok(())
+    });
+}
