@@ -159,7 +159,8 @@ impl Follow {
                     }
                     self.seen.revision = commit.generation;
                     self.seen.fence = fence.or(self.seen.fence);
-                    if !commit.changes.is_empty() {
+                    // One of ours that changes no record leaves its mark: whoever made it waits to hear of it.
+                    if !commit.changes.is_empty() || fence.is_some() {
                         told.push((self.seen, WatchEvent::Commit(Arc::new(commit))));
                     }
                 }
@@ -436,6 +437,25 @@ mod tests {
             places,
             [(11, Some(SEEN)), (12, Some(fence)), (13, Some(fence))]
         );
+    }
+
+    #[test]
+    fn a_commit_of_ours_that_changes_nothing_is_told_and_others_are_not() {
+        let mut follow = Follow::new(place(1, 2, 10), false);
+        follow.hear(at(1, 2, 12));
+        follow.hear(Heard::Begun);
+        let nothing = |generation| Commit {
+            generation,
+            changes: Vec::new(),
+        };
+        let fence = Fence {
+            revision: 12,
+            mark: 9,
+        };
+        let changes = vec![(nothing(11), None), (nothing(12), Some(fence))];
+        let told = follow.hear(Heard::Changes(changes));
+        let told: Vec<_> = told.into_iter().map(|(_, event)| event).collect();
+        assert_eq!(told, [WatchEvent::Commit(Arc::new(nothing(12)))]);
     }
 
     #[test]
