@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use bgp::{Speaker, StartError, Stop};
 use netlink::{Group, Monitor};
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tracing::{info, warn};
@@ -58,13 +57,8 @@ pub enum AgentError {
     #[error("bgp: {0}")]
     Speaker(#[from] StartError),
     /// The address for metrics cannot be had.
-    #[error("metrics.listen: {address}: {source}")]
-    Metrics {
-        /// The address.
-        address: std::net::SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Metrics(#[from] metrics::ListenError),
     /// What the configuration says cannot be registered in the store of a cluster.
     #[error("{field}: {reason}")]
     Unfit {
@@ -111,7 +105,7 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     )?;
     let socket = api::socket::bind(&config.admin_socket)?;
     let _unbind = Unbind(&config.admin_socket);
-    let scrapes = listen_for_scrapes(&config).await?;
+    let scrapes = metrics::listen(config.metrics.as_ref()).await?;
     let (store, in_cluster) = open_store(&config.store)?;
     let (mark, drained) = drained(&config.store)?;
     note(&mut startup, "open", 1, "store");
@@ -234,17 +228,6 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), AgentError> {
     // No Cease: routers that agreed to graceful restart keep our routes until we are back.
     speaker.stop(Stop::KeepForwarding).await;
     outcome
-}
-
-/// Has the address at which metrics are asked for, if there is one.
-async fn listen_for_scrapes(config: &Config) -> Result<Option<TcpListener>, AgentError> {
-    let Some(metrics) = &config.metrics else {
-        return Ok(None);
-    };
-    let address = metrics.listen;
-    let listener = TcpListener::bind(address).await;
-    let listener = listener.map_err(|source| AgentError::Metrics { address, source })?;
-    Ok(Some(listener))
 }
 
 /// Takes the admin socket out of the file system when the agent ends, also when it could not start.

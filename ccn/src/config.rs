@@ -85,7 +85,7 @@ fn default_socket() -> PathBuf {
 }
 
 /// `[metrics]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MetricsConfig {
     /// Address and port of `http://ADDRESS:PORT/metrics`, which needs no password.

@@ -1,6 +1,7 @@
 //! API servers in the lab: the real `ccn apiserver` in front of the lab's etcd, and the command line that talks to
 //! it over TLS, as an operator's would from elsewhere.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -55,6 +56,12 @@ pub enum ApiServerError {
         /// What the parser says.
         source: serde_json::Error,
     },
+    /// What it said is no HTTP.
+    #[error("this is no HTTP: {said:?}")]
+    NoHttp {
+        /// What it said.
+        said: String,
+    },
     /// The server is not running.
     #[error("the API server is not running")]
     NotRunning,
@@ -83,6 +90,36 @@ impl Role {
             Role::Operator => "operator",
             Role::Admin => "admin",
         }
+    }
+}
+
+/// An answer, as it came.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The headers, their names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// The body.
+    pub text: String,
+    /// The body, where it is JSON.
+    pub body: Value,
+}
+
+impl Answer {
+    fn read(said: &str) -> Option<Answer> {
+        let (head, text) = said.split_once("\r\n\r\n")?;
+        let mut lines = head.lines();
+        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+        let headers = lines.filter_map(|line| line.split_once(": "));
+        Some(Answer {
+            status,
+            headers: headers
+                .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+                .collect(),
+            text: text.to_owned(),
+            body: serde_json::from_str(text).unwrap_or_default(),
+        })
     }
 }
 
@@ -287,6 +324,47 @@ impl ApiServer {
     ) -> Result<Value, ApiServerError> {
         let finished = self.command(role, args).arg("--json").finish(ANSWER)?;
         Ok(finished.json()?)
+    }
+
+    /// Asks it with `curl`, as a program would: the method and path, more of curl's arguments, and the body if it is not
+    /// empty.
+    ///
+    /// # Errors
+    /// There is no answer, or it is no HTTP.
+    pub fn curl<A: AsRef<OsStr>>(
+        &self,
+        role: Role,
+        (method, path): (&str, &str),
+        args: impl IntoIterator<Item = A>,
+        body: &str,
+    ) -> Result<Answer, ApiServerError> {
+        let token = format!("Authorization: Bearer {}-0123456789abcdef", role.name());
+        let mut curl = Launch::new("curl")
+            .in_namespace(self.namespace.fd())
+            .args([
+                "-sS",
+                "--include",
+                "--http1.1",
+                "--request",
+                method,
+                "--header",
+            ])
+            .arg(token)
+            .arg("--cacert")
+            .arg(&self.ca)
+            .arg(format!("{}{path}", self.url()))
+            .args(args);
+        if !body.is_empty() {
+            curl = curl
+                .args([
+                    "--header",
+                    "content-type: application/json",
+                    "--data-binary",
+                ])
+                .arg(body);
+        }
+        let said = curl.finish(ANSWER)?.success()?;
+        Answer::read(&said).ok_or(ApiServerError::NoHttp { said })
     }
 
     fn launch(&self) -> Launch {

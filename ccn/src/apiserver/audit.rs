@@ -18,7 +18,7 @@ use crate::ledger::Made;
 
 /// The log. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Audit {
+pub(super) struct Audit {
     inner: Arc<Inner>,
 }
 
@@ -27,13 +27,17 @@ struct Inner {
     path: PathBuf,
     file: Mutex<File>,
     next: AtomicU64,
+    /// Records whose change is written down.
+    changes: AtomicU64,
+    /// Lines that could not be written.
+    unwritten: AtomicU64,
     /// Distinguishes the entries of this process from those of others.
     process: u64,
 }
 
 /// An order that is written down and not carried out yet.
 #[derive(Debug)]
-pub struct Entry {
+pub(super) struct Entry {
     audit: Audit,
     id: String,
     caller: Caller,
@@ -62,7 +66,7 @@ impl Audit {
     ///
     /// # Errors
     /// The file, or its folder, cannot be had.
-    pub fn open(path: &Path) -> io::Result<Audit> {
+    pub(super) fn open(path: &Path) -> io::Result<Audit> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
@@ -70,6 +74,8 @@ impl Audit {
             path: path.to_owned(),
             file: Mutex::new(open(path)?),
             next: AtomicU64::new(1),
+            changes: AtomicU64::new(0),
+            unwritten: AtomicU64::new(0),
             process: now().to_bits() ^ u64::from(std::process::id()),
         };
         Ok(Audit {
@@ -81,7 +87,7 @@ impl Audit {
     ///
     /// # Errors
     /// It cannot be had; the one that is open stays in use.
-    pub fn reopen(&self) -> io::Result<()> {
+    pub(super) fn reopen(&self) -> io::Result<()> {
         let file = open(&self.inner.path)?;
         *self
             .inner
@@ -91,11 +97,21 @@ impl Audit {
         Ok(())
     }
 
+    /// How many changes of records are written down since the process started.
+    pub(super) fn changes(&self) -> u64 {
+        self.inner.changes.load(Ordering::Relaxed)
+    }
+
+    /// How many lines could not be written since then.
+    pub(super) fn unwritten(&self) -> u64 {
+        self.inner.unwritten.load(Ordering::Relaxed)
+    }
+
     /// Writes down that somebody ordered something.
     ///
     /// # Errors
     /// It cannot be written down: the order is not to be carried out.
-    pub fn begin(
+    pub(super) fn begin(
         &self,
         caller: &Caller,
         order: &'static str,
@@ -125,7 +141,7 @@ fn open(path: &Path) -> io::Result<File> {
 
 impl Entry {
     /// Writes down what came of it.
-    pub fn end(self, outcome: &Result<Made, ApiError>) {
+    pub(super) fn end(self, outcome: &Result<Made, ApiError>) {
         let written = match outcome {
             Ok(made) => {
                 let changes: Vec<Value> = match made.diff.is_empty() {
@@ -139,11 +155,14 @@ impl Entry {
                         .collect(),
                 };
                 let event = if made.before { "done-before" } else { "done" };
-                let generation = made.generation;
-                self.write(
-                    event,
-                    json!({ "generation": generation, "changes": changes }),
-                )
+                let (generation, count) = (made.generation, changes.len());
+                let more = json!({ "generation": generation, "changes": changes });
+                let written = self.write(event, more);
+                if written.is_ok() && !made.before {
+                    let total = &self.audit.inner.changes;
+                    total.fetch_add(count as u64, Ordering::Relaxed);
+                }
+                written
             }
             Err(error) => self.write("refused", json!({ "error": error })),
         };
@@ -153,6 +172,15 @@ impl Entry {
     }
 
     fn write(&self, event: &str, more: Value) -> io::Result<()> {
+        let written = self.try_write(event, more);
+        if written.is_err() {
+            let unwritten = &self.audit.inner.unwritten;
+            unwritten.fetch_add(1, Ordering::Relaxed);
+        }
+        written
+    }
+
+    fn try_write(&self, event: &str, more: Value) -> io::Result<()> {
         let line = Line {
             time: now(),
             id: &self.id,
@@ -217,6 +245,7 @@ mod tests {
         assert_eq!(old[0]["event"], "ordered");
         assert_eq!(old[1]["changes"][0]["after"]["vpc"], "web");
         assert_eq!(old[1]["changes"][0]["before"], Value::Null);
+        assert_eq!((audit.changes(), audit.unwritten()), (1, 0));
         assert_eq!(new[1]["event"], "refused");
         assert_eq!(new[1]["name"], "local");
     }

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use super::identity::{Identities, Identity};
 use super::limits::Buckets;
 use super::serve::Peer;
+use super::tally::{Tally, TurnedAway};
 use crate::api::caller::{Caller, Role};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::config::RequestLimits;
@@ -22,14 +23,16 @@ pub(super) struct Gate {
     identities: Arc<RwLock<Identities>>,
     buckets: Arc<Mutex<Buckets>>,
     under_way: Arc<Semaphore>,
+    tally: Tally,
 }
 
 impl Gate {
-    pub(super) fn new(identities: Identities, limits: &RequestLimits) -> Self {
+    pub(super) fn new(identities: Identities, limits: &RequestLimits, tally: Tally) -> Self {
         Gate {
             identities: Arc::new(RwLock::new(identities)),
             buckets: Arc::new(Mutex::new(Buckets::new(limits))),
             under_way: Arc::new(Semaphore::new(limits.requests)),
+            tally,
         }
     }
 
@@ -47,21 +50,25 @@ impl Gate {
             .identities
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        let refused = |message: &str| ApiError::new(ErrorCode::Unauthenticated, message);
+        let refused = |why: TurnedAway, message: &str| {
+            self.tally.turned_away(why);
+            ApiError::new(ErrorCode::Unauthenticated, message)
+        };
         if let Some(shown) = headers.get(header::AUTHORIZATION) {
             let token = shown.to_str().ok().and_then(bearer);
             let known = token.and_then(|token| identities.by_token(token));
             return known
                 .cloned()
-                .ok_or_else(|| refused("this token is not known here"));
+                .ok_or_else(|| refused(TurnedAway::UnknownToken, "this token is not known here"));
         }
         match &peer.name {
             Some(name) => identities.by_name(name).ok_or_else(|| {
                 let message =
                     format!("the certificate of {name:?} is good, and that is no [[client]] here");
-                ApiError::new(ErrorCode::Unauthenticated, message)
+                refused(TurnedAway::UnknownCertificate, &message)
             }),
             None => Err(refused(
+                TurnedAway::Nobody,
                 "who are you? show a token (Authorization: Bearer ...) or a certificate",
             )),
         }
@@ -82,12 +89,14 @@ impl Gate {
             request.uri().query(),
         );
         if role < needed {
+            self.tally.turned_away(TurnedAway::Forbidden);
             let message = format!("{name} is {role}, and this takes {needed}");
             let refusal = ApiError::new(ErrorCode::Forbidden, message);
             return Err(Box::new(refusal.into_response()));
         }
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         buckets.take(&name, Instant::now()).map_err(|wait| {
+            self.tally.turned_away(TurnedAway::Rate);
             let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
             let message = format!("{name} sends too many requests: come again in {seconds} s");
             Box::new(busy(message, seconds))
@@ -131,6 +140,7 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
         Err(refusal) => return *refusal,
     };
     let Ok(_under_way) = gate.under_way.try_acquire() else {
+        gate.tally.turned_away(TurnedAway::UnderWay);
         return busy("too many requests are under way: come again".to_owned(), 1);
     };
     request.extensions_mut().insert(caller);

@@ -5,9 +5,11 @@ mod audit;
 mod gate;
 mod identity;
 mod limits;
+mod metrics;
 mod office;
 mod placement;
 mod serve;
+mod tally;
 pub mod tls;
 mod verdict;
 
@@ -38,6 +40,7 @@ use audit::Audit;
 use gate::Gate;
 use identity::Identities;
 use serve::Tls;
+use tally::Tally;
 
 pub use identity::{IdentityError, read_token};
 pub use office::Server;
@@ -66,6 +69,9 @@ pub enum ServerError {
         /// Why.
         source: io::Error,
     },
+    /// The address for metrics cannot be had.
+    #[error(transparent)]
+    Metrics(#[from] crate::metrics::ListenError),
     /// The audit log cannot be had.
     #[error("audit_log: {}: {source}", path.display())]
     Audit {
@@ -95,7 +101,8 @@ pub fn check(config: &ApiConfig) -> Result<(), ServerError> {
 /// See [`ServerError`].
 pub async fn run(config: ApiConfig, path: PathBuf) -> Result<(), ServerError> {
     let tls = Tls::new(tls::server(&config)?);
-    let gate = Gate::new(Identities::read(&config)?, &config.limits);
+    let tally = Tally::default();
+    let gate = Gate::new(Identities::read(&config)?, &config.limits, tally.clone());
     let audit = Audit::open(&config.audit_log).map_err(|source| ServerError::Audit {
         path: config.audit_log.clone(),
         source,
@@ -104,6 +111,7 @@ pub async fn run(config: ApiConfig, path: PathBuf) -> Result<(), ServerError> {
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(|source| ServerError::Listen { address, source })?;
     let address = listener.local_addr()?;
+    let scrapes = crate::metrics::listen(config.metrics.as_ref()).await?;
     let store = open_store(&config.store)?;
     let abilities_of = |inventory: &Inventory, group: &GroupName| inventory.abilities_of(group);
     let settling = |records| info!(records, "the records are read");
@@ -112,14 +120,18 @@ pub async fn run(config: ApiConfig, path: PathBuf) -> Result<(), ServerError> {
     let Opened { ledger, handle, .. } = opened.await?;
     crate::memory::give_back();
 
-    let server = Server::new(handle, store, audit.clone());
-    let router = router(server, gate.clone());
+    let server = Server::new(handle, store, audit.clone(), tally.clone());
+    if let Some(listener) = scrapes {
+        tokio::spawn(crate::metrics::serve(listener, server.clone()));
+    }
+    let router = router(server, gate.clone(), tally.clone());
     let (stop, stopping) = watch::channel(false);
     let serving = serve::serve(
         listener,
         tls.clone(),
         router,
         config.limits.connections,
+        tally,
         stopping,
     );
     let serving = tokio::spawn(serving);
@@ -163,11 +175,12 @@ async fn drive(mut ledger: Ledger) -> Result<(), StoreError> {
 }
 
 /// All routes: what agents serve of records and links, for those who pass the gate.
-fn router(server: Server, gate: Gate) -> Router {
+fn router(server: Server, gate: Gate, tally: Tally) -> Router {
     let health = Router::new().route("/healthz", get(async || "ok\n"));
     let guarded = api::common::<Server>()
         .fallback(not_here)
         .layer(middleware::from_fn_with_state(gate, gate::pass))
+        .layer(middleware::from_fn_with_state(tally, tally::measure))
         .with_state(server);
     health.merge(guarded)
 }

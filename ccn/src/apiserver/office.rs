@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::audit::Audit;
 use super::placement::{choose, live};
+use super::tally::Tally;
 use super::verdict::{Goal, Verdict, judge};
 use crate::api::error::{ApiError, ErrorCode, Fault};
 use crate::api::office::{Office, Terms};
@@ -37,10 +38,11 @@ const ANSWERS: Duration = Duration::from_secs(2);
 /// What an API server's routes hold. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Server {
-    ledger: LedgerHandle,
+    pub(super) ledger: LedgerHandle,
     store: EtcdStore,
-    audit: Audit,
-    started: Instant,
+    pub(super) audit: Audit,
+    pub(super) tally: Tally,
+    pub(super) started: Instant,
 }
 
 /// What is waited for.
@@ -54,13 +56,14 @@ struct Awaited {
 }
 
 impl Server {
-    /// One that writes orders down in `audit`.
+    /// One that writes orders down in `audit`, and counts them in `tally`.
     #[must_use]
-    pub fn new(ledger: LedgerHandle, store: EtcdStore, audit: Audit) -> Self {
+    pub(super) fn new(ledger: LedgerHandle, store: EtcdStore, audit: Audit, tally: Tally) -> Self {
         Server {
             ledger,
             store,
             audit,
+            tally,
             started: Instant::now(),
         }
     }
@@ -80,6 +83,9 @@ impl Server {
         };
         let made = self.ledger.amend(make, how).await;
         entry.end(&made);
+        if made.as_ref().is_ok_and(|made| made.before) {
+            self.tally.repeated(order);
+        }
         made
     }
 
@@ -414,32 +420,38 @@ impl Office for Server {
     }
 
     async fn link(&self, order: LinkOrder, terms: Terms) -> Result<LinkView, ApiError> {
-        let what = json!(order);
-        let make = orders::link(order, Server::choose(), terms.confirm.map(deadline));
-        let made = self.carry_out("link", what, make, &terms).await?;
-        let link = orders::link_in(&made)?;
-        self.wait_until_announced(&link, made.generation, terms.wait)
-            .await?;
-        self.link_now(&link).await
+        let doing = async {
+            let what = json!(order);
+            let make = orders::link(order, Server::choose(), terms.confirm.map(deadline));
+            let made = self.carry_out("link", what, make, &terms).await?;
+            let link = orders::link_in(&made)?;
+            self.wait_until_announced(&link, made.generation, terms.wait)
+                .await?;
+            self.link_now(&link).await
+        };
+        self.tally.order("link", doing).await
     }
 
     async fn unlink(&self, link: LinkId, terms: Terms) -> Result<Option<LinkView>, ApiError> {
-        let before = self.record(&link).await?;
-        let make = match terms.confirm {
-            Some(confirm) => orders::unlink_for(link.clone(), deadline(confirm)),
-            None => orders::unlink(link.clone()),
+        let doing = async {
+            let before = self.record(&link).await?;
+            let make = match terms.confirm {
+                Some(confirm) => orders::unlink_for(link.clone(), deadline(confirm)),
+                None => orders::unlink(link.clone()),
+            };
+            let made = self
+                .carry_out("unlink", json!({"link": link}), make, &terms)
+                .await?;
+            // Of an order that lost its answer the link may be gone from the records, and not yet from the gateways.
+            let group = before.map(|before| before.group);
+            self.wait_until_gone(&link, group, made.generation, terms.wait)
+                .await?;
+            match terms.confirm {
+                Some(_) => self.link_now(&link).await.map(Some),
+                None => Ok(None),
+            }
         };
-        let made = self
-            .carry_out("unlink", json!({"link": link}), make, &terms)
-            .await?;
-        // Of an order that lost its answer the link may be gone from the records, and not yet from the gateways.
-        let group = before.map(|before| before.group);
-        self.wait_until_gone(&link, group, made.generation, terms.wait)
-            .await?;
-        match terms.confirm {
-            Some(_) => self.link_now(&link).await.map(Some),
-            None => Ok(None),
-        }
+        self.tally.order("unlink", doing).await
     }
 
     async fn set_enabled(
@@ -450,30 +462,39 @@ impl Office for Server {
     ) -> Result<LinkView, ApiError> {
         let make = orders::set_enabled(id.clone(), enabled, terms.confirm.map(deadline));
         let order = if enabled { "enable" } else { "disable" };
-        let made = self
-            .carry_out(order, json!({"link": id}), make, &terms)
-            .await?;
-        self.wait_until_as_recorded(&id, None, made.generation, terms.wait)
-            .await?;
-        self.link_now(&id).await
+        let doing = async {
+            let made = self
+                .carry_out(order, json!({"link": id}), make, &terms)
+                .await?;
+            self.wait_until_as_recorded(&id, None, made.generation, terms.wait)
+                .await?;
+            self.link_now(&id).await
+        };
+        self.tally.order(order, doing).await
     }
 
     async fn confirm(&self, id: LinkId, terms: Terms) -> Result<Option<LinkView>, ApiError> {
-        let make = orders::confirm(id.clone());
-        self.carry_out("confirm", json!({"link": id}), make, &terms)
-            .await?;
-        self.link_if_there(&id).await
+        let doing = async {
+            let make = orders::confirm(id.clone());
+            self.carry_out("confirm", json!({"link": id}), make, &terms)
+                .await?;
+            self.link_if_there(&id).await
+        };
+        self.tally.order("confirm", doing).await
     }
 
     async fn undo(&self, id: LinkId, terms: Terms) -> Result<Option<LinkView>, ApiError> {
-        let before = self.record(&id).await?;
-        let make = orders::undo(id.clone());
-        let made = self
-            .carry_out("undo", json!({"link": id}), make, &terms)
-            .await?;
-        self.wait_until_as_recorded(&id, before, made.generation, terms.wait)
-            .await?;
-        self.link_if_there(&id).await
+        let doing = async {
+            let before = self.record(&id).await?;
+            let make = orders::undo(id.clone());
+            let made = self
+                .carry_out("undo", json!({"link": id}), make, &terms)
+                .await?;
+            self.wait_until_as_recorded(&id, before, made.generation, terms.wait)
+                .await?;
+            self.link_if_there(&id).await
+        };
+        self.tally.order("undo", doing).await
     }
 
     async fn check_undo(&self, id: LinkId) -> Result<LinkPlan, ApiError> {
@@ -486,24 +507,30 @@ impl Office for Server {
     }
 
     async fn change(&self, make: Make, terms: Terms) -> Result<Made, ApiError> {
-        let what = match &terms.only_if {
-            Some(condition) => json!({"key": condition.key}),
-            None => json!({}),
+        let doing = async {
+            let what = match &terms.only_if {
+                Some(condition) => json!({"key": condition.key}),
+                None => json!({}),
+            };
+            self.carry_out("change", what, make, &terms).await
         };
-        self.carry_out("change", what, make, &terms).await
+        self.tally.order("change", doing).await
     }
 
     async fn follow_store(&self, terms: Terms) -> Result<(), ApiError> {
-        let entry = self.audit.begin(&terms.caller, "follow-store", json!({}))?;
-        let followed = self.ledger.follow_store().await;
-        let outcome = followed.clone().map(|()| Made {
-            generation: 0,
-            keys: Vec::new(),
-            before: false,
-            diff: Vec::new(),
-        });
-        entry.end(&outcome);
-        followed
+        let doing = async {
+            let entry = self.audit.begin(&terms.caller, "follow-store", json!({}))?;
+            let followed = self.ledger.follow_store().await;
+            let outcome = followed.clone().map(|()| Made {
+                generation: 0,
+                keys: Vec::new(),
+                before: false,
+                diff: Vec::new(),
+            });
+            entry.end(&outcome);
+            followed
+        };
+        self.tally.order("follow-store", doing).await
     }
 
     async fn explain(

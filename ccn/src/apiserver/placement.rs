@@ -23,8 +23,19 @@ pub(super) fn live(
 /// A gateway of which more than this share of some limit is used is left alone, while there is another.
 const FULL: f64 = 0.95;
 
+/// Whether a gateway is fit for more links.
+pub(super) fn is_fit(gateway: &Gateway) -> bool {
+    gateway.health == Health::Healthy && !gateway.draining && full(gateway).is_none()
+}
+
+/// The limit of which it has used too much for more links.
+fn full(gateway: &Gateway) -> Option<&Fullest> {
+    let fullest = gateway.fullest.as_ref();
+    fullest.filter(|limit| limit.share() > FULL)
+}
+
 /// The group for a link of a VPC: the one that serves the VPC already, while a gateway of it is fit; else that
-/// with the fewest links for each gateway that is fit for more: healthy, not drained, not full; the first by name where several are equal.
+/// with the fewest links for each gateway that is fit for more, the first by name where several are equal.
 ///
 /// # Errors
 /// No gateway is fit.
@@ -32,16 +43,12 @@ pub(super) fn choose(inventory: &Inventory, vpc: &VpcId) -> Result<GroupName, Ap
     let mut fit: BTreeMap<&GroupName, usize> = BTreeMap::new();
     let mut live = Vec::new();
     for (name, gateway) in inventory.gateways() {
-        let full = gateway
-            .fullest
-            .as_ref()
-            .filter(|limit| limit.share() > FULL);
         live.push(format!(
             "{name} of {} is {}",
             gateway.group,
-            how(gateway, full)
+            how(gateway)
         ));
-        if gateway.health == Health::Healthy && !gateway.draining && full.is_none() {
+        if is_fit(gateway) {
             *fit.entry(&gateway.group).or_default() += 1;
         }
     }
@@ -75,9 +82,9 @@ pub(super) fn choose(inventory: &Inventory, vpc: &VpcId) -> Result<GroupName, Ap
 }
 
 /// Why a gateway is fit or not, in words.
-fn how(gateway: &Gateway, full: Option<&Fullest>) -> String {
+fn how(gateway: &Gateway) -> String {
     let health = gateway.health.as_str();
-    match full {
+    match full(gateway) {
         _ if gateway.draining => format!("{health}, draining"),
         Some(Fullest { name, used, max }) => format!("{health}, full ({name} {used} of {max})"),
         None => health.to_owned(),

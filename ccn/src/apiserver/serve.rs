@@ -16,6 +16,7 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use super::identity::common_name;
+use super::tally::{Tally, TurnedAway};
 
 /// How long a handshake may take, and the head of a request.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -61,6 +62,7 @@ pub(super) async fn serve(
     tls: Tls,
     router: Router,
     connections: usize,
+    tally: Tally,
     mut stop: watch::Receiver<bool>,
 ) {
     let open = Arc::new(Semaphore::new(connections));
@@ -81,10 +83,13 @@ pub(super) async fn serve(
                     address,
                     tls.acceptor(),
                     router.clone(),
+                    tally.clone(),
                     stop.clone(),
                 );
+                let open = tally.connection();
                 tokio::spawn(async move {
                     connection.await;
+                    drop(open);
                     drop(permit);
                 });
             }
@@ -104,14 +109,21 @@ async fn connection(
     address: SocketAddr,
     acceptor: TlsAcceptor,
     router: Router,
+    tally: Tally,
     mut stop: watch::Receiver<bool>,
 ) {
     // An answer is one segment or several at once: waiting for more to send helps nobody.
     let _ = stream.set_nodelay(true);
     let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return debug!(%address, %error, "no TLS"),
-        Err(_) => return debug!(%address, "the TLS handshake took too long"),
+        Ok(Err(error)) => {
+            tally.turned_away(TurnedAway::Handshake);
+            return debug!(%address, %error, "no TLS");
+        }
+        Err(_) => {
+            tally.turned_away(TurnedAway::Handshake);
+            return debug!(%address, "the TLS handshake took too long");
+        }
     };
     let certificates = stream.get_ref().1.peer_certificates();
     let peer = Peer {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{ConfigError, StoreConfig, faulty, parsed, read};
+use super::{ConfigError, MetricsConfig, StoreConfig, faulty, parsed, read};
 use crate::api::caller::Role;
 
 /// Where an API server's configuration is looked for.
@@ -36,6 +36,9 @@ pub struct ApiConfig {
     /// What is too much.
     #[serde(default)]
     pub limits: RequestLimits,
+    /// Where metrics are served; nowhere when absent.
+    #[serde(default)]
+    pub metrics: Option<MetricsConfig>,
     /// Where records live: of several machines, so etcd.
     pub store: StoreConfig,
 }

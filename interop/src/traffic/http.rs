@@ -104,10 +104,23 @@ pub fn fetch(
     from: SocketAddr,
     deadline: Duration,
 ) -> Result<Page, TrafficError> {
+    fetch_path(namespace, from, "/", deadline)
+}
+
+/// The same of another path.
+///
+/// # Errors
+/// As [`fetch`].
+pub fn fetch_path(
+    namespace: &Namespace,
+    from: SocketAddr,
+    path: &str,
+    deadline: Duration,
+) -> Result<Page, TrafficError> {
     let failed = |action| TrafficError::at(format!("{} {from}", name(namespace)), action);
     let mut stream = inside(namespace, || TcpStream::connect_timeout(&from, deadline))
         .map_err(failed("connect"))?;
-    let request = format!("GET / HTTP/1.0\r\nHost: {from}\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {from}\r\n\r\n");
     stream
         .set_read_timeout(Some(deadline))
         .and_then(|()| stream.write_all(request.as_bytes()))

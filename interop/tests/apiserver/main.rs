@@ -7,6 +7,7 @@
 )]
 
 mod gateways;
+mod metrics;
 mod orders;
 
 use std::error::Error;

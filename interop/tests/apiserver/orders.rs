@@ -10,12 +10,16 @@ use serde_json::{Value, json};
 
 use super::{DEADLINE, Failure, SOON};
 
-fn start(lab: &Lab, servers: u16) -> Result<(Scene, Etcd, Vec<ApiServer>), Failure> {
+pub(super) fn start(
+    lab: &Lab,
+    servers: u16,
+    more: &str,
+) -> Result<(Scene, Etcd, Vec<ApiServer>), Failure> {
     let (scene, etcd) = Scene::start_on_etcd(lab, 1, 1)?;
     let mut started = Vec::new();
     for number in 0..servers {
         let namespace = scene.region.gateway_namespace();
-        started.push(ApiServer::start(lab, namespace, &etcd, number, "")?);
+        started.push(ApiServer::start(lab, namespace, &etcd, number, more)?);
     }
     if let Some(api) = started.first() {
         eventually("the gateway is fit", SOON, || {
@@ -42,7 +46,7 @@ fn link(api: &ApiServer, name: &str) -> Result<Value, Failure> {
 #[test]
 fn an_order_is_done_when_every_live_gateway_says_so() {
     enter::test_within(DEADLINE, |lab| {
-        let (mut scene, _etcd, servers) = start(lab, 1)?;
+        let (mut scene, _etcd, servers) = start(lab, 1, "")?;
         let api = &servers[0];
         let before = scene.kernel()?;
         let plan = api.json(
@@ -106,7 +110,7 @@ fn an_order_is_done_when_every_live_gateway_says_so() {
 #[test]
 fn a_gateway_that_has_not_done_it_is_named() {
     enter::test_within(DEADLINE, |lab| {
-        let (mut scene, _etcd, servers) = start(lab, 1)?;
+        let (mut scene, _etcd, servers) = start(lab, 1, "")?;
         let api = &servers[0];
         scene.gateway.agent()?.signal(Signal::SIGSTOP)?;
         let order = ["link", "web", "--classic", "office", "--wait", "500ms"];
@@ -134,7 +138,7 @@ fn a_gateway_that_has_not_done_it_is_named() {
 #[test]
 fn callers_are_known_and_may_what_their_role_says() {
     enter::test_within(DEADLINE, |lab| {
-        let (_scene, etcd, servers) = start(lab, 1)?;
+        let (_scene, etcd, servers) = start(lab, 1, "")?;
         let api = &servers[0];
         let link = ["link", "web", "--classic", "office"];
         let said = |finished: interop::process::Finished| -> (Option<i32>, String) {
@@ -205,7 +209,7 @@ fn callers_are_known_and_may_what_their_role_says() {
 #[test]
 fn an_order_that_lost_its_answer_is_carried_out_once() {
     enter::test_within(DEADLINE, |lab| {
-        let (mut scene, _etcd, mut servers) = start(lab, 2)?;
+        let (mut scene, _etcd, mut servers) = start(lab, 2, "")?;
         scene.gateway.agent()?.signal(Signal::SIGSTOP)?;
         // The first server stores it and waits for the gateway; then it is killed, and the command asks the other.
         let both: Vec<&ApiServer> = servers.iter().collect();
@@ -236,7 +240,7 @@ fn an_order_that_lost_its_answer_is_carried_out_once() {
 #[test]
 fn an_unlink_that_lost_its_answer_is_answered_when_nothing_forwards() {
     enter::test_within(DEADLINE, |lab| {
-        let (mut scene, _etcd, mut servers) = start(lab, 2)?;
+        let (mut scene, _etcd, mut servers) = start(lab, 2, "")?;
         let before = scene.kernel()?;
         servers[0].ccn(Role::Operator, ["link", "web", "--classic", "office"])?;
         scene.gateway.agent()?.signal(Signal::SIGSTOP)?;
@@ -273,7 +277,7 @@ fn an_unlink_that_lost_its_answer_is_answered_when_nothing_forwards() {
 #[test]
 fn two_servers_never_overwrite_one_another() {
     enter::test_within(DEADLINE, |lab| {
-        let (scene, _etcd, servers) = start(lab, 2)?;
+        let (scene, _etcd, servers) = start(lab, 2, "")?;
         let _ = &scene;
         // The same VPC, linked and unlinked by four clients at each of two servers, all at once.
         std::thread::scope(|scope| -> Result<(), Failure> {
