@@ -71,6 +71,7 @@ pub fn quarantine(inventory: &Inventory) -> Vec<Fault> {
 pub fn link(inventory: &Inventory, id: &LinkId, link: &Link) -> LinkView {
     LinkView {
         link: id.clone(),
+        generation: inventory.link_generation(id),
         vpc: link.vpc.clone(),
         classic: link.classic.clone(),
         mode: link.mode,

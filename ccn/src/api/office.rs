@@ -55,6 +55,9 @@ pub trait Office: Clone + Send + Sync + 'static {
     /// Every link, and how far it has come.
     fn links(&self) -> impl Future<Output = Reply<Vec<LinkView>>> + Send;
 
+    /// One link, if it is there.
+    fn one_link(&self, link: LinkId) -> impl Future<Output = Reply<Option<LinkView>>> + Send;
+
     /// What an order to link would come to; changes nothing.
     fn check_link(&self, order: LinkOrder) -> impl Future<Output = Reply<LinkPlan>> + Send;
 

@@ -1,4 +1,7 @@
 //! The routes that agents and API servers have in common: records, and links made of them.
+//!
+//! What shows one link has its generation as the ETag, and orders for a link take `If-Match` as single records do, so
+//! that nobody changes a link that is not any more what they have seen.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,10 +9,11 @@ use std::time::Duration;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::http::HeaderMap;
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -21,8 +25,9 @@ use super::{
     Answer, GatewayView, LinkView, RecordChange, VmView, VpcView, body, internal, listing, query,
     records,
 };
-use crate::link::orders::LinkOrder;
-use crate::record::{LinkId, Vni, VpcId};
+use crate::ledger::records::{Condition, Expected};
+use crate::link::orders::{self, LinkOrder};
+use crate::record::{LinkId, RecordKey, Vni, VpcId};
 use crate::region;
 
 /// The header that names an order, so that it is carried out once.
@@ -34,7 +39,7 @@ pub(super) fn routes<O: Office>() -> Router<O> {
     Router::new()
         .route("/v1/status", get(status::<O>))
         .route("/v1/links", get(links::<O>).post(link::<O>))
-        .route("/v1/links/{link}", delete(unlink::<O>))
+        .route("/v1/links/{link}", get(one_link::<O>).delete(unlink::<O>))
         .route("/v1/links/{link}/disable", post(set_enabled::<O, false>))
         .route("/v1/links/{link}/enable", post(set_enabled::<O, true>))
         .route("/v1/links/{link}/confirm", post(confirm::<O>))
@@ -109,10 +114,21 @@ fn link_id(text: &str) -> Result<LinkId, ApiError> {
         .map_err(|e| ApiError::new(ErrorCode::BadRequest, format!("the name of the link {e}")))
 }
 
+/// A link, with its generation as the tag.
+fn shown(link: LinkView) -> Response {
+    match link.generation {
+        Some(generation) => {
+            let tag = [(header::ETAG, records::tag(generation))];
+            (tag, Json(link)).into_response()
+        }
+        None => Json(link).into_response(),
+    }
+}
+
 /// A link that may have gone.
 fn left(id: &LinkId, link: Option<LinkView>) -> Response {
     match link {
-        Some(link) => Json(link).into_response(),
+        Some(link) => shown(link),
         None => Json(json!({ "link": id, "state": "removed" })).into_response(),
     }
 }
@@ -125,43 +141,79 @@ async fn links<O: Office>(State(office): State<O>) -> Answer<Vec<LinkView>> {
     Ok(Json(office.links().await?))
 }
 
+async fn one_link<O: Office>(
+    State(office): State<O>,
+    Path(link): Path<String>,
+) -> Result<Response, ApiError> {
+    let id = link_id(&link)?;
+    let link = office.one_link(id.clone()).await?;
+    link.map(shown).ok_or_else(|| orders::unknown(&id))
+}
+
+/// The link that is meant, and the terms, with what the request expects of the link.
+fn asked(link: &str, headers: &HeaderMap, terms: Terms) -> Result<(LinkId, Terms), ApiError> {
+    let link = link_id(link)?;
+    let only_if = Some(Condition {
+        key: RecordKey::Link(link.clone()),
+        expected: records::expected(headers)?,
+    });
+    Ok((link, Terms { only_if, ..terms }))
+}
+
 async fn link<O: Office>(
     State(office): State<O>,
+    headers: HeaderMap,
     Ordered { terms, dry_run }: Ordered,
     order: Result<Json<LinkOrder>, JsonRejection>,
 ) -> Result<Response, ApiError> {
     let order = body(order)?;
+    let expected = records::expected(&headers)?;
+    let only_if = match (&order.name, expected) {
+        (_, Expected::Anything) => None,
+        (Some(name), expected) => Some(Condition {
+            key: RecordKey::Link(name.clone()),
+            expected,
+        }),
+        (None, _) => {
+            let message = "name: is missing: of which link do you expect that?";
+            return Err(ApiError::new(ErrorCode::BadRequest, message));
+        }
+    };
+    let terms = Terms { only_if, ..terms };
     if dry_run {
         return Ok(Json(office.check_link(order).await?).into_response());
     }
-    Ok(Json(office.link(order, terms).await?).into_response())
+    Ok(shown(office.link(order, terms).await?))
 }
 
 /// `ccn enable`, or `ccn disable`.
 async fn set_enabled<O: Office, const ENABLED: bool>(
     State(office): State<O>,
     Path(link): Path<String>,
+    headers: HeaderMap,
     Ordered { terms, .. }: Ordered,
-) -> Answer<LinkView> {
-    let link = link_id(&link)?;
-    Ok(Json(office.set_enabled(link, ENABLED, terms).await?))
+) -> Result<Response, ApiError> {
+    let (link, terms) = asked(&link, &headers, terms)?;
+    Ok(shown(office.set_enabled(link, ENABLED, terms).await?))
 }
 
 async fn confirm<O: Office>(
     State(office): State<O>,
     Path(link): Path<String>,
+    headers: HeaderMap,
     Ordered { terms, .. }: Ordered,
 ) -> Result<Response, ApiError> {
-    let link = link_id(&link)?;
+    let (link, terms) = asked(&link, &headers, terms)?;
     Ok(left(&link, office.confirm(link.clone(), terms).await?))
 }
 
 async fn undo<O: Office>(
     State(office): State<O>,
     Path(link): Path<String>,
+    headers: HeaderMap,
     Ordered { terms, dry_run }: Ordered,
 ) -> Result<Response, ApiError> {
-    let link = link_id(&link)?;
+    let (link, terms) = asked(&link, &headers, terms)?;
     if dry_run {
         return Ok(Json(office.check_undo(link).await?).into_response());
     }
@@ -171,9 +223,10 @@ async fn undo<O: Office>(
 async fn unlink<O: Office>(
     State(office): State<O>,
     Path(link): Path<String>,
+    headers: HeaderMap,
     Ordered { terms, .. }: Ordered,
 ) -> Result<Response, ApiError> {
-    let link = link_id(&link)?;
+    let (link, terms) = asked(&link, &headers, terms)?;
     Ok(left(&link, office.unlink(link.clone(), terms).await?))
 }
 

@@ -63,7 +63,7 @@ fn record_key(text: &str) -> Result<RecordKey, ApiError> {
 }
 
 /// What a request expects of the record.
-fn expected(headers: &HeaderMap) -> Result<Expected, ApiError> {
+pub(super) fn expected(headers: &HeaderMap) -> Result<Expected, ApiError> {
     let value = |name: HeaderName| -> Result<Option<&str>, ApiError> {
         let mut values = headers.get_all(&name).iter();
         match (values.next(), values.next()) {

@@ -20,13 +20,17 @@ use crate::record::{
     Reason, Record, RecordError, RecordKey, VmId, Vni, VpcId, Vtep,
 };
 use crate::startup::Phase;
-use crate::store::Change;
+use crate::store::{Change, Generation};
 
 /// A link, and how far it has come.
 #[derive(Debug, Clone, Serialize)]
 pub struct LinkView {
     /// Name of the link.
     pub link: LinkId,
+    /// The generation that changed its record last, which is the ETag of an answer that shows it alone; absent: it has
+    /// no record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Generation>,
     /// The VPC.
     pub vpc: VpcId,
     /// The classic side, as ordered.

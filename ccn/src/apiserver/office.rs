@@ -410,6 +410,10 @@ impl Office for Server {
         self.links_where(None).await
     }
 
+    async fn one_link(&self, link: LinkId) -> Result<Option<LinkView>, ApiError> {
+        self.link_if_there(&link).await
+    }
+
     async fn check_link(&self, order: LinkOrder) -> Result<LinkPlan, ApiError> {
         let link_of = move |ledger: &Ledger| {
             orders::link_of(ledger.inventory(), &order, &Server::choose(), None)

@@ -12,6 +12,7 @@ use super::record_args::{
 };
 use crate::config;
 use crate::record::{ClassicRef, Dscp, GroupName, LinkId, Mode, Vni, VpcId};
+use crate::store::Generation;
 
 /// ClassicLink route controller: joins VPCs with a classic network over BGP and VXLAN.
 #[derive(Debug, Parser)]
@@ -75,10 +76,7 @@ pub enum Command {
     /// Bring a disabled link back, and wait until it is announced
     Enable(LinkNameArgs),
     /// Let the last change of a link stand, which was made with --confirm
-    Confirm {
-        /// The link (see `ccn links`).
-        link: LinkId,
-    },
+    Confirm(ConfirmArgs),
     /// Take the last change of a link back; once more brings it back
     Undo(UndoArgs),
     /// How the gateway is doing
@@ -294,11 +292,32 @@ pub struct TraceArgs {
     pub count: Option<u64>,
 }
 
+/// What must hold of a link for an order to be carried out.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct OnlyIf {
+    /// Only as long as nobody has changed the link since: its generation, as `ccn links --json` tells it.
+    #[arg(long, value_name = "N")]
+    pub if_generation: Option<Generation>,
+}
+
+/// `ccn confirm`
+#[derive(Debug, Args)]
+pub struct ConfirmArgs {
+    /// The link (see `ccn links`).
+    pub link: LinkId,
+    /// See there.
+    #[command(flatten)]
+    pub only_if: OnlyIf,
+}
+
 /// `ccn unlink`
 #[derive(Debug, Args)]
 pub struct UnlinkArgs {
     /// The link (see `ccn links`).
     pub link: LinkId,
+    /// See there.
+    #[command(flatten)]
+    pub only_if: OnlyIf,
     /// How long to wait until nothing of it forwards any more.
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
     pub wait: Duration,
@@ -312,6 +331,9 @@ pub struct UnlinkArgs {
 pub struct LinkNameArgs {
     /// The link (see `ccn links`).
     pub link: LinkId,
+    /// See there.
+    #[command(flatten)]
+    pub only_if: OnlyIf,
     /// How long to wait until it is done.
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
     pub wait: Duration,
@@ -325,6 +347,9 @@ pub struct LinkNameArgs {
 pub struct UndoArgs {
     /// The link (see `ccn links`).
     pub link: LinkId,
+    /// See there.
+    #[command(flatten)]
+    pub only_if: OnlyIf,
     /// How long to wait until it is done.
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
     pub wait: Duration,

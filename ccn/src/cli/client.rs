@@ -114,6 +114,22 @@ impl Client {
         serde_json::from_slice(&body).map_err(|e| self.garbled(e.to_string()))
     }
 
+    /// `POST` or `DELETE` of an order, on a condition if there is one: the name and the value of a header.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn order(
+        &self,
+        method: Method,
+        path: &str,
+        condition: Option<(&str, &str)>,
+    ) -> Result<Value, ClientError> {
+        let body = (method != Method::DELETE).then(|| b"{}".to_vec());
+        let answer = self.answer_if(method, path, body, condition);
+        let body = self.whole(answer.await?).await?;
+        serde_json::from_slice(&body).map_err(|e| self.garbled(e.to_string()))
+    }
+
     /// `DELETE`
     ///
     /// # Errors

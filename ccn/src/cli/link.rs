@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use hyper::Method;
 use serde_json::{Value, json};
 
-use super::args::{LinkArgs, LinkNameArgs, UndoArgs, UnlinkArgs};
-use super::client::Client;
+use super::args::{ConfirmArgs, LinkArgs, LinkNameArgs, OnlyIf, UndoArgs, UnlinkArgs};
+use super::client::{Client, ClientError};
 use super::output::{Output, text};
 use super::{CliError, cluster};
-use crate::record::LinkId;
 
 pub(super) async fn link(args: LinkArgs, client: &Client, out: Output) -> Result<(), CliError> {
     let order = json!({
@@ -53,7 +53,7 @@ pub(super) async fn link(args: LinkArgs, client: &Client, out: Output) -> Result
 pub(super) async fn unlink(args: UnlinkArgs, client: &Client, out: Output) -> Result<(), CliError> {
     let (id, wait) = (args.link, args.wait.as_millis());
     let path = format!("/v1/links/{id}?wait_ms={wait}{}", confirm_ms(args.confirm));
-    let done = client.delete(&path).await?;
+    let done = ordered(client, Method::DELETE, &path, args.only_if).await?;
     out.json(&done)?;
     out.line(format!("unlinked {id}: withdrawn, drained, removed"))?;
     waits(&done, out)
@@ -69,7 +69,7 @@ pub(super) async fn set_enabled(
     let (id, wait) = (args.link, args.wait.as_millis());
     let confirm = confirm_ms(args.confirm);
     let path = format!("/v1/links/{id}/{verb}?wait_ms={wait}{confirm}");
-    let link: Value = client.post(&path, &json!({})).await?;
+    let link = ordered(client, Method::POST, &path, args.only_if).await?;
     out.json(&link)?;
     let line = if let (true, Some(behind)) = (enabled, behind(&link)) {
         format!("enabled {id}, which {behind}")
@@ -85,9 +85,14 @@ pub(super) async fn set_enabled(
     waits(&link, out)
 }
 
-pub(super) async fn confirm(id: &LinkId, client: &Client, out: Output) -> Result<(), CliError> {
+pub(super) async fn confirm(
+    args: ConfirmArgs,
+    client: &Client,
+    out: Output,
+) -> Result<(), CliError> {
+    let id = args.link;
     let path = format!("/v1/links/{id}/confirm");
-    let link: Value = client.post(&path, &json!({})).await?;
+    let link = ordered(client, Method::POST, &path, args.only_if).await?;
     out.json(&link)?;
     Ok(out.line(format!("confirmed {id}: {}", text(&link, "/state")))?)
 }
@@ -98,7 +103,7 @@ pub(super) async fn undo(args: UndoArgs, client: &Client, out: Output) -> Result
         "/v1/links/{id}/undo?wait_ms={wait}&dry_run={}",
         args.dry_run
     );
-    let link: Value = client.post(&path, &json!({})).await?;
+    let link = ordered(client, Method::POST, &path, args.only_if).await?;
     out.json(&link)?;
     if args.dry_run {
         out.line(format!("would take the last change of {id} back"))?;
@@ -108,6 +113,18 @@ pub(super) async fn undo(args: UndoArgs, client: &Client, out: Output) -> Result
         "took the last change of {id} back: {}",
         text(&link, "/state")
     ))?)
+}
+
+/// Sends an order for a link, to be carried out only if it is as somebody has seen it.
+async fn ordered(
+    client: &Client,
+    method: Method,
+    path: &str,
+    OnlyIf { if_generation }: OnlyIf,
+) -> Result<Value, ClientError> {
+    let tag = if_generation.map(|generation| format!("\"{generation}\""));
+    let condition = tag.as_deref().map(|tag| ("if-match", tag));
+    client.order(method, path, condition).await
 }
 
 /// How the time to confirm a change in is asked for.

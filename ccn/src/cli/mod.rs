@@ -142,7 +142,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Link(args) => link::link(args, &client, out).await,
         Command::Unlink(args) => link::unlink(args, &client, out).await,
         Command::Disable(args) => link::set_enabled(false, args, &client, out).await,
-        Command::Confirm { link } => link::confirm(&link, &client, out).await,
+        Command::Confirm(args) => link::confirm(args, &client, out).await,
         Command::Undo(args) => link::undo(args, &client, out).await,
         Command::Enable(args) => link::set_enabled(true, args, &client, out).await,
         Command::Status => show::status(&client, out).await,

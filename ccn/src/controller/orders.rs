@@ -142,6 +142,10 @@ impl Office for AgentHandle {
         AgentHandle::links(self).await
     }
 
+    async fn one_link(&self, link: LinkId) -> Result<Option<LinkView>, ApiError> {
+        self.link_if_there(&link).await
+    }
+
     async fn check_link(&self, order: LinkOrder) -> Result<LinkPlan, ApiError> {
         let choose = self.own_group();
         let link_of = move |view: &View<'_>| orders::link_of(view.inventory, &order, &choose, None);

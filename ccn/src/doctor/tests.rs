@@ -140,6 +140,7 @@ fn limit(used: u64) -> LimitView {
 
 fn link(state: &str) -> LinkView {
     LinkView {
+        generation: None,
         link: "web".parse().expect("a link"),
         vpc: "web".parse().expect("a VPC"),
         classic: Vec::new(),

@@ -23,6 +23,7 @@ pub struct Load {
 #[derive(Debug)]
 pub struct Loaded {
     created: Generation,
+    modified: Option<Generation>,
     parsed: Parsed,
 }
 
@@ -30,7 +31,20 @@ impl Loaded {
     /// Parses what a store has at a key that was created then.
     pub fn parse(key: &str, created: Generation, value: &[u8]) -> Loaded {
         let parsed = parse(key, value);
-        Loaded { created, parsed }
+        Loaded {
+            created,
+            modified: None,
+            parsed,
+        }
+    }
+
+    /// With the generation that changed it last.
+    #[must_use]
+    pub fn modified(self, generation: Generation) -> Loaded {
+        Loaded {
+            modified: Some(generation),
+            ..self
+        }
     }
 }
 
@@ -49,7 +63,12 @@ impl Inventory {
 
     /// Takes a record over.
     pub fn load_one(&mut self, load: &mut Load, loaded: Loaded) {
-        let Loaded { created, parsed } = loaded;
+        let Loaded {
+            created,
+            modified,
+            parsed,
+        } = loaded;
+        self.learn_generation(&parsed, modified);
         if load.work.effects.whole {
             // No key comes twice, so there is nothing in its place.
             match parsed {
@@ -77,6 +96,7 @@ impl Inventory {
         self.put_back(load.tenants.take());
         let Load { mut work, gone, .. } = load;
         for key in gone {
+            self.forget_generation(&key);
             self.delete(&key, &mut work);
         }
         self.settle(&mut work);
@@ -106,6 +126,7 @@ impl Inventory {
         let mut load = self.begin_load();
         for stored in records {
             let loaded = Loaded::parse(&stored.key, stored.created, &stored.value);
+            let loaded = loaded.modified(stored.modified);
             self.load_one(&mut load, loaded);
         }
         self.end_load(load)

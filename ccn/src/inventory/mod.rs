@@ -32,7 +32,8 @@ pub use vpcs::VpcState;
 
 use crate::plane::Abilities;
 use crate::record::{
-    Classic, ClassicName, Gateway, GatewayName, GroupName, Reason, Record, RecordError, RecordKey,
+    Classic, ClassicName, Gateway, GatewayName, GroupName, LinkId, Reason, Record, RecordError,
+    RecordKey,
 };
 use crate::store::{Changed, Generation};
 use effects::Work;
@@ -65,6 +66,8 @@ pub struct Inventory {
     endpoints: endpoints::Endpoints,
     links: links::Links,
     gateways: BTreeMap<GatewayName, Slot<Gateway, ()>>,
+    /// The generation that changed each link's record last. No rehearsal touches it.
+    link_generations: BTreeMap<LinkId, Generation>,
     /// Keys whose record does not parse, and when they were created.
     junk: BTreeMap<String, Generation>,
     quarantine: quarantine::Quarantine,
@@ -92,13 +95,40 @@ impl Inventory {
             match change {
                 Changed::Put(stored) => {
                     let parsed = parse(&stored.key, &stored.value);
+                    self.learn_generation(&parsed, Some(stored.modified));
                     self.put(&stored.key, stored.created, parsed, &mut work);
                 }
-                Changed::Deleted { key } => self.delete(key, &mut work),
+                Changed::Deleted { key } => {
+                    self.forget_generation(key);
+                    self.delete(key, &mut work);
+                }
             }
         }
         self.settle(&mut work);
         work.effects
+    }
+
+    /// The generation that changed a link's record last, as far as its store has told.
+    #[must_use]
+    pub fn link_generation(&self, id: &LinkId) -> Option<Generation> {
+        self.link_generations.get(id).copied()
+    }
+
+    /// What was put at a key was put by this generation.
+    fn learn_generation(&mut self, parsed: &Parsed, modified: Option<Generation>) {
+        match (parsed, modified) {
+            (Ok((RecordKey::Link(id), _)), Some(modified)) => {
+                self.link_generations.insert(id.clone(), modified);
+            }
+            (Err(error), _) => self.forget_generation(&error.key),
+            _ => {}
+        }
+    }
+
+    fn forget_generation(&mut self, key: &str) {
+        if let Ok(RecordKey::Link(id)) = key.parse() {
+            self.link_generations.remove(&id);
+        }
     }
 
     /// Whether the store has no record at all.

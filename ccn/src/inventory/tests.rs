@@ -62,6 +62,41 @@ fn good() -> Vec<(&'static str, serde_json::Value)> {
 }
 
 #[test]
+fn a_link_has_the_generation_that_changed_it_last() {
+    let mut world = World::new(&good());
+    let id = "l1".parse().unwrap();
+    let created = world.inventory.link_generation(&id);
+    assert!(created.is_some());
+    let link = json!({"vpc": "web", "classic": ["office"]});
+    let other = json!({"vpc": "web", "classic": ["office"], "disabled": true});
+    // What others change, or what is only rehearsed, is nothing of its.
+    world.commit(&[put("classic/attic", json!({"prefixes": ["10.81.0.0/24"]}))]);
+    world.inventory.check(&[put("links/l1", &other)]).unwrap();
+    world.inventory.check(&[delete("links/l1")]).unwrap();
+    assert_eq!(world.inventory.link_generation(&id), created);
+    // The same value, written anew, is a change to who compares generations.
+    for value in [&other, &other, &link] {
+        let before = world.inventory.link_generation(&id);
+        world.commit(&[put("links/l1", value)]);
+        assert!(world.inventory.link_generation(&id) > before, "{value}");
+    }
+    let mut loaded = Inventory::default();
+    loaded.load(world.store.all());
+    assert_eq!(
+        loaded.link_generation(&id),
+        world.inventory.link_generation(&id)
+    );
+    world.commit(&[delete("links/l1")]);
+    assert_eq!(world.inventory.link_generation(&id), None);
+    loaded.load(world.store.all());
+    assert_eq!(
+        loaded.link_generation(&id),
+        None,
+        "gone while nobody looked"
+    );
+}
+
+#[test]
 fn good_records_are_accepted_and_found() {
     let world = World::new(&good());
     let inventory = &world.inventory;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::records::Condition;
 use super::{Diff, Happened, How, Ledger, Made, Make};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::link;
@@ -167,7 +168,12 @@ impl Ledger {
         };
         let allowed = self.hearing.allows_changes().and(changes);
         let checked = allowed.and_then(|changes| self.check(&changes).map(|()| changes));
-        if let (Err(refusal), None) = (&checked, &intent.how.once) {
+        let is_conditional = intent
+            .how
+            .only_if
+            .as_ref()
+            .is_some_and(Condition::says_anything);
+        if let (Err(refusal), None, false) = (&checked, &intent.how.once, is_conditional) {
             let _ = reply.send(Err(refusal.clone()));
             return;
         }
@@ -182,12 +188,12 @@ impl Ledger {
             let How { once, only_if, .. } = &intent.how;
             let once = once.as_deref();
             // The generation was known before this is asked, so it still holds when the store has not moved.
-            let checked = match (checked, only_if) {
-                (Ok(changes), Some(condition)) => {
-                    condition.holds(store.as_ref()).await.map(|()| changes)
-                }
-                (checked, _) => checked,
+            let holds = match only_if {
+                Some(condition) => condition.holds(store.as_ref()).await,
+                None => Ok(()),
             };
+            // Who has not seen what there is is told that, and not what else speaks against the order.
+            let checked = holds.and(checked);
             let result = match checked {
                 Ok(changes) => {
                     let stored = stored_once(store.as_ref(), &changes, generation, once).await;

@@ -44,8 +44,11 @@ impl Parsing {
             while let Some(part) = reading.blocking_next() {
                 let part = part.map(|part| {
                     let rows = part.rows();
-                    rows.map(|row| Loaded::parse(row.key, row.created, row.value))
-                        .collect::<Vec<_>>()
+                    rows.map(|row| {
+                        let loaded = Loaded::parse(row.key, row.created, row.value);
+                        loaded.modified(row.modified)
+                    })
+                    .collect::<Vec<_>>()
                 });
                 if parsed.blocking_send(part).is_err() {
                     break;

@@ -40,6 +40,11 @@ pub struct Condition {
 }
 
 impl Condition {
+    /// Whether it says anything.
+    pub(super) fn says_anything(&self) -> bool {
+        self.expected != Expected::Anything
+    }
+
     /// Asks the store whether it holds. It still does when a commit succeeds afterwards whose precondition is that
     /// nothing has moved since a generation that was known before this was asked.
     pub(super) async fn holds(&self, store: &dyn Store) -> Result<(), ApiError> {

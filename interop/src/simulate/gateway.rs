@@ -213,7 +213,7 @@ impl Gateway {
         let mut load = inventory.begin_load();
         for row in rows {
             let loaded = Loaded::parse(&row.key, row.created, &row.value);
-            inventory.load_one(&mut load, loaded);
+            inventory.load_one(&mut load, loaded.modified(row.modified));
         }
         let effects = inventory.end_load(load);
         meter.add(Work::Load, rows.len() as u64, began);

@@ -89,8 +89,9 @@ fn agent(spec: FixtureSpec, links: u32, group: usize) -> Result<Kept, FixtureErr
         let group = region::name(group);
         let value = format!(r#"{{"vpc":"vpc-{vpc:04}","classic":["idc-0"],"group":"{group}"}}"#);
         let key = format!("links/vpc-{vpc:04}");
-        let loaded = Loaded::parse(&key, u64::MAX >> 1, value.as_bytes());
-        inventory.load_one(&mut load, loaded);
+        let last = u64::MAX >> 1;
+        let loaded = Loaded::parse(&key, last, value.as_bytes());
+        inventory.load_one(&mut load, loaded.modified(last));
     }
     let effects = inventory.end_load(load);
     let mut order = Order::new(Duration::ZERO, Instant::now());

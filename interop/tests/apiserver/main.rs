@@ -7,6 +7,7 @@
 )]
 
 mod gateways;
+mod generations;
 mod metrics;
 mod orders;
 
