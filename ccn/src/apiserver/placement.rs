@@ -43,11 +43,7 @@ pub(super) fn choose(inventory: &Inventory, vpc: &VpcId) -> Result<GroupName, Ap
     let mut fit: BTreeMap<&GroupName, usize> = BTreeMap::new();
     let mut live = Vec::new();
     for (name, gateway) in inventory.gateways() {
-        live.push(format!(
-            "{name} of {} is {}",
-            gateway.group,
-            how(gateway)
-        ));
+        live.push(format!("{name} of {} is {}", gateway.group, how(gateway)));
         if is_fit(gateway) {
             *fit.entry(&gateway.group).or_default() += 1;
         }

@@ -295,7 +295,9 @@ impl Ledger {
                 let gateways = Kind::Gateway.folder();
                 let of_gateway =
                     |changed: &Changed| changed.key().split('/').next() == Some(gateways);
-                if !commit.changes.iter().all(of_gateway) {
+                // A commit without any change is an order's that found nothing to change.
+                let all = commit.changes.iter().all(of_gateway);
+                if !all || commit.changes.is_empty() {
                     self.generation = commit.generation;
                 }
                 let effects = self.inventory.apply(&commit.changes);
