@@ -6,13 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::num::NonZero;
+use std::thread;
 
 use bgp::Prefix;
 
 use crate::inventory::{Effects, Inventory, LinkState, StandsBy, VpcState};
 use crate::plane::endpoints::{Endpoint, Endpoints, Hops};
-use crate::plane::entry::{EntryKey, EntryValue, Hop};
-use crate::record::{GroupName, LinkId, RecordKey, VpcId};
+use crate::plane::entry::{EntryKey, EntryValue, Hop, ScopeId};
+use crate::record::{GroupName, LinkId, RecordKey, Vni, VpcId};
 use crate::store::{Change, Generation};
 
 /// The entries a plane should hold.
@@ -113,29 +115,33 @@ impl Planner {
         entries
     }
 
-    /// All endpoints, as a list.
+    /// All endpoints, as a list. Each processor makes a part of it: of a million that is worth it.
     pub fn endpoints(&self, inventory: &Inventory) -> Endpoints {
         let mut vpcs: Vec<_> = inventory
             .vpcs()
             .map(|(id, vpc)| (vpc.scope, vpc.vni, id))
             .collect();
         vpcs.sort_unstable();
-        let mut list: Vec<Endpoint> = Vec::with_capacity(inventory.vm_count());
-        // Sorted scope by scope, in pieces that the processor has at hand.
-        for of_scope in vpcs.chunk_by(|(one, ..), (other, ..)| one == other) {
-            let begin = list.len();
-            for &(scope, vni, id) in of_scope {
-                let of_vpc = inventory.endpoints_of(id).map(|(addr, hops)| Endpoint {
-                    scope,
-                    addr,
-                    vni,
-                    hops,
-                });
-                list.extend(of_vpc);
-            }
-            list[begin..].sort_by_key(|endpoint| endpoint.addr);
+        let scopes: Vec<_> = vpcs
+            .chunk_by(|(one, ..), (other, ..)| one == other)
+            .collect();
+        let hands = match inventory.vm_count() {
+            ..MANY => 1,
+            _ => thread::available_parallelism().map_or(1, NonZero::get),
+        };
+        let parts = scopes.chunks(scopes.len().div_ceil(hands).max(1));
+        if hands == 1 {
+            return Endpoints::of_scopes(parts.map(|part| endpoints_of(inventory, part)));
         }
-        list.into()
+        thread::scope(|work| {
+            let parts: Vec<_> = parts
+                .map(|part| work.spawn(|| endpoints_of(inventory, part)))
+                .collect();
+            Endpoints::of_scopes(parts.into_iter().map(|part| match part.join() {
+                Ok(list) => list,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }))
+        })
     }
 
     /// All entries but the endpoints: what announcements rest on.
@@ -304,6 +310,30 @@ impl Planner {
             announcements.entry(subnet).or_default().insert(id.clone());
         }
     }
+}
+
+/// VMs that one processor lists alone.
+const MANY: usize = 10_000;
+
+/// The endpoints of some scopes, each given as its VPCs; sorted scope by scope, in pieces that the processor has at hand.
+fn endpoints_of(inventory: &Inventory, scopes: &[&[(ScopeId, Vni, &VpcId)]]) -> Vec<Endpoint> {
+    let vpcs = scopes.iter().copied().flatten();
+    let count = vpcs.map(|(.., id)| inventory.most_vms_of(id)).sum();
+    let mut list: Vec<Endpoint> = Vec::with_capacity(count);
+    for of_scope in scopes {
+        let begin = list.len();
+        for &(scope, vni, id) in *of_scope {
+            let of_vpc = inventory.endpoints_of(id).map(|(addr, hops)| Endpoint {
+                scope,
+                addr,
+                vni,
+                hops,
+            });
+            list.extend(of_vpc);
+        }
+        list[begin..].sort_by_key(|endpoint| endpoint.addr);
+    }
+    list
 }
 
 /// The subnets that a link joins with classic prefixes: those of one family. A subnet of a family

@@ -153,6 +153,8 @@ pub struct Controller {
     /// Rehearsals that wait until the store has decided on a change.
     queued: VecDeque<Command>,
     startup: Startup,
+    /// A comparison is over, and what it took is not given back yet.
+    has_compared: bool,
     /// The first resync is done and what it allowed is announced.
     complete: bool,
 }
@@ -248,6 +250,7 @@ impl Controller {
             reports: Reports::default(),
             queued: VecDeque::new(),
             startup,
+            has_compared: false,
             complete: false,
         };
         Ok((controller, handle))
@@ -282,6 +285,10 @@ impl Controller {
             self.carry_out().await;
             self.tell();
             self.answer_waiters();
+            // When all that the comparison allows is on its way: it takes a while.
+            if std::mem::take(&mut self.has_compared) {
+                tokio::task::spawn_blocking(memory::give_back);
+            }
             self.ledger.turn();
             while !self.ledger.is_undecided()
                 && let Some(command) = self.queued.pop_front()
@@ -396,7 +403,6 @@ impl Controller {
         }
     }
 
-    /// All that the plane should hold now.
     /// Answers the order when the peers have all that was said to the speaker so far.
     fn await_peers(&self, id: WithdrawalId, late_is: &'static str) {
         let (speaker, happen) = (self.speaker.clone(), self.happen.clone());
@@ -409,6 +415,7 @@ impl Controller {
         });
     }
 
+    /// All that the plane should hold now.
     fn desired(&self) -> Desired {
         let mut entries = self.planner.backing(self.ledger.inventory());
         entries.extend(
@@ -460,11 +467,8 @@ impl Controller {
                 }
                 self.health.operations += applied.operations as u64;
                 self.health.last_error = None;
-                let compared = self.order.is_resyncing();
+                self.has_compared |= self.order.is_resyncing();
                 self.order.applied(&applied, Instant::now());
-                if compared {
-                    memory::give_back();
-                }
             }
             Happened::Plane(Err(failure)) => {
                 error!(%failure, "the plane failed; comparing its state again");

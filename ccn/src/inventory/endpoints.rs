@@ -151,11 +151,21 @@ impl Tenants {
     fn ranks(&self) -> Vec<Rank<EndpointId>> {
         let vms = self.vms.iter();
         let vms = vms.filter_map(|(vm, _)| Some((vm.created, EndpointId::Vm(vm.vm_id()?))));
-        let slbs = self.slbs.iter();
-        let slbs = slbs.map(|(id, slot)| (slot.created, EndpointId::Slb(id.clone())));
-        let mut ranks: Vec<_> = vms.chain(slbs).collect();
+        let mut ranks: Vec<_> = vms.chain(self.slb_ranks()).collect();
         ranks.sort_unstable();
         ranks
+    }
+
+    /// Every SLB, whoever is right first.
+    fn ranks_of_slbs(&self) -> Vec<Rank<EndpointId>> {
+        let mut ranks: Vec<_> = self.slb_ranks().collect();
+        ranks.sort_unstable();
+        ranks
+    }
+
+    fn slb_ranks(&self) -> impl Iterator<Item = Rank<EndpointId>> {
+        let slbs = self.slbs.iter();
+        slbs.map(|(id, slot)| (slot.created, EndpointId::Slb(id.clone())))
     }
 
     fn wait(&mut self, addr: IpAddr, rank: &Rank<EndpointId>) {
@@ -295,6 +305,12 @@ impl Inventory {
         vms.filter(|(_, accepted)| *accepted).count()
     }
 
+    /// How many VMs of a VPC there are, accepted or not; at once.
+    pub(crate) fn most_vms_of(&self, vpc: &VpcId) -> usize {
+        let tenants = self.endpoints.tenants.get(vpc);
+        tenants.map_or(0, |tenants| tenants.vms.len())
+    }
+
     /// The accepted SLBs of a VPC, by id.
     pub fn slbs_of(&self, vpc: &VpcId) -> impl Iterator<Item = (&SlbId, &Slb)> {
         let slbs = self
@@ -401,6 +417,12 @@ impl Inventory {
     pub(super) fn settle_endpoints(&mut self, work: &mut Work) {
         for vpc in std::mem::take(&mut work.tenants) {
             if let Some(mut room) = self.room(&vpc, work) {
+                if room.accept_all_vms() {
+                    for rank in room.tenants.ranks_of_slbs() {
+                        room.settle(&rank);
+                    }
+                    continue;
+                }
                 for rank in room.tenants.ranks() {
                     room.settle(&rank);
                 }
@@ -426,6 +448,27 @@ struct Room<'a> {
 }
 
 impl Room<'_> {
+    /// Accepts every VM at once, while everything is new and nothing is wrong with any of them: most loads are like that,
+    /// and it takes a quarter of what a look at each one takes. False when they are to be looked at.
+    fn accept_all_vms(&mut self) -> bool {
+        let Some(record) = self.record.filter(|_| self.work.effects.whole) else {
+            return false;
+        };
+        let slbs = self.tenants.slbs.values();
+        let vips: BTreeSet<IpAddr> = slbs
+            .flat_map(|slot| slot.record.vips.iter().copied())
+            .collect();
+        let is_fine = |addr| {
+            let mut subnets = record.subnets.iter();
+            subnets.any(|subnet| subnet.contains_addr(addr)) && !vips.contains(&addr)
+        };
+        let is_done = self.tenants.vms.give_all(is_fine);
+        if is_done {
+            self.counts.vms += self.tenants.vms.len();
+        }
+        is_done
+    }
+
     /// Looks at one of them again, when all of lower rank are settled.
     fn settle(&mut self, rank: &Rank<EndpointId>) {
         let Some((created, status, addrs)) = self.tenants.find(&rank.1) else {

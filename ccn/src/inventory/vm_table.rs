@@ -7,6 +7,7 @@
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::plane::entry::Hop;
@@ -318,6 +319,33 @@ impl VmTable {
         self.rows[row as usize].accepted = true;
     }
 
+    /// Gives every VM all of its addresses, where none has any yet, all of them are fine and no two ask for the same one.
+    /// Otherwise nothing is given. Who was first does not matter where nobody is in the way of another.
+    pub(super) fn give_all(&mut self, is_fine: impl Fn(IpAddr) -> bool) -> bool {
+        if self.rows.iter().any(|row| row.accepted) {
+            return false;
+        }
+        let (rows, octets, hasher) = (&self.rows, &self.octets, &self.hasher);
+        let mut given = HashTable::with_capacity(rows.len());
+        for row in 0..rows.len() as RowId {
+            let addrs = view(rows, octets, row).map(|(vm, _)| vm.addrs());
+            for (place, addr) in addrs.into_iter().flatten().enumerate() {
+                let is_taken = |other: &Given| address(rows, octets, *other) == Some(addr);
+                let again = |given: &Given| hasher.hash_one(address(rows, octets, *given));
+                let hash = hasher.hash_one(Some(addr));
+                match given.entry(hash, is_taken, again) {
+                    Entry::Vacant(entry) if is_fine(addr) => entry.insert(Given::new(row, place)),
+                    _ => return false,
+                };
+            }
+        }
+        self.given = given;
+        for row in &mut self.rows {
+            row.accepted = row.at().is_some();
+        }
+        true
+    }
+
     /// Takes the addresses of a VM away.
     pub(super) fn take_back(&mut self, id: &str) {
         let Some(row) = self.row(id) else { return };
@@ -393,7 +421,7 @@ impl Eq for VmTable {}
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
 
@@ -420,6 +448,8 @@ mod tests {
         Insert(u8, u64, Vec<u8>, u8),
         Remove(u8),
         Give(u8),
+        /// But for those that ask for this address.
+        GiveAll(Option<u8>),
         TakeBack(u8),
     }
 
@@ -432,6 +462,7 @@ mod tests {
             4 => insert,
             2 => (0u8..12).prop_map(Step::Remove),
             4 => (0u8..12).prop_map(Step::Give),
+            1 => proptest::option::of(0u8..40).prop_map(Step::GiveAll),
             2 => (0u8..12).prop_map(Step::TakeBack),
         ]
     }
@@ -454,6 +485,18 @@ mod tests {
                     Step::Remove(id) => {
                         table.remove(&name(id));
                         plain.remove(&name(id));
+                    }
+                    Step::GiveAll(but) => {
+                        let but = but.map(addr);
+                        let all: Vec<IpAddr> = plain.values().flat_map(|(_, vm, _)| vm.addrs.clone()).collect();
+                        let unique: BTreeSet<_> = all.iter().collect();
+                        let possible = plain.values().all(|(.., has)| !has)
+                            && unique.len() == all.len()
+                            && but.is_none_or(|but| !all.contains(&but));
+                        prop_assert_eq!(table.give_all(|addr| Some(addr) != but), possible);
+                        if possible {
+                            plain.values_mut().for_each(|(.., has)| *has = true);
+                        }
                     }
                     Step::Give(id) => {
                         let owned = |addr: &IpAddr| plain.values().any(|(_, vm, has)| *has && vm.addrs.contains(addr));

@@ -1,9 +1,10 @@
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
+use crate::fixture::{self, FixtureSpec};
 use crate::inventory::history::{MapStore, delete, history, put};
-use crate::store::Change;
+use crate::store::{Change, Stored};
 
 /// A plan that follows an inventory by differences.
 #[derive(Default)]
@@ -234,5 +235,45 @@ fn a_rehearsal_sees_the_plan_and_leaves_the_inventory_as_it_was() {
     assert_eq!(
         (rehearsed.upserts, rehearsed.announcements),
         (done.upserts, done.announcements)
+    );
+}
+
+#[test]
+fn many_endpoints_are_listed_as_few_are() {
+    let spec = FixtureSpec {
+        vms: 2 * MANY as u64,
+        vpcs: 100,
+        hosts: 20,
+        seed: 1,
+    };
+    let lines = fixture::generate(&spec).expect("a region");
+    let stored = lines.map(|line| {
+        let entry: Value = serde_json::from_str(&line).expect("JSON");
+        Stored {
+            key: entry["key"].as_str().expect("a key").to_owned(),
+            created: 1,
+            modified: 1,
+            value: entry["value"].to_string().into_bytes().into(),
+        }
+    });
+    let mut inventory = Inventory::default();
+    inventory.load(stored.collect());
+    assert_eq!(inventory.vm_count(), 2 * MANY);
+    let mut one_by_one = Vec::new();
+    for (id, vpc) in inventory.vpcs() {
+        let of_vpc = inventory.endpoints_of(id);
+        one_by_one.extend(of_vpc.map(|(addr, hops)| Endpoint {
+            scope: vpc.scope,
+            addr,
+            vni: vpc.vni,
+            hops,
+        }));
+    }
+    let listed = planner().endpoints(&inventory);
+    assert_eq!(listed, Endpoints::from(one_by_one));
+    assert!(
+        listed
+            .iter()
+            .is_sorted_by_key(|endpoint| (endpoint.scope, endpoint.addr))
     );
 }

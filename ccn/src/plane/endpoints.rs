@@ -64,36 +64,61 @@ impl Endpoint {
 }
 
 /// Endpoints by scope and address, each once.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Endpoints(Vec<Endpoint>);
+#[derive(Debug, Clone, Default)]
+pub struct Endpoints {
+    /// Lists of which each goes on where the one before it ends.
+    lists: Vec<Vec<Endpoint>>,
+}
 
 impl Endpoints {
+    /// Lists, in order: no scope is in two of them.
+    #[must_use]
+    pub fn of_scopes(lists: impl IntoIterator<Item = Vec<Endpoint>>) -> Endpoints {
+        let lists = lists.into_iter().map(in_order);
+        Endpoints {
+            lists: lists.collect(),
+        }
+    }
+
     /// All of them, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Endpoint> {
-        self.0.iter()
+        self.lists.iter().flatten()
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.lists.iter().map(Vec::len).sum()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
+}
+
+impl PartialEq for Endpoints {
+    fn eq(&self, other: &Endpoints) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Endpoints {}
+
+/// By place; of two at one place the first stays.
+fn in_order(mut list: Vec<Endpoint>) -> Vec<Endpoint> {
+    let place = |endpoint: &Endpoint| (endpoint.scope, endpoint.addr);
+    if !list.is_sorted_by_key(place) {
+        list.sort_by_key(place);
+    }
+    list.dedup_by_key(|endpoint| place(endpoint));
+    list
 }
 
 impl From<Vec<Endpoint>> for Endpoints {
     /// Of two with one address in one scope the first stays.
-    fn from(mut list: Vec<Endpoint>) -> Endpoints {
-        let place = |endpoint: &Endpoint| (endpoint.scope, endpoint.addr);
-        if !list.is_sorted_by_key(place) {
-            list.sort_by_key(place);
-        }
-        list.dedup_by_key(|endpoint| place(endpoint));
-        Endpoints(list)
+    fn from(list: Vec<Endpoint>) -> Endpoints {
+        Endpoints::of_scopes([list])
     }
 }
