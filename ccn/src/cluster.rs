@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bgp::SessionState;
 use tokio::sync::{mpsc, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, timeout};
 use tracing::debug;
 
 use crate::api::error::ApiError;
-use crate::api::{LimitView, Question, Said};
+use crate::api::{LimitView, Question, Said, inquiry};
 use crate::controller::{AgentHandle, Report, Told};
 use crate::drain::{self, State};
 use crate::record::{Fullest, Gateway, GatewayName, PeersUp};
@@ -17,8 +18,10 @@ use crate::store::etcd::{EtcdStore, Inquiry};
 
 /// How often sessions and limits are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How many questions may wait for the one that is being answered.
+/// How many questions are answered at once, and how many more may wait.
 const QUESTIONS: usize = 16;
+/// How long a route may take to answer: longer nobody waits.
+const LONGEST: Duration = Duration::from_secs(20);
 
 /// What is told of a gateway, and by whom.
 pub(crate) struct Tidings {
@@ -105,28 +108,47 @@ fn fullest(limits: Vec<LimitView>) -> Option<Fullest> {
     limits.max_by(|one, other| one.share().total_cmp(&other.share()))
 }
 
-/// Answers what API servers ask of a gateway; for ever.
+/// Answers what API servers ask of a gateway, several questions at a time; for ever.
 pub(crate) async fn answer(store: EtcdStore, name: GatewayName, agent: AgentHandle) {
     let (heard, mut questions) = mpsc::channel::<Inquiry>(QUESTIONS);
     let answering = async {
+        let mut under_way = JoinSet::new();
         while let Some(inquiry) = questions.recv().await {
-            let said = match serde_json::from_slice::<Question>(&inquiry.question) {
-                Ok(question) => match agent.answer(question).await {
-                    Some(Ok(outcome)) => Said::Outcome(outcome),
-                    Some(Err(error)) => Said::Unknown(error.message),
-                    None => continue,
-                },
-                Err(error) => Said::Unknown(format!("a question that is not understood: {error}")),
-            };
-            let Ok(answer) = serde_json::to_vec(&said) else {
-                continue;
-            };
-            if let Err(error) = store.answer(&inquiry, &name, answer).await {
-                debug!(%error, "a question is not answered");
+            while under_way.try_join_next().is_some() {}
+            if under_way.len() >= QUESTIONS {
+                under_way.join_next().await;
             }
+            under_way.spawn(answer_one(
+                store.clone(),
+                name.clone(),
+                agent.clone(),
+                inquiry,
+            ));
         }
     };
     tokio::join!(store.hear_questions(heard), answering);
+}
+
+async fn answer_one(store: EtcdStore, name: GatewayName, agent: AgentHandle, inquiry: Inquiry) {
+    let said = match serde_json::from_slice::<Question>(&inquiry.question) {
+        Ok(Question::Plan { link, record }) => match agent.outcome(link, record).await {
+            Some(Ok(outcome)) => Said::Outcome(outcome),
+            Some(Err(error)) => Said::Unknown(error.message),
+            None => return,
+        },
+        Ok(Question::Get { gateway, .. }) if gateway != name => return,
+        Ok(Question::Get { path, .. }) => {
+            let said = timeout(LONGEST, inquiry::get(agent, &path)).await;
+            said.unwrap_or_else(|_| Said::Unknown(format!("{path} takes too long")))
+        }
+        Err(error) => Said::Unknown(format!("a question that is not understood: {error}")),
+    };
+    let Ok(answer) = serde_json::to_vec(&said) else {
+        return;
+    };
+    if let Err(error) = store.answer(&inquiry, &name, answer).await {
+        debug!(%error, "a question is not answered");
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod bgp;
 pub mod caller;
 pub mod error;
+pub mod inquiry;
 pub mod listing;
 pub mod office;
 mod orders;
@@ -27,8 +28,9 @@ use tokio::net::UnixListener;
 use crate::controller::AgentHandle;
 use error::{ApiError, ErrorCode};
 
+pub use inquiry::{Question, Said};
 pub use orders::IDEMPOTENCY_KEY;
-pub use plan::{LimitChange, LinkPlan, Outcome, PlannedAt, PlannedRoute, Question, Said};
+pub use plan::{LimitChange, LinkPlan, Outcome, PlannedAt, PlannedRoute};
 pub use records::RecordView;
 pub use view::{
     AtGateway, GatewayView, LimitView, LinkView, LinksView, PeersView, PlaneDetail, PlaneView,

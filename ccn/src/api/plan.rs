@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bgp::{Family, PeerName, Prefix};
 use serde::{Deserialize, Serialize};
 
-use super::LinkView;
+use super::{LinkView, Said};
 use crate::record::{GatewayName, LinkId};
 
 /// What an order for a link would come to.
@@ -81,25 +81,6 @@ pub struct PlannedAt {
     pub unknown: Option<String>,
 }
 
-/// What gateways are asked: what it would come to if the link had this record.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Question {
-    /// The link.
-    pub link: LinkId,
-    /// Its record then.
-    pub record: serde_json::Value,
-}
-
-/// A gateway's answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Said {
-    /// What would change.
-    Outcome(Outcome),
-    /// Why it cannot tell.
-    Unknown(String),
-}
-
 impl PlannedAt {
     /// What a gateway said, read; or that it said nothing.
     #[must_use]
@@ -112,6 +93,7 @@ impl PlannedAt {
         let (outcome, unknown) = match said {
             Said::Outcome(outcome) => (Some(outcome), None),
             Said::Unknown(why) => (None, Some(why)),
+            Said::Answer { .. } => (None, Some("it answered something else".to_owned())),
         };
         PlannedAt {
             gateway,

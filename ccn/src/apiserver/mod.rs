@@ -8,6 +8,7 @@ mod limits;
 mod metrics;
 mod office;
 mod placement;
+mod relay;
 mod serve;
 mod tally;
 pub mod tls;
@@ -178,6 +179,7 @@ async fn drive(mut ledger: Ledger) -> Result<(), StoreError> {
 fn router(server: Server, gate: Gate, tally: Tally) -> Router {
     let health = Router::new().route("/healthz", get(async || "ok\n"));
     let guarded = api::common::<Server>()
+        .merge(relay::routes())
         .fallback(not_here)
         .layer(middleware::from_fn_with_state(gate, gate::pass))
         .layer(middleware::from_fn_with_state(tally, tally::measure))
@@ -188,7 +190,8 @@ fn router(server: Server, gate: Gate, tally: Tally) -> Router {
 async fn not_here() -> ApiError {
     ApiError::new(
         ErrorCode::NoSuchRoute,
-        "an API server has no such route; what concerns one gateway is asked at its admin socket",
+        "an API server has no such route; what concerns one gateway is asked below /v1/gateways/GATEWAY/ (ccn \
+         --gateway), and ordered at its admin socket",
     )
 }
 

@@ -216,7 +216,7 @@ impl Server {
 
     /// What a change of one link would come to.
     async fn plan(&self, id: LinkId, link: Link, change: Change) -> Result<LinkPlan, ApiError> {
-        let question = Question {
+        let question = Question::Plan {
             link: id.clone(),
             record: json!(link),
         };
@@ -269,6 +269,18 @@ impl Server {
         })
     }
 
+    /// What these gateways answer, in the time they have.
+    pub(super) async fn ask(
+        &self,
+        question: &Question,
+        gateways: &BTreeSet<GatewayName>,
+        wait: Duration,
+    ) -> Result<BTreeMap<GatewayName, Vec<u8>>, ApiError> {
+        let question = serde_json::to_vec(question)
+            .map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
+        Ok(self.store.ask_gateways(question, gateways, wait).await?)
+    }
+
     /// What it would come to at each of these gateways, by their own account.
     async fn planned_at(
         &self,
@@ -278,12 +290,7 @@ impl Server {
         if gateways.is_empty() {
             return Ok(Vec::new());
         }
-        let question = serde_json::to_vec(question)
-            .map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
-        let answers = self
-            .store
-            .ask_gateways(question, &gateways, ANSWERS)
-            .await?;
+        let answers = self.ask(question, &gateways, ANSWERS).await?;
         let read = |gateway: GatewayName| {
             let answer = answers.get(&gateway).map(Vec::as_slice);
             PlannedAt::read(gateway, answer, ANSWERS.as_millis())

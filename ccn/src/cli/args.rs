@@ -11,7 +11,7 @@ use super::record_args::{
     VmFields, VpcChange, VpcFields,
 };
 use crate::config;
-use crate::record::{ClassicRef, Dscp, GroupName, LinkId, Mode, Vni, VpcId};
+use crate::record::{ClassicRef, Dscp, GatewayName, GroupName, LinkId, Mode, Vni, VpcId};
 use crate::store::Generation;
 
 /// ClassicLink route controller: joins VPCs with a classic network over BGP and VXLAN.
@@ -46,6 +46,9 @@ pub struct ServerArgs {
         value_name = "URL"
     )]
     pub server: Vec<String>,
+    /// Ask this gateway, by way of an API server: what its own socket would say.
+    #[arg(long, global = true, value_name = "GATEWAY")]
+    pub gateway: Option<GatewayName>,
     /// Who signs the certificates of the API servers (PEM).
     #[arg(long, global = true, env = "CCN_CA", default_value = config::DEFAULT_CA, value_name = "FILE")]
     pub ca: PathBuf,

@@ -1,5 +1,6 @@
 //! Speaks HTTP to an agent's admin socket, or to an API server.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::Path;
 
@@ -17,6 +18,7 @@ use super::args::ServerArgs;
 use super::reach::Place;
 use crate::api::IDEMPOTENCY_KEY;
 use crate::api::error::{ApiError, ErrorCode};
+use crate::record::GatewayName;
 use crate::unique;
 
 /// Why there is no answer, or the answer that is no success.
@@ -65,6 +67,8 @@ const ATTEMPTS: usize = 3;
 pub struct Client {
     /// At least one.
     places: Vec<Place>,
+    /// The gateway that is asked by way of them.
+    gateway: Option<GatewayName>,
 }
 
 impl Client {
@@ -74,7 +78,13 @@ impl Client {
     /// Names the option at fault.
     pub fn new(socket: &Path, servers: &ServerArgs) -> Result<Self, String> {
         let places = Place::of(socket, servers)?;
-        Ok(Client { places })
+        let gateway = servers.gateway.clone();
+        if let (Some(gateway), [Place::Socket(_)]) = (&gateway, places.as_slice()) {
+            return Err(format!(
+                "--gateway: {gateway} is asked by way of an API server, which --server names"
+            ));
+        }
+        Ok(Client { places, gateway })
     }
 
     /// `GET`
@@ -207,6 +217,21 @@ impl Client {
         let once = match (self.places.as_slice(), &method) {
             ([Place::Socket(_)], _) | (_, &Method::GET) => None,
             _ => Some(format!("ccn-{}", unique::name())),
+        };
+        let path = &*match &self.gateway {
+            None => Cow::Borrowed(path),
+            Some(gateway) if method == Method::GET => {
+                let route = path.strip_prefix("/v1").unwrap_or(path);
+                Cow::Owned(format!("/v1/gateways/{gateway}{route}"))
+            }
+            Some(gateway) => {
+                let message = format!(
+                    "--gateway: {gateway} can be asked, and takes orders at its own socket only; orders for the \
+                     cluster go without it"
+                );
+                let refusal = ApiError::new(ErrorCode::BadRequest, message);
+                return Err(ClientError::Api(refusal));
+            }
         };
         let body = Bytes::from(body.unwrap_or_default());
         let again = match self.places.as_slice() {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{AgentHandle, Command, Goal, View};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::office::{Office, Terms};
-use crate::api::{LimitChange, LinkPlan, LinkView, Outcome, PlannedRoute, Question};
+use crate::api::{LimitChange, LinkPlan, LinkView, Outcome, PlannedRoute};
 use crate::explain::Explanation;
 use crate::ledger::{LedgerHandle, Made, Make, deadline};
 use crate::link::orders::{self, Choose, LinkOrder};
@@ -78,9 +78,12 @@ impl AgentHandle {
         })
     }
 
-    /// What an API server asks this gateway; nothing where the link is no business of its group.
-    pub(crate) async fn answer(&self, question: Question) -> Option<Result<Outcome, ApiError>> {
-        let Question { link: id, record } = question;
+    /// What it would come to here if a link had this record; nothing where it is no business of this gateway's group.
+    pub(crate) async fn outcome(
+        &self,
+        id: LinkId,
+        record: Value,
+    ) -> Option<Result<Outcome, ApiError>> {
         let record = Record::parse(&RecordKey::Link(id.clone()), record.to_string().as_bytes());
         let link = match record {
             Ok(Record::Link(link)) => link,

@@ -154,3 +154,50 @@ fn an_order_waits_for_a_gateway_that_is_gone_until_its_lease_is() {
         Ok(())
     });
 }
+
+#[test]
+fn one_gateway_is_asked_by_way_of_the_server_what_its_own_socket_would_say() {
+    enter::test_within(DEADLINE, |lab| {
+        let (scene, partner, etcd) = Scene::start_pair_on_etcd(lab)?;
+        let api = ApiServer::start(lab, scene.region.gateway_namespace(), &etcd, 0, "")?;
+        await_gateways(&api, 2, SOON)?;
+        api.ccn(Role::Operator, ["link", "web", "--classic", "office"])?;
+        let there = |question: &[&str]| {
+            let question = [question, &["--gateway", "gw2"]].concat();
+            api.json(Role::Viewer, question)
+        };
+        for question in [&["routes"][..], &["limits"], &["quarantine"], &["links"]] {
+            assert_eq!(there(question)?, partner.json(question)?, "{question:?}");
+        }
+        assert_eq!(there(&["status"])?["gateway"], "gw2");
+        let peer = there(&["peer", "bird-1"])?;
+        assert_eq!(peer["state"], "established", "{peer}");
+        // The kernel of that gateway is asked, too.
+        let packet = ["explain", "10.80.1.10", "10.1.0.11"];
+        let said = there(&packet)?;
+        assert_eq!(said["kernel"]["agrees"], true, "{said}");
+        assert_eq!(said, partner.json(packet)?);
+
+        for (question, says) in [
+            (&["peers", "--gateway", "gw9"][..], "there are: gw, gw2"),
+            (&["peer", "nobody", "--gateway", "gw2"], "no peer is called"),
+            (
+                &["export", "--gateway", "gw2"],
+                "gw2: /v1/records answers no JSON",
+            ),
+            (
+                &["unlink", "web", "--gateway", "gw2"],
+                "at its own socket only",
+            ),
+        ] {
+            let finished = api.finish(Role::Operator, question)?;
+            assert_eq!(finished.status.code(), Some(1), "{question:?}");
+            assert!(
+                finished.stderr.contains(says),
+                "{question:?}: {}",
+                finished.stderr
+            );
+        }
+        Ok(())
+    });
+}

@@ -18,6 +18,7 @@ impl Desk {
     /// In front of this gateway.
     pub(super) fn at(gateway: &Gateway) -> Result<Self, Failure> {
         let nobody_else = ServerArgs {
+            gateway: None,
             server: Vec::new(),
             ca: "/unused".into(),
             token_file: None,
