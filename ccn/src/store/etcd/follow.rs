@@ -99,7 +99,12 @@ pub struct Follow {
     pause: Duration,
     /// It was told that nothing is heard.
     is_away: bool,
+    /// The reasons that were told for that.
+    reasons: Vec<String>,
 }
+
+/// How many reasons are told for one absence.
+const REASONS: usize = 8;
 
 impl Follow {
     /// Changes after `seen` are to be told. `is_away`: whoever is told knows that the cluster was not heard.
@@ -109,6 +114,7 @@ impl Follow {
             step: Step::Ask(Duration::ZERO),
             pause: FIRST_PAUSE,
             is_away,
+            reasons: Vec::new(),
         }
     }
 
@@ -145,6 +151,7 @@ impl Follow {
             (_, Heard::Begun) => {
                 self.step = Step::Listen;
                 self.pause = FIRST_PAUSE;
+                self.reasons.clear();
                 match std::mem::take(&mut self.is_away) {
                     true => vec![placed(WatchEvent::Back)],
                     false => Vec::new(),
@@ -181,10 +188,13 @@ impl Follow {
                     }
                 };
                 self.step = Step::Ask(pause);
-                match std::mem::replace(&mut self.is_away, true) {
-                    true => Vec::new(),
-                    false => vec![placed(WatchEvent::Away(why))],
+                self.is_away = true;
+                // A member that is there again may refuse us: that is what to do something about.
+                if self.reasons.contains(&why) || self.reasons.len() >= REASONS {
+                    return Vec::new();
                 }
+                self.reasons.push(why.clone());
+                vec![placed(WatchEvent::Away(why))]
             }
         }
     }
@@ -291,6 +301,17 @@ mod tests {
                 with(vec![broken(), broken(), broken()]),
                 vec![away()],
                 pause(200),
+            ),
+            (
+                "and others",
+                with(vec![
+                    broken(),
+                    Heard::Broken("refused".to_owned()),
+                    broken(),
+                    Heard::Broken("refused".to_owned()),
+                ]),
+                vec![away(), WatchEvent::Away("refused".to_owned())],
+                pause(400),
             ),
             (
                 "a break and back",
@@ -461,6 +482,8 @@ mod tests {
     #[test]
     fn who_began_without_the_cluster_is_told_when_it_is_there() {
         let mut follow = Follow::new(place(1, 2, 10), true);
+        // They know that it is away; the reason may be another one by now.
+        assert_eq!(told(&mut follow, broken()), [away()]);
         assert_eq!(told(&mut follow, broken()), []);
         assert_eq!(told(&mut follow, at(1, 2, 10)), []);
         assert_eq!(told(&mut follow, Heard::Begun), [WatchEvent::Back]);
