@@ -388,7 +388,12 @@ fn choose_plane(config: &PlaneConfig) -> (Box<dyn Plane>, Choice) {
     (Box::new(plane), choice)
 }
 
-fn relearning(config: &Config, adopted: bool, started: Instant) -> Relearning {
+/// What is waited for before what an earlier run has left of learned routes is taken away; nothing where it left
+/// nothing.
+fn relearning(config: &Config, adopted: bool, started: Instant) -> Option<Relearning> {
+    if !adopted {
+        return None;
+    }
     let expected: BTreeSet<_> = config
         .bgp
         .peers
@@ -399,9 +404,9 @@ fn relearning(config: &Config, adopted: bool, started: Instant) -> Relearning {
                 .map(|family| (peer.name.clone(), *family))
         })
         .collect();
-    // Where no earlier run has left anything, no stranger can have told it.
-    let strangers = adopted && !config.bgp.dynamic.is_empty();
-    Relearning::new(expected, strangers, started + config.bgp.restart_time())
+    let strangers = !config.bgp.dynamic.is_empty();
+    let deadline = started + config.bgp.restart_time();
+    Some(Relearning::new(expected, strangers, deadline))
 }
 
 fn facts(config: &Config) -> io::Result<Facts> {

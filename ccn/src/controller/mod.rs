@@ -173,8 +173,8 @@ pub struct Parts {
     pub drain: Duration,
     /// How much may be announced.
     pub announcing: Announcing,
-    /// Which routers' tables are waited for before learned routes are taken away.
-    pub relearning: Relearning,
+    /// Which routers' tables are waited for before learned routes are taken away, if an earlier run left any.
+    pub relearning: Option<Relearning>,
     /// How long the start took so far.
     pub startup: Startup,
 }
@@ -236,7 +236,7 @@ impl Controller {
             planner,
             order,
             learned: Learned::default(),
-            relearning: Some(relearning),
+            relearning,
             plane,
             health: PlaneHealth::default(),
             speaker,
