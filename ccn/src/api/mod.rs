@@ -43,11 +43,8 @@ pub const MAX_REQUEST: usize = 1 << 20;
 type Answer<T> = Result<Json<T>, ApiError>;
 
 /// Serves the admin socket until the task is dropped.
-///
-/// # Errors
-/// When the listener breaks.
-pub async fn serve(listener: UnixListener, agent: AgentHandle) -> std::io::Result<()> {
-    axum::serve(listener, router(agent)).await
+pub async fn serve(listener: UnixListener, agent: AgentHandle) {
+    socket::serve(listener, router(agent)).await;
 }
 
 /// The routes that an API server has in common with an agent.

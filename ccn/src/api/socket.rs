@@ -1,16 +1,31 @@
-//! The admin socket: bound by one agent at a time, open to root and the socket's group only.
+//! The admin socket: bound by one agent at a time, open to root and the socket's group only, and to so many
+//! connections that descriptors are left for what the agent does.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
+use axum::Router;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
 use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
+use tower::ServiceExt;
+use tracing::{debug, info, warn};
 
 /// Who may speak to the agent: owner and group.
 const MODE: u32 = 0o660;
+/// The most connections at once.
+const CONNECTIONS: usize = 256;
+/// How long a connection may stay without the head of a request.
+const IDLE: Duration = Duration::from_secs(10);
+/// The pause after a connection could not be accepted, as when there are no more descriptors.
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the socket cannot be had.
 #[derive(Debug, Error)]
@@ -85,4 +100,59 @@ pub fn bind(path: &Path) -> Result<UnixListener, SocketError> {
         .map_err(failed("set the mode of"))?;
     fs::rename(&private, path).map_err(failed("put in place"))?;
     Ok(listener)
+}
+
+/// Serves whoever connects; for ever.
+pub(super) async fn serve(listener: UnixListener, router: Router) {
+    let open = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut complaint = Complaint::default();
+    loop {
+        // It is never closed.
+        let permit = open.clone().acquire_owned().await;
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                complaint.is_settled();
+                let router = router.clone();
+                let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                    router.clone().oneshot(request)
+                });
+                let serving = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(IDLE)
+                    .serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(async move {
+                    if let Err(error) = serving.await {
+                        debug!(%error, "a connection to the admin socket ended early");
+                    }
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                complaint.about(&error);
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Says once that connections cannot be accepted, however often that is tried, and once that they can.
+#[derive(Debug, Default)]
+pub(crate) struct Complaint {
+    is_made: bool,
+}
+
+impl Complaint {
+    /// One cannot be accepted.
+    pub(crate) fn about(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.is_made, true) {
+            warn!(%error, "connections cannot be accepted; what is open goes on");
+        }
+    }
+
+    /// One was accepted.
+    pub(crate) fn is_settled(&mut self) {
+        if std::mem::take(&mut self.is_made) {
+            info!("connections are accepted again");
+        }
+    }
 }

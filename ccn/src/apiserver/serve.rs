@@ -17,11 +17,10 @@ use tracing::{debug, warn};
 
 use super::identity::common_name;
 use super::tally::{Tally, TurnedAway};
+use crate::api::socket::{Complaint, PAUSE};
 
 /// How long a handshake may take, and the head of a request.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// The pause after a connection could not be accepted, as when there are no more file descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
 /// How long requests under way may take to end when the server stops.
 const GOODBYE: Duration = Duration::from_secs(10);
 
@@ -67,6 +66,7 @@ pub(super) async fn serve(
 ) {
     let open = Arc::new(Semaphore::new(connections));
     let all = u32::try_from(connections).unwrap_or(u32::MAX);
+    let mut complaint = Complaint::default();
     loop {
         let accepted = async {
             let permit = open.clone().acquire_owned().await;
@@ -78,6 +78,7 @@ pub(super) async fn serve(
         };
         match accepted {
             Ok((stream, address)) => {
+                complaint.is_settled();
                 let connection = connection(
                     stream,
                     address,
@@ -94,7 +95,7 @@ pub(super) async fn serve(
                 });
             }
             Err(error) => {
-                warn!(%error, "a connection cannot be accepted");
+                complaint.about(&error);
                 tokio::time::sleep(PAUSE).await;
             }
         }
