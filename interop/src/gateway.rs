@@ -235,6 +235,8 @@ impl PeerSection {
 pub struct Gateway {
     /// What the next start of the agent is configured with.
     pub config: GatewayConfig,
+    /// What the next start of the agent finds in its environment, beside what is there.
+    pub env: Vec<(String, String)>,
     binary: PathBuf,
     namespace: Arc<Namespace>,
     directory: PathBuf,
@@ -286,6 +288,7 @@ impl Gateway {
         let log = lab.scratch().join("gw-agent.log");
         Ok(Self {
             config,
+            env: Vec::new(),
             binary: binary()?,
             namespace,
             directory,
@@ -382,7 +385,11 @@ impl Gateway {
     /// The configuration cannot be written.
     pub fn launch_agent(&self) -> Result<Launch, GatewayError> {
         let config = self.write_config()?;
-        Ok(self.launch().args(["agent", "--config"]).arg(config))
+        let mut launch = self.launch().args(["agent", "--config"]).arg(config);
+        for (name, value) in &self.env {
+            launch = launch.env(name, value);
+        }
+        Ok(launch)
     }
 
     /// Writes the agent's configuration; its file.

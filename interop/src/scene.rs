@@ -106,15 +106,23 @@ impl Scene {
         routers: u8,
         change: impl FnOnce(&mut GatewayConfig),
     ) -> Result<Self, SceneError> {
-        Self::set(
-            lab,
-            routers,
-            |_| {},
-            |gateway, _| {
-                change(&mut gateway.config);
-                Ok(())
-            },
-        )
+        Self::start_adjusted(lab, routers, change, |_| {})
+    }
+
+    /// [`Scene::start`], with the configuration of the agent altered by `change` and those of the routers by `adjust`.
+    ///
+    /// # Errors
+    /// As for [`Scene::start`].
+    pub fn start_adjusted(
+        lab: &Lab,
+        routers: u8,
+        change: impl FnOnce(&mut GatewayConfig),
+        adjust: impl Fn(&mut RouterConfig),
+    ) -> Result<Self, SceneError> {
+        Self::set(lab, routers, adjust, |gateway, _| {
+            change(&mut gateway.config);
+            Ok(())
+        })
     }
 
     /// [`Scene::start`] with one router and two gateways, each with the records in a store of its own and altered by
@@ -204,21 +212,38 @@ impl Scene {
         routers: u8,
         members: usize,
     ) -> Result<(Self, Etcd), SceneError> {
+        Self::on_etcd(lab, routers, members, |_| {})
+    }
+
+    /// The same with one router and one member, and the gateway altered by `change`.
+    ///
+    /// # Errors
+    /// As for [`Scene::start_on_etcd`].
+    pub fn start_on_etcd_with(
+        lab: &Lab,
+        change: impl FnOnce(&mut Gateway),
+    ) -> Result<(Self, Etcd), SceneError> {
+        Self::on_etcd(lab, 1, 1, change)
+    }
+
+    fn on_etcd(
+        lab: &Lab,
+        routers: u8,
+        members: usize,
+        change: impl FnOnce(&mut Gateway),
+    ) -> Result<(Self, Etcd), SceneError> {
         let mut etcd = None;
-        let scene = Self::set(
-            lab,
-            routers,
-            |_| {},
-            |gateway, namespace| {
-                let directory = lab.scratch().join("etcd");
-                std::fs::create_dir_all(&directory).map_err(SceneError::Directory)?;
-                let started =
-                    Etcd::start(&directory, lab.scratch(), Some(namespace.clone()), members)?;
-                gateway.store_in(&started);
-                etcd = Some(started);
-                Ok(())
-            },
-        )?;
+        let prepare = |gateway: &mut Gateway, namespace: &Arc<Namespace>| {
+            let directory = lab.scratch().join("etcd");
+            std::fs::create_dir_all(&directory).map_err(SceneError::Directory)?;
+            let namespace = Some(namespace.clone());
+            let started = Etcd::start(&directory, lab.scratch(), namespace, members)?;
+            gateway.store_in(&started);
+            change(gateway);
+            etcd = Some(started);
+            Ok(())
+        };
+        let scene = Self::set(lab, routers, |_| {}, prepare)?;
         Ok((scene, etcd.ok_or(SceneError::NoStore)?))
     }
 

@@ -79,6 +79,8 @@ pub struct Etcd {
     password: PathBuf,
     /// Distinguishes this cluster from one that is restored from its backup.
     token: String,
+    /// What each sync of the log to disk takes longer, for members that are started from now on.
+    slow: Option<Duration>,
     members: Vec<Option<Process>>,
 }
 
@@ -125,6 +127,7 @@ impl Etcd {
             authority,
             password,
             token: "lab".to_owned(),
+            slow: None,
             members: (0..members).map(|_| None).collect(),
         };
         etcd.start_all()?;
@@ -207,9 +210,72 @@ impl Etcd {
             "--log-level",
             "warn",
         ]);
+        let launch = match self.slow {
+            None => launch,
+            // The tracer is no parent of etcd, which ends with its own parent as ever.
+            Some(each) => {
+                let inject = format!("inject=fdatasync:delay_enter={}", each.as_micros());
+                let tracing = ["-D", "-f", "--seccomp-bpf", "-o", "/dev/null", "-e"];
+                let tracing = tracing
+                    .into_iter()
+                    .chain(["trace=fdatasync", "-e", &inject]);
+                launch.by("strace", tracing)
+            }
+        };
         let process = launch.start(&self.logs.join(format!("etcd-{name}.log")))?;
         self.members[index] = Some(process);
         Ok(())
+    }
+
+    /// Starts all members anew, on a disk of which each sync takes so much longer, or as long as it does.
+    ///
+    /// # Errors
+    /// They do not come up.
+    pub fn start_on_disk(&mut self, slow: Option<Duration>) -> Result<(), EtcdError> {
+        self.slow = slow;
+        self.kill_all();
+        self.start_all()
+    }
+
+    /// The member that leads.
+    ///
+    /// # Errors
+    /// Nobody says so.
+    pub fn leader(&self) -> Result<usize, EtcdError> {
+        for index in 0..self.members.len() {
+            if self.members[index].is_none() {
+                continue;
+            }
+            let asked = ["endpoint", "status", "-w", "json"];
+            let said = self.finish_at(&self.url(index), &asked, true)?;
+            let status: Value = serde_json::from_str(&said).unwrap_or_default();
+            let status = &status[0]["Status"];
+            if !status["leader"].is_null() && status["leader"] == status["header"]["member_id"] {
+                return Ok(index);
+            }
+        }
+        Err(EtcdError::Said {
+            command: "endpoint status".to_owned(),
+            said: "that nobody leads".to_owned(),
+        })
+    }
+
+    /// Takes from the user of gateways and API servers the right to its keys, or gives it back.
+    ///
+    /// # Errors
+    /// `etcdctl` refuses.
+    pub fn permit(&self, permitted: bool) -> Result<(), EtcdError> {
+        let grant = [
+            "role",
+            "grant-permission",
+            USER,
+            "readwrite",
+            ROOT,
+            "--prefix=true",
+        ];
+        let revoke = ["role", "revoke-permission", USER, ROOT, "--prefix=true"];
+        let order: &[&str] = if permitted { &grant } else { &revoke };
+        self.ctl(order).map(drop)
     }
 
     /// A member that runs.

@@ -1,17 +1,18 @@
-//! An etcd in which more happens than anybody would wish for.
+//! An etcd in which more happens than anybody would wish for, or less.
 
 use std::net::IpAddr;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use interop::bench::store::floor::{Minimal, Record};
 use interop::enter;
 use interop::etcd::ROOT;
-use interop::scene::{OFFICE, Scene};
+use interop::scene::{LAB, OFFICE, Scene};
 use interop::steady::Traffic;
 use interop::topology::plan;
 use interop::wait::eventually;
 use netlink::Mac;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::desk::Desk;
@@ -115,5 +116,225 @@ fn fifty_thousand_changes_in_five_seconds_cost_no_packet_and_are_all_there_in_th
         let left = before.difference(&scene.kernel()?);
         assert_eq!(left, "", "nothing is left behind");
         Ok(())
+    });
+}
+
+/// Waits until the agent says so of its store; its whole status.
+fn await_store(scene: &Scene, state: &str) -> Result<Value, Failure> {
+    let what = format!("the store is {state}");
+    Ok(eventually(what, SOON, || {
+        let status = scene.gateway.json(["status"]);
+        let status = status.map_err(|error| error.to_string())?;
+        match status["store"]["state"] == state {
+            true => Ok(status),
+            false => Err(status["store"].to_string()),
+        }
+    })?)
+}
+
+/// What is said to somebody who gives an order now: it must not be done.
+fn refusal(scene: &Scene, order: &[&str]) -> Result<String, Failure> {
+    let finished = scene.gateway.finish(order)?;
+    assert!(!finished.status.success(), "{finished:?}");
+    Ok(finished.stderr)
+}
+
+#[test]
+fn a_leader_that_is_killed_and_a_majority_lost_for_a_minute_cost_no_packet() {
+    enter::test_within(Duration::from_secs(200), |lab| {
+        let (mut scene, mut etcd) = Scene::start_on_etcd(lab, 1, 3)?;
+        scene.link("web", "office", &OFFICE)?;
+        let traffic = Traffic::start(&scene)?;
+        traffic.pass(100)?;
+
+        let leader = etcd.leader()?;
+        etcd.kill_member(leader);
+        let began = Instant::now();
+        // An order may be refused while there is no leader, and is carried out soon.
+        eventually("an order is carried out without it", SOON, || {
+            let said = scene.gateway.finish(["link", "db", "--classic", "lab"]);
+            let said = said.map_err(|error| error.to_string())?;
+            match said.status.success() {
+                true => Ok(()),
+                false => Err(said.stderr),
+            }
+        })?;
+        println!(
+            "the leader was killed: an order was carried out {:?} later",
+            began.elapsed()
+        );
+        let before = scene.kernel()?;
+        traffic.pass(100)?;
+
+        let other = (leader + 1) % 3;
+        etcd.signal_member(other, Signal::SIGSTOP)?;
+        let began = Instant::now();
+        await_store(&scene, "away")?;
+        // The lease of the gateway ends meanwhile: nobody can say so.
+        let minute = Duration::from_secs(60);
+        while began.elapsed() < minute {
+            traffic.pass(1000)?;
+        }
+        let status = await_store(&scene, "away")?;
+        println!("a majority was away for a minute: {}", status["store"]);
+        let stale = status["store"]["stale_s"].as_u64().unwrap_or_default();
+        assert!((40..90).contains(&stale), "{status}");
+        assert!(status["store"]["reason"].is_string(), "{status}");
+        let said = refusal(&scene, &["unlink", "db"])?;
+        assert!(said.contains("the store cannot be reached"), "{said}");
+        assert_eq!(
+            before.difference(&scene.kernel()?),
+            "",
+            "without a majority"
+        );
+
+        etcd.signal_member(other, Signal::SIGCONT)?;
+        etcd.start_all()?;
+        await_store(&scene, "current")?;
+        scene.gateway.ccn(["unlink", "db"])?;
+        eventually("the gateway is registered", SOON, || {
+            let gateways = scene.gateway.json(["gateways"]);
+            let gateways = gateways.map_err(|error| error.to_string())?;
+            match gateways[0]["gateway"] == "gw" {
+                true => Ok(()),
+                false => Err(gateways.to_string()),
+            }
+        })?;
+        traffic.pass(100)?;
+        was_perfect(traffic)
+    });
+}
+
+#[test]
+fn a_role_that_is_taken_away_is_named_and_costs_no_packet() {
+    enter::test_within(Duration::from_secs(120), |lab| {
+        let (mut scene, mut etcd) = Scene::start_on_etcd(lab, 1, 1)?;
+        scene.link("web", "office", &OFFICE)?;
+        let before = scene.kernel()?;
+        let traffic = Traffic::start(&scene)?;
+        traffic.pass(100)?;
+
+        etcd.permit(false)?;
+        let said = refusal(&scene, &["link", "db", "--classic", "lab"])?;
+        println!("an order: {said}");
+        assert!(said.contains("permission denied"), "{said}");
+        traffic.pass(250)?;
+        // A watch that has begun is not taken away. The next one is.
+        etcd.kill_all();
+        etcd.start_all()?;
+        let status = eventually("the status names it", SOON, || {
+            let status = scene.gateway.json(["status"]);
+            let status = status.map_err(|error| error.to_string())?;
+            let reason = status["store"]["reason"].as_str().unwrap_or_default();
+            match reason.contains("permission denied") {
+                true => Ok(status),
+                false => Err(status["store"].to_string()),
+            }
+        })?;
+        println!("{}", status["store"]);
+        traffic.pass(250)?;
+        assert_eq!(before.difference(&scene.kernel()?), "", "without its role");
+
+        etcd.permit(true)?;
+        await_store(&scene, "current")?;
+        scene.link("db", "lab", &LAB)?;
+        scene.gateway.ccn(["unlink", "db"])?;
+        traffic.pass(100)?;
+        assert_eq!(before.difference(&scene.kernel()?), "", "with its role");
+        was_perfect(traffic)
+    });
+}
+
+/// What each sync to a disk takes that is ill.
+const SLOW: Duration = Duration::from_millis(400);
+
+#[test]
+fn a_slow_disk_makes_orders_slow_and_costs_no_packet() {
+    enter::test_within(Duration::from_secs(150), |lab| {
+        let (mut scene, mut etcd) = Scene::start_on_etcd(lab, 1, 1)?;
+        scene.link("web", "office", &OFFICE)?;
+        let before = scene.kernel()?;
+        let traffic = Traffic::start(&scene)?;
+        traffic.pass(100)?;
+        etcd.start_on_disk(Some(SLOW))?;
+        await_store(&scene, "current")?;
+        let registered = scene.gateway.json(["gateways"])?;
+        for round in 1..=3 {
+            let began = Instant::now();
+            scene.link("db", "lab", &LAB)?;
+            let linked = began.elapsed();
+            scene.gateway.ccn(["unlink", "db"])?;
+            println!(
+                "round {round}: linked in {linked:?}, unlinked {:?} later",
+                began.elapsed() - linked
+            );
+            assert!(linked >= SLOW, "the disk is not slow");
+        }
+        // It was heard all the time, and is registered as before.
+        let log = std::fs::read_to_string(scene.gateway.log())?;
+        assert!(!log.contains("fell behind"), "the watch did not lag: {log}");
+        let now = scene.gateway.json(["gateways"])?;
+        assert_eq!(now[0]["gateway"], registered[0]["gateway"], "{now}");
+        etcd.start_on_disk(None)?;
+        await_store(&scene, "current")?;
+        scene.gateway.await_settled(SOON)?;
+        assert_eq!(
+            before.difference(&scene.kernel()?),
+            "",
+            "on a good disk again"
+        );
+        traffic.pass(100)?;
+        was_perfect(traffic)
+    });
+}
+
+/// Records that are none, among those that are.
+const FOREIGN: usize = 100_000;
+
+#[test]
+fn a_hundred_thousand_foreign_keys_are_named_and_stop_nobody() {
+    enter::test_within(Duration::from_secs(150), |lab| {
+        let (mut scene, etcd) = Scene::start_on_etcd(lab, 1, 1)?;
+        scene.link("web", "office", &OFFICE)?;
+        let before = scene.kernel()?;
+        let traffic = Traffic::start(&scene)?;
+        traffic.pass(100)?;
+        // Keys that nobody knows, values that are no JSON, and VMs of a VPC that is not there.
+        let foreign: Vec<Record> = (0..FOREIGN)
+            .map(|number| match number % 3 {
+                0 => (format!("{ROOT}/alien/{number}"), "{}".to_owned()),
+                1 => (format!("{ROOT}/vms/web/x{number}"), "\u{1}not JSON".to_owned()),
+                _ => {
+                    let vm = json!({"addrs": ["10.9.9.9"], "mac": "02:00:00:00:00:01", "vtep": "172.16.0.11"});
+                    (format!("{ROOT}/vms/nowhere/x{number}"), vm.to_string())
+                }
+            })
+            .collect();
+        let namespace = scene.region.gateway_namespace();
+        namespace.enter(|| Minimal::connect(&etcd)?.fill(&foreign))??;
+        let status = eventually("each is quarantined", Duration::from_secs(60), || {
+            let status = scene.gateway.json(["status"]);
+            let status = status.map_err(|error| error.to_string())?;
+            match status["records"]["quarantined"].as_u64() {
+                Some(count) if count == FOREIGN as u64 => Ok(status),
+                _ => Err(status["records"].to_string()),
+            }
+        })?;
+        println!("{}", status["records"]);
+        scene.link("db", "lab", &LAB)?;
+        scene.gateway.ccn(["unlink", "db"])?;
+        assert_eq!(
+            before.difference(&scene.kernel()?),
+            "",
+            "beside all of them"
+        );
+        // A start takes them as well.
+        scene.gateway.stop()?;
+        scene.gateway.start()?;
+        let status = scene.gateway.await_settled(SOON)?;
+        assert_eq!(status["records"]["quarantined"], FOREIGN, "{status}");
+        assert_eq!(status["plane"]["operations"], 0, "{status}");
+        traffic.pass(100)?;
+        was_perfect(traffic)
     });
 }

@@ -1,13 +1,16 @@
-//! A gateway whose machine has no room left.
+//! A gateway whose machine has no room left, no descriptors, no memory, or another time.
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use interop::enter;
 use interop::process::Launch;
-use interop::scene::{OFFICE, Scene, WEB};
+use interop::scene::{LAB, OFFICE, Scene, WEB};
 use interop::steady::Traffic;
+use interop::topology::plan;
 use interop::wait::eventually;
 use serde_json::json;
 
@@ -73,6 +76,207 @@ fn a_disk_that_is_full_costs_orders_and_no_packet_and_is_used_again_when_there_i
         let records = scene.gateway.ccn(["export"])?;
         assert!(records.contains("classic/again"), "{records}");
         traffic.pass(100)?;
+        was_perfect(traffic)
+    });
+}
+
+/// Descriptors that an agent has left for connections.
+const FEW: usize = 12;
+/// Connections that somebody opens and keeps.
+const MANY: usize = 200;
+
+/// What a process has used of the processor so far, in seconds.
+fn cpu_of(id: u32) -> Result<f64, Failure> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+    let (_, rest) = stat.rsplit_once(')').ok_or("no name in it")?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    Ok(ticks as f64 / 100.0)
+}
+
+fn limit(id: u32, what: &str) -> Result<(), Failure> {
+    let limit = Launch::new("prlimit").args(["--pid", &id.to_string(), what]);
+    limit.output(SOON)?;
+    Ok(())
+}
+
+#[test]
+fn connections_beyond_its_descriptors_hurt_no_packet_and_no_session() {
+    enter::test(|lab| {
+        let mut scene = Scene::start(lab, 1)?;
+        scene.link("web", "office", &OFFICE)?;
+        let traffic = Traffic::start(&scene)?;
+        traffic.pass(100)?;
+        let session = scene.routers[0].session(plan::GATEWAY4.into())?;
+        let id = scene.gateway.agent()?.id();
+        let open = fs::read_dir(format!("/proc/{id}/fd"))?.count();
+        limit(id, &format!("--nofile={0}:{0}", open + FEW))?;
+
+        let connections: Vec<UnixStream> = (0..MANY)
+            .map_while(|_| UnixStream::connect(&scene.gateway.config.admin_socket).ok())
+            .collect();
+        println!("{} connections, {FEW} descriptors left", connections.len());
+        eventually("the agent says what it lacks", SOON, || {
+            let log = fs::read_to_string(scene.gateway.log()).unwrap_or_default();
+            match log.contains("Too many open files") {
+                true => Ok(()),
+                false => Err("nothing of it".to_owned()),
+            }
+        })?;
+        let (used, began) = (cpu_of(id)?, Instant::now());
+        traffic.pass(1000)?;
+        let (used, took) = (cpu_of(id)? - used, began.elapsed().as_secs_f64());
+        println!("{used} s of CPU in {took} s without descriptors");
+        assert!(
+            used < took / 2.0,
+            "it is busy with nothing: {used} s in {took} s"
+        );
+        let log = fs::read_to_string(scene.gateway.log())?;
+        let said = log.matches("Too many open files").count();
+        assert!(said < 10, "{said} times in the log");
+        scene.await_exactly(&WEB)?;
+
+        drop(connections);
+        eventually("it answers again", SOON, || {
+            let said = scene.gateway.ccn(["status"]);
+            said.map(drop).map_err(|error| error.to_string())
+        })?;
+        let now = scene.routers[0].session(plan::GATEWAY4.into())?;
+        assert_eq!(now.since, session.since, "the session never broke");
+        traffic.pass(100)?;
+        was_perfect(traffic)
+    });
+}
+
+#[test]
+fn an_agent_without_memory_ends_and_the_next_one_moves_nothing() {
+    enter::test_within(Duration::from_secs(120), |lab| {
+        let mut scene = Scene::start(lab, 1)?;
+        scene.link("web", "office", &OFFICE)?;
+        let before = scene.kernel()?;
+        let traffic = Traffic::start(&scene)?;
+        traffic.pass(100)?;
+        let id = scene.gateway.agent()?.id();
+        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+        let data = status.lines().find_map(|line| line.strip_prefix("VmData:"));
+        let kilobytes = data.and_then(|data| data.trim().split(' ').next());
+        let bytes = kilobytes.ok_or("no VmData")?.parse::<u64>()? * 1024;
+        // It has some room of its own.
+        limit(id, &format!("--data={0}:{0}", bytes + (4 << 20)))?;
+
+        // Records until it has none: each is kept, in the inventory and in the store's log.
+        let desk = Desk::at(&scene.gateway)?;
+        let long = "x".repeat(30_000);
+        let broken = (0..ORDERS).find_map(|number| {
+            let key = format!("classic/more-{number}");
+            let network = json!({ "prefixes": [format!("10.{}.{}.0/24", 100 + number / 250, number % 250)], "note": long });
+            desk.change(&[(&key, network)]).err()
+        });
+        let broken = broken.ok_or("memory never ends")?;
+        println!("without memory: {broken}");
+        eventually("the agent has ended", SOON, || {
+            match scene.gateway.agent() {
+                Ok(agent) => match agent.check() {
+                    Ok(()) => Err("it runs".to_owned()),
+                    Err(ended) => {
+                        println!("{ended}");
+                        Ok(())
+                    }
+                },
+                Err(error) => Err(error.to_string()),
+            }
+        })?;
+        traffic.pass(250)?;
+        assert_eq!(before.difference(&scene.kernel()?), "", "without an agent");
+
+        scene.gateway.kill()?;
+        scene.gateway.start()?;
+        scene.routers[0].await_established(plan::GATEWAY4.into(), SOON)?;
+        let status = scene.gateway.await_settled(SOON)?;
+        println!("{}", status["plane"]);
+        assert_eq!(
+            before.difference(&scene.kernel()?),
+            "",
+            "with the next agent"
+        );
+        traffic.pass(100)?;
+        was_perfect(traffic)
+    });
+}
+
+/// When the last line of a log was written, by the clock of who wrote it: seconds since 1970.
+fn told_at(log: &Path) -> Result<f64, Failure> {
+    let text = fs::read_to_string(log)?;
+    let last = text.lines().rev().find(|line| line.starts_with("20"));
+    let at = last.and_then(|line| line.split(' ').next());
+    let at = at.ok_or("no time in the log")?;
+    let seconds = Launch::new("date").args(["-d", at, "+%s"]).output(SOON)?;
+    Ok(seconds.trim().parse()?)
+}
+
+/// The time here.
+fn now() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs_f64()
+}
+
+/// Where Debian has it.
+const FAKETIME: &str = "faketime/libfaketime.so.1";
+
+#[test]
+fn a_clock_that_jumps_an_hour_breaks_no_session_and_no_lease() {
+    enter::test_within(Duration::from_secs(120), |lab| {
+        let library = Launch::new("dpkg")
+            .args(["-L", "libfaketime"])
+            .output(SOON)?;
+        let library = library.lines().find(|line| line.ends_with(FAKETIME));
+        let library = library.ok_or("libfaketime is not installed: run interop/install")?;
+        let time = lab.run().join("time");
+        fs::write(&time, "+0")?;
+        let (mut scene, etcd) = Scene::start_on_etcd_with(lab, |gateway| {
+            let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+            gateway.env = vec![
+                set("LD_PRELOAD", library),
+                set("FAKETIME_TIMESTAMP_FILE", &time.display().to_string()),
+                set("FAKETIME_CACHE_DURATION", "1"),
+                // Monotonic clocks do not jump.
+                set("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+            ];
+        })?;
+        scene.link("web", "office", &OFFICE)?;
+        let before = scene.kernel()?;
+        let traffic = Traffic::start(&scene)?;
+        traffic.pass(100)?;
+        let session = scene.routers[0].session(plan::GATEWAY4.into())?;
+        let lease = etcd.ctl(&["lease", "list"])?;
+        for (jump, hours) in [("+3600", 1.0), ("-3600", -1.0), ("+0", 0.0)] {
+            let uptime = scene.gateway.json(["status"])?["uptime_s"].as_f64();
+            fs::write(&time, jump)?;
+            eventually("its clock has jumped", SOON, || {
+                // A line of the log for each.
+                let _ = scene.gateway.ccn(["reload"]);
+                let at = told_at(scene.gateway.log()).map_err(|error| error.to_string())?;
+                let off = (at - now()) / 3600.0;
+                match (off - hours).abs() < 0.1 {
+                    true => Ok(()),
+                    false => Err(format!("it is {off} hours off")),
+                }
+            })?;
+            traffic.pass(2000)?;
+            let status = scene.gateway.json(["status"])?;
+            assert_eq!(status["store"]["state"], "current", "{status}");
+            let later = status["uptime_s"].as_f64();
+            assert!(
+                later >= uptime && later < uptime.map(|at| at + 100.0),
+                "{uptime:?} and {later:?}"
+            );
+            scene.link("db", "lab", &LAB)?;
+            scene.gateway.ccn(["unlink", "db"])?;
+        }
+        let now = scene.routers[0].session(plan::GATEWAY4.into())?;
+        assert_eq!(now.since, session.since, "the session never broke");
+        assert_eq!(etcd.ctl(&["lease", "list"])?, lease, "nor did the lease");
+        assert_eq!(before.difference(&scene.kernel()?), "");
         was_perfect(traffic)
     });
 }

@@ -11,6 +11,8 @@ mod etcd;
 mod gateway;
 mod operators;
 mod probe;
+mod routers;
+mod vms;
 
 use std::error::Error;
 use std::time::Duration;
