@@ -111,6 +111,7 @@ pub struct Path {
 
 /// The state of a peer and its session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PeerStatus {
     /// Its name.
     pub name: PeerName,
@@ -162,6 +163,7 @@ pub struct PeerStatus {
 
 /// A capability of the OPENs (RFC 5492).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CapabilityStatus {
     /// Its name, as in the configuration.
     pub name: &'static str,
@@ -175,6 +177,7 @@ pub struct CapabilityStatus {
 
 /// How many routes a session carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PrefixCounts {
     /// Routes the peer tells us now.
     pub received: usize,
@@ -200,6 +203,7 @@ pub type Told = BTreeMap<Prefix, Arc<RouteAttributes>>;
 
 /// A group of [dynamic peers](crate::DynamicPeers) as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DynamicStatus {
     /// The name of the group.
     pub name: PeerName,
@@ -217,6 +221,7 @@ pub struct DynamicStatus {
 
 /// An [aggregate](crate::Aggregate) as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AggregateStatus {
     /// Where to.
     pub prefix: Prefix,

@@ -42,6 +42,8 @@ pub mod fsm;
 pub mod mrt;
 pub mod policy;
 pub mod rib;
+#[cfg(feature = "schema")]
+mod schema;
 pub mod speaker;
 pub mod tap;
 mod transport;

@@ -26,7 +26,7 @@ pub use gather::gather;
 const NAMED: usize = 5;
 
 /// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// As it should be.
@@ -38,7 +38,7 @@ pub enum Level {
 }
 
 /// What came of one check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Finding {
     /// What was checked; the name is stable.
     pub check: &'static str,
@@ -53,7 +53,8 @@ pub struct Finding {
 }
 
 /// All findings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "DoctorReport")]
 pub struct Report {
     /// Nothing is wrong.
     pub well: bool,
@@ -62,7 +63,7 @@ pub struct Report {
 }
 
 /// Which plane is used, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Choice {
     /// It was left to the agent (`plane.kind = "auto"`).
     pub auto: bool,

@@ -68,7 +68,8 @@ impl Terms {
 }
 
 /// Where a gateway stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "DrainState")]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// It announces what it serves.
@@ -91,7 +92,8 @@ impl State {
 }
 
 /// The part of a drain that is under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "DrainStep")]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
     /// Packets are counted, before anybody is told.
@@ -107,7 +109,7 @@ pub enum Step {
 }
 
 /// What packets a second were counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Rates {
     /// Before anybody was told.
     pub before: Option<Rate>,
@@ -118,7 +120,8 @@ pub struct Rates {
 }
 
 /// How a drain, or the way back, goes or went.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "DrainReport")]
 pub struct Report {
     /// Where the gateway stands.
     pub state: State,

@@ -16,7 +16,7 @@ use crate::record::{Vni, VpcId};
 mod tests;
 
 /// A packet explained.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Explanation {
     /// The packet.
     #[serde(flatten)]
@@ -35,7 +35,8 @@ pub struct Explanation {
 }
 
 /// One link of the chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "ExplanationStep")]
 pub struct Step {
     /// What it is about: `ingress`, `source`, `link`, `vpc`, `vm`, `slb`, `host`, `node` or `route`.
     pub step: &'static str,

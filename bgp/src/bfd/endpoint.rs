@@ -125,6 +125,8 @@ pub struct Datagram<'a> {
 
 /// What became of the packets that arrived at this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "BfdCounters"))]
 pub struct Counters {
     /// Taken by a session.
     pub accepted: u64,

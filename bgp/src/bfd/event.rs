@@ -69,6 +69,8 @@ impl fmt::Display for Lost {
 
 /// How a session stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "BfdStatus"))]
 pub struct SessionStatus {
     /// The other end.
     pub peer: IpAddr,

@@ -31,6 +31,7 @@ const MOST_PEERS: usize = 60_000;
 
 /// What a new configuration did.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Reconfigured {
     /// Peers that are new.
     pub added: Vec<PeerName>,

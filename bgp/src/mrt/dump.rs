@@ -37,6 +37,7 @@ pub enum DumpError {
 
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Dumped {
     /// Prefixes.
     pub prefixes: u32,

@@ -50,9 +50,9 @@ async fn up(State(agent): State<AgentHandle>, Path(name): Path<String>) -> Answe
     Ok(Json(json!({ "peer": name, "admin_up": true })))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Down {
+pub(super) struct Down {
     /// For the peer's operator (RFC 9003).
     #[serde(default)]
     text: Option<String>,
@@ -74,9 +74,9 @@ async fn refresh(State(agent): State<AgentHandle>, Path(name): Path<String>) -> 
 }
 
 /// How to drain; the configuration says what is left out.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct DrainQuery {
+pub(super) struct DrainQuery {
     settle_ms: Option<u64>,
     wait_ms: Option<u64>,
     /// Packets a second that are no traffic any more.

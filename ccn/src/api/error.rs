@@ -11,7 +11,7 @@ use crate::record::RecordError;
 use crate::store::StoreError;
 
 /// What went wrong, by kind. The name in JSON is stable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCode {
     /// The request is not what this route takes (400).
@@ -43,6 +43,23 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// All of them.
+    pub const ALL: [ErrorCode; 13] = [
+        ErrorCode::BadRequest,
+        ErrorCode::Refused,
+        ErrorCode::Changed,
+        ErrorCode::NotFound,
+        ErrorCode::Unauthenticated,
+        ErrorCode::Forbidden,
+        ErrorCode::Busy,
+        ErrorCode::NoSuchRoute,
+        ErrorCode::TooLarge,
+        ErrorCode::Timeout,
+        ErrorCode::PlaneRefused,
+        ErrorCode::Unavailable,
+        ErrorCode::Internal,
+    ];
+
     /// The name in JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -84,7 +101,7 @@ impl ErrorCode {
 }
 
 /// One record, field and reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Fault {
     /// Key of the record, for example `vpcs/web`.
     pub key: String,
@@ -108,7 +125,8 @@ impl From<&RecordError> for Fault {
 }
 
 /// The body of every answer that is not a success.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(rename = "ErrorDetail")]
 pub struct ApiError {
     /// See [`ErrorCode`].
     pub code: ErrorCode,
@@ -132,8 +150,9 @@ impl From<StoreError> for ApiError {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct Body {
+#[derive(Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(rename = "Error")]
+pub(super) struct ErrorBody {
     error: ApiError,
 }
 
@@ -181,7 +200,7 @@ impl ApiError {
     /// Reads the body of an answer.
     #[must_use]
     pub fn from_body(body: &[u8]) -> Option<ApiError> {
-        serde_json::from_slice::<Body>(body)
+        serde_json::from_slice::<ErrorBody>(body)
             .ok()
             .map(|body| body.error)
     }
@@ -190,7 +209,7 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let present = self.present.as_ref().map(|now| tag(now.generation));
-        let mut answer = (self.code.status(), Json(Body { error: self })).into_response();
+        let mut answer = (self.code.status(), Json(ErrorBody { error: self })).into_response();
         if let Some(tag) = present.and_then(|tag| tag.parse().ok()) {
             answer.headers_mut().insert(ETAG, tag);
         }

@@ -9,6 +9,7 @@ pub mod error;
 pub mod inquiry;
 pub mod listing;
 pub mod office;
+pub mod openapi;
 mod orders;
 mod plan;
 mod records;
@@ -58,6 +59,7 @@ pub fn common<O: office::Office>() -> Router<O> {
 fn router(agent: AgentHandle) -> Router {
     Router::new()
         .merge(orders::routes())
+        .route(openapi::PATH, get(openapi::of_agent))
         .route("/v1/routes", get(routes))
         .route("/v1/limits", get(limits))
         .route("/v1/doctor", get(doctor))
@@ -106,9 +108,9 @@ async fn limits(State(agent): State<AgentHandle>) -> Answer<Vec<LimitView>> {
     Ok(Json(agent.limits().await?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct DoctorQuery {
+pub(super) struct DoctorQuery {
     /// Packets to ask model and kernel about.
     #[serde(default = "default_sample")]
     sample: usize,
@@ -133,9 +135,9 @@ async fn doctor(
     Ok(Json(agent.doctor(sample).await?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct DumpOrder {
+pub(super) struct DumpOrder {
     path: std::path::PathBuf,
 }
 

@@ -54,9 +54,9 @@ pub(super) fn routes<O: Office>() -> Router<O> {
         .route("/v1/store/follow", post(follow_store::<O>))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Wait {
+pub(super) struct Wait {
     #[serde(default = "default_wait")]
     wait_ms: u64,
     #[serde(default)]
@@ -125,11 +125,32 @@ fn shown(link: LinkView) -> Response {
     }
 }
 
+/// A link that is not there any more.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct Gone {
+    /// Its name.
+    link: LinkId,
+    /// `removed`
+    state: Removed,
+}
+
+/// What has become of something that was deleted.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Removed {
+    /// It is not there any more.
+    Removed,
+}
+
 /// A link that may have gone.
 fn left(id: &LinkId, link: Option<LinkView>) -> Response {
     match link {
         Some(link) => shown(link),
-        None => Json(json!({ "link": id, "state": "removed" })).into_response(),
+        None => {
+            let link = id.clone();
+            let state = Removed::Removed;
+            Json(Gone { link, state }).into_response()
+        }
     }
 }
 
@@ -237,9 +258,9 @@ async fn vpcs<O: Office>(State(office): State<O>) -> Answer<Vec<VpcView>> {
     Ok(Json(vpcs.await?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct VmFilter {
+pub(super) struct VmFilter {
     vpc: Option<VpcId>,
 }
 
@@ -266,9 +287,9 @@ async fn quarantine<O: Office>(State(office): State<O>) -> Answer<Vec<Fault>> {
     Ok(Json(faults.await?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ExplainQuery {
+pub(super) struct ExplainQuery {
     src: IpAddr,
     dst: IpAddr,
     vni: Option<Vni>,
@@ -282,14 +303,14 @@ async fn explain<O: Office>(
     Ok(Json(office.explain(src, dst, vni).await?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ImportOrder {
+pub(super) struct ImportOrder {
     changes: Vec<RecordChange>,
 }
 
-#[derive(Serialize)]
-struct ImportAnswer {
+#[derive(Serialize, schemars::JsonSchema)]
+pub(super) struct ImportAnswer {
     generation: u64,
     changed: usize,
 }

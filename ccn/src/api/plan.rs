@@ -9,7 +9,7 @@ use super::{LinkView, Said};
 use crate::record::{GatewayName, LinkId};
 
 /// What an order for a link would come to.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 pub struct LinkPlan {
     /// The link as it would be; its state is `planned`.
     #[serde(flatten)]
@@ -26,7 +26,7 @@ pub struct LinkPlan {
 }
 
 /// What an order would change.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Outcome {
     /// Prefixes to be announced for it.
     pub announce: Vec<PlannedRoute>,
@@ -43,7 +43,7 @@ pub struct Outcome {
 }
 
 /// A prefix to be announced.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PlannedRoute {
     /// Its family.
     pub family: Family,
@@ -56,7 +56,7 @@ pub struct PlannedRoute {
 }
 
 /// A limit before and after.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LimitChange {
     /// What is limited, as in `ccn limits`.
     pub name: String,
@@ -69,7 +69,7 @@ pub struct LimitChange {
 }
 
 /// What a gateway says of an order, or why it says nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct PlannedAt {
     /// The gateway.
     pub gateway: GatewayName,

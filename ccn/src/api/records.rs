@@ -11,18 +11,18 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::error::{ApiError, ErrorCode, Fault};
 use super::office::{Office, Terms};
-use super::orders::Ordered;
+use super::orders::{Ordered, Removed};
 use super::{Answer, body};
 use crate::ledger::records::{self, Condition, Expected};
 use crate::record::{Kind, RecordKey};
 use crate::store::Generation;
 
 /// A record as it stands in the store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RecordView {
     /// For example `vpcs/web`.
     pub key: String,
@@ -33,6 +33,17 @@ pub struct RecordView {
     /// What is wrong with it, so that it is ignored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
+}
+
+/// A record that is not there any more.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct Deleted {
+    /// Its key.
+    key: RecordKey,
+    /// The generation that deleted it.
+    generation: Generation,
+    /// `removed`
+    state: Removed,
 }
 
 /// A generation as the tag of a record.
@@ -140,15 +151,15 @@ async fn delete_record<O: Office>(
     Path(key): Path<String>,
     headers: HeaderMap,
     ordered: Ordered,
-) -> Answer<Value> {
+) -> Answer<Deleted> {
     let (key, terms) = asked(&key, &headers, ordered)?;
     let deleted = office.change(records::delete(key.clone()), terms).await;
     let made = deleted.map_err(|error| records::still_needed(&key, error))?;
-    Ok(Json(json!({
-        "key": key,
-        "generation": made.generation,
-        "state": "removed",
-    })))
+    Ok(Json(Deleted {
+        key,
+        generation: made.generation,
+        state: Removed::Removed,
+    }))
 }
 
 #[cfg(test)]

@@ -32,9 +32,9 @@ pub(super) fn routes() -> Router<AgentHandle> {
     Router::new().route("/v1/trace", get(trace))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct TraceQuery {
+pub(super) struct TraceQuery {
     link: Option<LinkId>,
     /// An address, or `VPC/VM`.
     vm: Option<String>,

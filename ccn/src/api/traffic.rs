@@ -19,7 +19,7 @@ pub(super) fn routes() -> Router<AgentHandle> {
 }
 
 /// Counts of a link.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 pub(super) struct LinkTraffic {
     /// Its name.
     pub link: LinkId,
@@ -29,7 +29,7 @@ pub(super) struct LinkTraffic {
 }
 
 /// Counts of a VPC.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 pub(super) struct VpcTraffic {
     /// Its id; absent when it is no more than a VNI in the kernel.
     pub vpc: Option<VpcId>,
@@ -41,7 +41,7 @@ pub(super) struct VpcTraffic {
 }
 
 /// Counts of all links and VPCs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 pub(super) struct TrafficView {
     /// By name.
     pub links: Vec<LinkTraffic>,
@@ -52,7 +52,7 @@ pub(super) struct TrafficView {
 }
 
 /// Drops of one reason.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 pub(super) struct DropView {
     /// Its name.
     pub reason: String,

@@ -23,7 +23,7 @@ use crate::startup::Phase;
 use crate::store::{Change, Generation};
 
 /// A link, and how far it has come.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 pub struct LinkView {
     /// Name of the link.
     pub link: LinkId,
@@ -64,7 +64,7 @@ pub struct LinkView {
 }
 
 /// How far a link has come at a gateway.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct AtGateway {
     /// The gateway.
     pub gateway: GatewayName,
@@ -95,7 +95,7 @@ impl LinkView {
 }
 
 /// A VPC.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 pub struct VpcView {
     /// Its id.
     pub vpc: VpcId,
@@ -114,7 +114,7 @@ pub struct VpcView {
 }
 
 /// A gateway that is registered.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 pub struct GatewayView {
     /// Its name.
     pub gateway: GatewayName,
@@ -126,7 +126,7 @@ pub struct GatewayView {
 }
 
 /// A VM.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 pub struct VmView {
     /// The VPC it is in.
     pub vpc: VpcId,
@@ -141,7 +141,7 @@ pub struct VmView {
 }
 
 /// A route, announced or learned.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 pub struct RouteView {
     /// `announced`, `learned`, or `aggregate`: announced for linked subnets inside it.
     pub direction: &'static str,
@@ -189,7 +189,7 @@ impl RouteView {
 }
 
 /// Something that is limited.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct LimitView {
     /// What, for example `endpoints`, or `bgp.peer.idc1.ipv4` for the routes of a peer.
     pub name: String,
@@ -238,7 +238,7 @@ impl LimitView {
 }
 
 /// The gateway as a whole.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 pub struct Status {
     /// Name of the gateway.
     pub gateway: String,
@@ -273,7 +273,7 @@ pub struct Status {
 }
 
 /// The agent's start, in a [`Status`].
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, schemars::JsonSchema)]
 pub struct StartView {
     /// Seconds until everything was announced; absent while that goes on.
     pub seconds: Option<f64>,
@@ -282,7 +282,7 @@ pub struct StartView {
 }
 
 /// How the store is heard, in a [`Status`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct StoreView {
     /// `current`; `away`: it cannot be reached; `restored`: it went back, and is not followed until `ccn store
     /// follow`. But for `current`, forwarding and announcements stay as they were.
@@ -294,7 +294,7 @@ pub struct StoreView {
 }
 
 /// The plane, in a [`Status`].
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, schemars::JsonSchema)]
 pub struct PlaneView {
     /// Its name.
     pub name: &'static str,
@@ -309,7 +309,7 @@ pub struct PlaneView {
 }
 
 /// The plane in full.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 pub struct PlaneDetail {
     /// As in a [`Status`].
     #[serde(flatten)]
@@ -325,7 +325,7 @@ pub struct PlaneDetail {
 }
 
 /// The peers, in a [`Status`].
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, schemars::JsonSchema)]
 pub struct PeersView {
     /// How many are configured one by one.
     pub configured: usize,
@@ -373,7 +373,7 @@ impl PeersView {
 }
 
 /// The links, in a [`Status`].
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, schemars::JsonSchema)]
 pub struct LinksView {
     /// How many there are.
     pub total: usize,
@@ -384,7 +384,7 @@ pub struct LinksView {
 }
 
 /// The records, in a [`Status`].
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, schemars::JsonSchema)]
 pub struct RecordsView {
     /// How many VPCs.
     pub vpcs: usize,
@@ -397,7 +397,7 @@ pub struct RecordsView {
 }
 
 /// A change of one record, as an import sends it: a value puts it, `null` deletes it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RecordChange {
     /// For example `vpcs/web`.

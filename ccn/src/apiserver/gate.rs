@@ -121,7 +121,7 @@ fn bearer(shown: &str) -> Option<&str> {
 }
 
 /// What a request takes: looking is free to all who are known, links are for operators, all else is for admins.
-fn needed(method: &Method, path: &str, query: Option<&str>) -> Role {
+pub(crate) fn needed(method: &Method, path: &str, query: Option<&str>) -> Role {
     let is_rehearsal =
         query.is_some_and(|query| query.split('&').any(|part| part == "dry_run=true"));
     let is_of_links = path == "/v1/links" || path.starts_with("/v1/links/");

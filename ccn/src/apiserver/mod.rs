@@ -10,6 +10,7 @@ mod office;
 mod placement;
 mod relay;
 mod serve;
+mod status;
 mod tally;
 pub mod tls;
 mod verdict;
@@ -30,6 +31,7 @@ use tracing::{info, warn};
 use crate::agent::StopSignals;
 use crate::api;
 use crate::api::error::{ApiError, ErrorCode};
+use crate::api::openapi;
 use crate::config::{ApiConfig, ConfigError, StoreConfig};
 use crate::controller::sleep_until;
 use crate::inventory::Inventory;
@@ -43,8 +45,10 @@ use identity::Identities;
 use serve::Tls;
 use tally::Tally;
 
+pub(crate) use gate::needed;
 pub use identity::{IdentityError, read_token};
 pub use office::Server;
+pub use status::{GatewayStatus, LinkCounts, RecordCounts, ServerStatus};
 pub use tls::TlsError;
 
 /// Why an API server cannot start, or had to stop.
@@ -180,6 +184,7 @@ fn router(server: Server, gate: Gate, tally: Tally) -> Router {
     let health = Router::new().route("/healthz", get(async || "ok\n"));
     let guarded = api::common::<Server>()
         .merge(relay::routes())
+        .route(openapi::PATH, get(openapi::of_api_server))
         .fallback(not_here)
         .layer(middleware::from_fn_with_state(gate, gate::pass))
         .layer(middleware::from_fn_with_state(tally, tally::measure))

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::audit::Audit;
 use super::placement::{choose, live};
+use super::status::ServerStatus;
 use super::tally::Tally;
 use super::verdict::{Goal, Verdict, judge};
 use crate::api::error::{ApiError, ErrorCode, Fault};
@@ -388,29 +389,10 @@ impl Office for Server {
 
     async fn status(&self) -> Result<Value, ApiError> {
         let started = self.started;
-        let status = move |ledger: &Ledger| {
-            let inventory = ledger.inventory();
-            let gateways: Vec<Value> = inventory
-                .gateways()
-                .map(|(name, gateway)| json!({"gateway": name, "group": gateway.group, "health": gateway.health, "generation": gateway.generation}))
-                .collect();
-            json!({
-                "apiserver": nix::unistd::gethostname().map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned()),
-                "version": env!("CARGO_PKG_VERSION"),
-                "uptime_s": started.elapsed().as_secs(),
-                "generation": ledger.generation(),
-                "store": ledger.store_view(),
-                "gateways": gateways,
-                "links": {"total": inventory.links().count()},
-                "records": {
-                    "vpcs": inventory.vpcs().count(),
-                    "vms": inventory.vm_count(),
-                    "slbs": inventory.slb_count(),
-                    "quarantined": inventory.quarantined(),
-                },
-            })
-        };
-        self.ledger.ask(status).await
+        let status = move |ledger: &Ledger| ServerStatus::of(ledger, started.elapsed());
+        let status = self.ledger.ask(status).await?;
+        serde_json::to_value(status)
+            .map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))
     }
 
     async fn links(&self) -> Result<Vec<LinkView>, ApiError> {

@@ -127,6 +127,12 @@ pub enum Command {
         #[command(subcommand)]
         verb: Verb<ClassicFields, ClassicChange>,
     },
+    /// What an API server takes and answers, as an OpenAPI 3.1 document
+    Openapi {
+        /// The routes of the agent's admin socket instead.
+        #[arg(long)]
+        agent: bool,
+    },
     /// Gateways that are registered in the store of the cluster
     Gateways,
     /// BGP peers, and what was exchanged with each

@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::agent::{self, AgentError};
+use crate::api::openapi;
 use crate::apiserver::{self, ServerError};
 use crate::config::{ApiConfig, Config, ConfigError, StoreConfig};
 use crate::record::Kind;
@@ -189,6 +190,14 @@ async fn run(cli: Cli) -> Result<(), CliError> {
             Ok(out.line("following the store as it is now; see `ccn status`")?)
         }
         Command::Fixture(args) => region::fixture(&args),
+        Command::Openapi { agent } => {
+            let server = match agent {
+                true => openapi::Server::Agent,
+                false => openapi::Server::ApiServer,
+            };
+            let text = serde_json::to_string_pretty(&openapi::document(server));
+            Ok(output::raw(&text.map_err(io::Error::from)?)?)
+        }
         Command::Decode(args) => decode::decode(&args),
         Command::Plane {
             command: PlaneCommand::Show,

@@ -18,7 +18,7 @@ pub struct Ways {
 }
 
 /// What packets are counted of.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Carrier {
     /// A link.
@@ -39,7 +39,7 @@ pub struct Counts {
 }
 
 /// Packets a second.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Rate {
     /// To VPCs.
     pub to_vpc: f64,
@@ -48,7 +48,7 @@ pub struct Rate {
 }
 
 /// What still carries packets.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Carrying {
     /// What it is.
     #[serde(flatten)]

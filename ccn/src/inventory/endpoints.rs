@@ -16,7 +16,9 @@ use crate::record::{Reason, RecordKey, Slb, SlbId, Vm, VmId, Vpc, VpcId};
 use crate::store::Generation;
 
 /// A VM or an SLB of a VPC.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum EndpointId {
     /// A VM.

@@ -16,7 +16,7 @@ use crate::record::{
 use crate::store::Change;
 
 /// An order to link a VPC.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinkOrder {
     /// The VPC.

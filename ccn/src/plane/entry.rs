@@ -15,7 +15,19 @@ use crate::record::{LinkId, Mac, Mode, Vni};
 ///
 /// It is the lowest VNI among the VPCs of the CCSI (a VPC in no CCSI is alone), so two agents, or
 /// one before and after a restart, agree on it without having kept anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(transparent)]
 pub struct ScopeId(pub Vni);
 
@@ -104,7 +116,19 @@ pub enum EntryValue {
 }
 
 /// One place that serves an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 pub struct Hop {
     /// Outer destination: the VTEP of the host or SLB node.
     pub vtep: IpAddr,

@@ -84,7 +84,7 @@ pub struct Applied {
 }
 
 /// Packets and bytes since the plane was prepared first.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Count {
     /// Packets.
     pub packets: u64,
@@ -93,7 +93,8 @@ pub struct Count {
 }
 
 /// What a plane counts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "PlaneCounters")]
 pub struct Counters {
     /// Received from hypervisors, after decapsulation.
     pub decapsulated: Count,
@@ -104,7 +105,9 @@ pub struct Counters {
 }
 
 /// What a plane can do beyond what every plane does. Links that need more are refused.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(default)]
 pub struct Abilities {
     /// It knows replies from new connections, which `mode = classic-to-vpc` takes.
@@ -129,7 +132,7 @@ pub struct Prepared {
 }
 
 /// Something of a plane's in the kernel that a foreign hand can take away.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Part {
     /// What it is, for people.
     pub name: String,

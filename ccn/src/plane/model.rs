@@ -25,7 +25,9 @@ pub use packet::{Ingress, Packet};
 
 /// Why a packet is dropped. Planes count under the same names; the numbers are those of `enum reason` in
 /// `ccn/bpf/layout.h`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum DropReason {
     /// From the IDC, for an address in no linked subnet.
@@ -105,7 +107,7 @@ impl fmt::Display for DropReason {
 }
 
 /// What becomes of a packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(tag = "action", rename_all = "kebab-case")]
 pub enum Verdict {
     /// Into VXLAN, to one of the hops (per flow, by weight).
@@ -144,7 +146,8 @@ impl Verdict {
 }
 
 /// An ICMP error, sent from the gateway's address on the IDC's side to the packet's source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "IcmpAnswer")]
 #[serde(tag = "error", rename_all = "kebab-case")]
 pub enum Answer {
     /// Time exceeded in transit (RFC 792, RFC 4443 section 3.3).
@@ -167,7 +170,7 @@ pub struct Mtus {
 }
 
 /// A place of an address in a VPC.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Place {
     /// The VPC.
     pub vpc: VpcId,
@@ -182,7 +185,7 @@ pub struct Place {
 }
 
 /// The link that lets a packet pass.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Pass {
     /// The link.
     pub link: LinkId,
@@ -195,7 +198,7 @@ pub struct Pass {
 }
 
 /// A verdict, and all that was found on the way to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Trace {
     /// Where the source is, for VXLAN with a known VNI.
     pub source: Option<Place>,

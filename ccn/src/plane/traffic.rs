@@ -13,7 +13,7 @@ use super::Count;
 use crate::record::{LinkId, Vni};
 
 /// Counts of a link or a VPC. Octets are those of the inner IP packets.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct TwoWays {
     /// Sent to the VPC.
     pub to_vpc: Count,
@@ -24,7 +24,7 @@ pub struct TwoWays {
 }
 
 /// A packet, as operators are shown it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Header {
     /// Inner source.
     pub src: IpAddr,
@@ -45,7 +45,7 @@ pub struct Header {
 }
 
 /// The last packet that was dropped for a reason.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Sample {
     /// Seconds before it was asked for.
     pub ago_s: f64,
@@ -113,7 +113,7 @@ pub struct Sampled {
 }
 
 /// Flows over links of mode `classic-to-vpc`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Flows {
     /// Begun since the plane was first prepared.
     pub begun: u64,

@@ -9,7 +9,7 @@ use super::model::Verdict;
 use crate::record::{LinkId, Mac, Vni};
 
 /// What the kernel says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(tag = "action", rename_all = "kebab-case")]
 pub enum Witness {
     /// Into VXLAN.
@@ -85,7 +85,7 @@ impl Witness {
 }
 
 /// The kernel's word beside the model's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Testimony {
     /// What the kernel says; absent when it was not or could not be asked.
     pub says: Option<Witness>,

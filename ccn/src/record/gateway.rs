@@ -13,7 +13,7 @@ use crate::plane::Abilities;
 const MAX_ROLES: usize = 16;
 
 /// A gateway that is there; the record goes with the gateway's lease.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Gateway {
     /// The links that it serves are those of this group.
     pub group: GroupName,
@@ -47,7 +47,20 @@ pub struct Gateway {
 }
 
 /// What a gateway does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+#[schemars(rename = "GatewayRole")]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// It joins VPCs with the classic network.
@@ -55,7 +68,7 @@ pub enum Role {
 }
 
 /// The limit of a gateway of which the largest part is used.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Fullest {
     /// Which, as in `ccn limits`.
     pub name: String,
@@ -77,7 +90,7 @@ impl Fullest {
 }
 
 /// Sessions with routers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PeersUp {
     /// That are established.
     pub up: usize,
@@ -87,7 +100,18 @@ pub struct PeersUp {
 
 /// How a gateway is doing.
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Health {

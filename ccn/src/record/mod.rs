@@ -12,6 +12,7 @@ mod id;
 mod key;
 mod quick;
 mod report;
+mod schema;
 mod value;
 
 pub use error::{Conflict, Reason, RecordError, Standing};
@@ -47,7 +48,7 @@ pub const MAX_MEMBERS: usize = 4096;
 pub const MAX_CLASSIC: usize = 1024;
 
 /// `vpcs/<vpc>`: a tenant network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Vpc {
     /// The VXLAN network identifier, unique in the region.
     pub vni: Vni,
@@ -59,7 +60,7 @@ pub struct Vpc {
 }
 
 /// `vms/<vpc>/<vm>`: an instance in a VPC.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Vm {
     /// At least one address, none twice.
     pub addrs: Vec<IpAddr>,
@@ -73,7 +74,7 @@ pub struct Vm {
 }
 
 /// `slbs/<vpc>/<slb>`: a load balancer in a VPC.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Slb {
     /// At least one virtual address, none twice.
     pub vips: Vec<IpAddr>,
@@ -85,7 +86,7 @@ pub struct Slb {
 }
 
 /// One node of an [`Slb`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct SlbNode {
     /// Where the node terminates VXLAN.
     pub vtep: Vtep,
@@ -107,7 +108,7 @@ impl SlbNode {
 }
 
 /// `ccsis/<ccsi>`: a group of VPCs that may reach one another.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Ccsi {
     /// The members, none twice.
     pub vpcs: Vec<VpcId>,
@@ -117,7 +118,7 @@ pub struct Ccsi {
 }
 
 /// `classic/<name>`: a named set of IDC prefixes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Classic {
     /// The prefixes, none twice.
     pub prefixes: Vec<Prefix>,
@@ -239,7 +240,18 @@ impl<'de> Deserialize<'de> for ClassicRef {
 
 /// Who may open connections over a link.
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {

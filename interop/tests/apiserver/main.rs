@@ -9,6 +9,7 @@
 mod gateways;
 mod generations;
 mod metrics;
+mod openapi;
 mod orders;
 
 use std::error::Error;

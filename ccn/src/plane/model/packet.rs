@@ -27,7 +27,7 @@ const SKIPPED: [u8; 3] = [0, 43, 60];
 const MOST_EXTENSIONS: usize = 6;
 
 /// Where a packet comes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(tag = "from", rename_all = "kebab-case")]
 pub enum Ingress {
     /// Plain IP from the IDC.
@@ -40,7 +40,7 @@ pub enum Ingress {
 }
 
 /// A packet, as far as the contract looks at it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Packet {
     /// Where it comes in.
     pub ingress: Ingress,
