@@ -6,6 +6,7 @@
     reason = "a test says what it saw; the harness shows it when it fails"
 )]
 
+mod anycast;
 mod desk;
 mod etcd;
 mod gateway;
