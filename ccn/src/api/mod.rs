@@ -14,6 +14,7 @@ mod orders;
 mod plan;
 mod records;
 pub mod socket;
+mod stream;
 mod trace;
 mod traffic;
 mod view;

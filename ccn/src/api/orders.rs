@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
 use axum::http::HeaderMap;
 use axum::http::header;
 use axum::http::request::Parts;
@@ -23,7 +23,7 @@ use super::error::{ApiError, ErrorCode, Fault};
 use super::office::{Office, Terms};
 use super::{
     Answer, GatewayView, LinkView, RecordChange, VmView, VpcView, body, internal, listing, query,
-    records,
+    records, stream,
 };
 use crate::ledger::records::{Condition, Expected};
 use crate::link::orders::{self, LinkOrder};
@@ -318,16 +318,21 @@ pub(super) struct ImportAnswer {
 async fn import<O: Office>(
     State(office): State<O>,
     Ordered { terms, .. }: Ordered,
-    order: Result<Json<ImportOrder>, JsonRejection>,
-) -> Answer<ImportAnswer> {
+    request: Request,
+) -> Result<Response, ApiError> {
+    if stream::is_of_lines(request.headers()) {
+        return stream::import(office, terms, request.into_body()).await;
+    }
+    let order = Json::<ImportOrder>::from_request(request, &()).await;
     let changes = body(order)?.changes.into_iter().map(RecordChange::parse);
     let changes = changes.collect::<Result<Vec<_>, _>>()?;
     let make = Arc::new(move |_: &_| Ok(changes.clone()));
     let made = office.change(make, terms).await?;
-    Ok(Json(ImportAnswer {
+    let answer = ImportAnswer {
         generation: made.generation,
         changed: made.keys.len(),
-    }))
+    };
+    Ok(Json(answer).into_response())
 }
 
 /// Every record as JSON lines, in the form that an import takes.

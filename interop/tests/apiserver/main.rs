@@ -11,6 +11,7 @@ mod generations;
 mod metrics;
 mod openapi;
 mod orders;
+mod stream;
 
 use std::error::Error;
 use std::time::Duration;

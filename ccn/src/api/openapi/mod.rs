@@ -20,6 +20,9 @@ use routes::{Answer, Route};
 /// The path at which a server tells its own.
 pub(crate) const PATH: &str = "/v1/openapi.json";
 
+/// Lines of JSON.
+const LINES: &str = "application/jsonl";
+
 /// Whose routes a document is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Server {
@@ -157,6 +160,10 @@ fn operation(route: &Route, server: Server, schemas: &mut Schemas) -> Value {
             "content": { "application/json": { "schema": schema } },
         });
     }
+    if let Some((lines, _)) = route.lines {
+        let schema = lines(&mut schemas.read);
+        operation["requestBody"]["content"][LINES] = json!({ "schema": schema });
+    }
     if server == Server::ApiServer {
         match route.is_open {
             // Whether it is alive is told to everybody.
@@ -244,13 +251,17 @@ fn responses(route: &Route, server: Server, schemas: &mut Schemas) -> Value {
         }
         Answer::Lines(of) => {
             done["description"] = json!("Lines, each of them JSON with this schema.");
-            ("application/jsonl", Some(of(&mut schemas.written)))
+            (LINES, Some(of(&mut schemas.written)))
         }
         Answer::Text => ("text/plain", None),
     };
     done["content"] = json!({ kind: {} });
     if let Some(schema) = schema {
         done["content"][kind]["schema"] = schema.into();
+    }
+    if let Some((_, answers)) = route.lines {
+        let schema = answers(&mut schemas.written);
+        done["content"][LINES] = json!({ "schema": schema });
     }
     if route.is_tagged {
         done["headers"] = json!({

@@ -8,6 +8,7 @@ use crate::api::bgp::{Down, DrainQuery};
 use crate::api::error::Fault;
 use crate::api::orders::{ExplainQuery, Gone, ImportAnswer, ImportOrder, VmFilter, Wait};
 use crate::api::records::{Deleted, RecordView};
+use crate::api::stream::Imported;
 use crate::api::trace::TraceQuery;
 use crate::api::traffic::{DropView, TrafficView};
 use crate::api::{
@@ -48,6 +49,8 @@ pub(super) struct Route {
     at: &'static [Server],
     pub(super) query: Option<Of>,
     pub(super) body: Option<Of>,
+    /// It may come as lines instead, of these, and is then answered with lines of those.
+    pub(super) lines: Option<(Of, Of)>,
     pub(super) answer: Answer,
     /// It may be named, so that it is carried out once.
     pub(super) is_order: bool,
@@ -86,6 +89,7 @@ impl Route {
             at: &[Server::Agent, Server::ApiServer],
             query: None,
             body: None,
+            lines: None,
             answer: Answer::Json(an_object),
             is_order: false,
             takes_dry_run: false,
@@ -127,6 +131,13 @@ impl Route {
     fn takes(self, body: Of) -> Route {
         Route {
             body: Some(body),
+            ..self
+        }
+    }
+
+    fn or_lines(self, lines: Of, answers: Of) -> Route {
+        Route {
+            lines: Some((lines, answers)),
             ..self
         }
     }
@@ -335,12 +346,13 @@ pub(super) fn all() -> Vec<Route> {
     Route::get("/v1/records", "export", "Every record of the region")
         .answers_so(Answer::Lines(of::<RecordChange>)),
     Route::post(
-        "/v1/records",
-        "import",
-        "Change records: all of them, or none",
-    )
-    .order()
-    .takes(of::<ImportOrder>)
+            "/v1/records",
+            "import",
+            "Change records: all of them, or none; those of lines part by part",
+        )
+        .order()
+        .takes(of::<ImportOrder>)
+        .or_lines(of::<RecordChange>, of::<Imported>)
     .answers(of::<ImportAnswer>),
     Route::get(
         "/v1/records/{*key}",

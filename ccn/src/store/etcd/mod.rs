@@ -506,23 +506,25 @@ impl Inner {
                 *seen = at;
             }
             for (place, event) in told {
-                let event = self.tell(place, event).await;
+                let event = self.as_told(event);
+                let kept = match &event {
+                    WatchEvent::Commit(commit) => self.snapshot.as_ref().zip(Some(commit.clone())),
+                    _ => None,
+                };
                 if events.send(event).await.is_err() {
                     return;
+                }
+                // Packets wait for what was told, and nobody for the snapshot.
+                if let Some((snapshot, commit)) = kept {
+                    snapshot.commit(place, commit).await;
                 }
             }
         }
     }
 
-    /// What is to be done about an event before it is told, and how it is told.
-    async fn tell(&self, place: Place, event: WatchEvent) -> WatchEvent {
+    /// How an event is told, also in the log.
+    fn as_told(&self, event: WatchEvent) -> WatchEvent {
         match event {
-            WatchEvent::Commit(commit) => {
-                if let Some(snapshot) = &self.snapshot {
-                    snapshot.commit(place, commit.clone()).await;
-                }
-                WatchEvent::Commit(commit)
-            }
             // Whoever reads it again is told of it in the log.
             WatchEvent::Restored(_) if self.connection.config().follow_restored => {
                 WatchEvent::Lagged
