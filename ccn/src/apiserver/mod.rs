@@ -8,12 +8,14 @@ mod limits;
 mod metrics;
 mod office;
 mod placement;
+mod rehearsal;
 mod relay;
 mod serve;
 mod status;
 mod tally;
 pub mod tls;
 mod verdict;
+mod waiting;
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,59 +1,40 @@
 //! Orders at an API server: checked beside the records, written into the store, and waited for until every live
 //! gateway of the group has them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use super::audit::Audit;
 use super::placement::{choose, live};
 use super::status::ServerStatus;
 use super::tally::Tally;
-use super::verdict::{Goal, Verdict, judge};
-use crate::api::error::{ApiError, ErrorCode, Fault};
+use crate::api::error::{ApiError, ErrorCode};
 use crate::api::office::{Office, Terms};
-use crate::api::{
-    AtGateway, LinkPlan, LinkView, Outcome, PlannedAt, PlannedRoute, Question, listing,
-};
+use crate::api::{AtGateway, LinkPlan, LinkView, listing};
 use crate::explain::{self, Explanation};
 use crate::inventory::Inventory;
 use crate::ledger::{How, Ledger, LedgerHandle, Made, Make, deadline};
 use crate::link::orders::{self, Choose, LinkOrder};
 use crate::link::undo::put;
-use crate::plan::{Planner, Rehearsal};
 use crate::plane::model::flow::Flows;
 use crate::plane::model::{Model, Mtus};
 use crate::record::{
     Gateway, GatewayName, GroupName, Link, LinkId, LinkReport, Record, RecordKey, Vni,
 };
 use crate::store::etcd::EtcdStore;
-use crate::store::{Change, Generation, Store};
-
-/// How long gateways have to say what an order would come to.
-const ANSWERS: Duration = Duration::from_secs(2);
 
 /// What an API server's routes hold. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Server {
     pub(super) ledger: LedgerHandle,
-    store: EtcdStore,
+    pub(super) store: EtcdStore,
     pub(super) audit: Audit,
     pub(super) tally: Tally,
     pub(super) started: Instant,
-}
-
-/// What is waited for.
-struct Awaited {
-    link: LinkId,
-    /// Whose gateways count; all there are, where it is not known who served it.
-    group: Option<GroupName>,
-    goal: Goal,
-    /// Only what is said of the link as it is at this generation counts.
-    since: Generation,
 }
 
 impl Server {
@@ -95,7 +76,7 @@ impl Server {
     }
 
     /// The record of a link, if there is one that can be read.
-    async fn record(&self, id: &LinkId) -> Result<Option<Link>, ApiError> {
+    pub(super) async fn record(&self, id: &LinkId) -> Result<Option<Link>, ApiError> {
         let key = RecordKey::Link(id.clone());
         let record = self
             .ledger
@@ -141,162 +122,6 @@ impl Server {
             views
         };
         self.ledger.ask(list).await
-    }
-
-    /// Waits until every live gateway of the group has done it.
-    async fn wait_for(&self, awaited: Awaited, wait: Duration) -> Result<(), ApiError> {
-        let Awaited {
-            link,
-            group,
-            goal,
-            since,
-        } = awaited;
-        let (tell, mut told) = watch::channel(None);
-        let following = tokio::spawn({
-            let (store, link) = (self.store.clone(), link.clone());
-            async move { store.follow_link(link, tell).await }
-        });
-        let mut changed = self.ledger.changed();
-        let mut last = Verdict::Waits(Vec::new());
-        let waiting = async {
-            loop {
-                let gateways = {
-                    let group = group.clone();
-                    let live = move |ledger: &Ledger| live(ledger.inventory(), group.as_ref());
-                    self.ledger.ask(live).await?
-                };
-                let reports: Option<BTreeMap<GatewayName, LinkReport>> =
-                    told.borrow_and_update().clone();
-                if let Some(reports) = reports {
-                    last = judge(goal, since, &gateways, &reports);
-                    if !matches!(last, Verdict::Waits(_)) {
-                        return Ok(());
-                    }
-                }
-                tokio::select! {
-                    changed = told.changed() => if changed.is_err() {
-                        return Err(ApiError::stopping("the API server"));
-                    },
-                    changed = changed.changed() => if changed.is_err() {
-                        return Err(ApiError::stopping("the API server"));
-                    },
-                }
-            }
-        };
-        let waited = tokio::time::timeout(wait, waiting).await;
-        following.abort();
-        match (waited, last) {
-            (Ok(Err(error)), _) => Err(error),
-            (Ok(Ok(())), Verdict::Failed(failed)) => Err(not_done(
-                ErrorCode::PlaneRefused,
-                format!("the link {link} is stored, and cannot be served"),
-                &link,
-                &failed,
-            )),
-            (Ok(Ok(())), _) => Ok(()),
-            (Err(_), Verdict::Waits(who)) => {
-                let group = group.map_or_else(String::new, |group| format!(" of group {group}"));
-                let millis = wait.as_millis();
-                let what = format!("the link {link} is stored but not done after {millis} ms");
-                Err(match who.is_empty() {
-                    true => ApiError::new(
-                        ErrorCode::Timeout,
-                        format!(
-                            "{what}: no gateway{group} is alive; it is served as soon as one is"
-                        ),
-                    ),
-                    false => {
-                        let what = format!("{what}, and goes on");
-                        not_done(ErrorCode::Timeout, what, &link, &who)
-                    }
-                })
-            }
-            (Err(_), _) => Ok(()),
-        }
-    }
-
-    /// What a change of one link would come to.
-    async fn plan(&self, id: LinkId, link: Link, change: Change) -> Result<LinkPlan, ApiError> {
-        let question = Question::Plan {
-            link: id.clone(),
-            record: json!(link),
-        };
-        let rehearse = move |ledger: &mut Ledger| {
-            let planner = Planner::new(link.group.clone());
-            let generation = ledger.generation();
-            let wanted = planner.announcements(ledger.inventory());
-            let changes = [change];
-            let rehearsal = ledger.rehearse(&changes, |inventory, effects| {
-                let delta = planner.update(inventory, effects, generation);
-                Rehearsal::of(&changes, inventory, effects, delta, |prefix| {
-                    wanted.contains_key(prefix)
-                })
-            })?;
-            let mut view = listing::link(ledger.inventory(), &id, &link);
-            view.state = "planned".to_owned();
-            let gateways = live(ledger.inventory(), Some(&link.group));
-            view.gateways = gateways
-                .into_keys()
-                .map(|gateway| AtGateway {
-                    gateway,
-                    report: None,
-                })
-                .collect();
-            Ok::<_, ApiError>((view, rehearsal))
-        };
-        let (mut link, rehearsal) = self.ledger.ask_mut(rehearse).await??;
-        if let Some(why) = &rehearsal.stands_by {
-            link.set_behind(why);
-        }
-        let route = |(prefix, announced): (bgp::Prefix, bool)| PlannedRoute {
-            family: prefix.family(),
-            prefix,
-            announced,
-            peers: Vec::new(),
-        };
-        let outcome = Outcome {
-            announce: rehearsal.announce.into_iter().map(route).collect(),
-            withdraw: rehearsal.withdraw,
-            permits: rehearsal.permits.len(),
-            permits_removed: rehearsal.removals,
-            ..Outcome::default()
-        };
-        let gateways = link.gateways.iter().map(|at| at.gateway.clone()).collect();
-        Ok(LinkPlan {
-            at: Some(self.planned_at(&question, gateways).await?),
-            link,
-            outcome,
-            displaced: rehearsal.displaced,
-        })
-    }
-
-    /// What these gateways answer, in the time they have.
-    pub(super) async fn ask(
-        &self,
-        question: &Question,
-        gateways: &BTreeSet<GatewayName>,
-        wait: Duration,
-    ) -> Result<BTreeMap<GatewayName, Vec<u8>>, ApiError> {
-        let question = serde_json::to_vec(question)
-            .map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
-        Ok(self.store.ask_gateways(question, gateways, wait).await?)
-    }
-
-    /// What it would come to at each of these gateways, by their own account.
-    async fn planned_at(
-        &self,
-        question: &Question,
-        gateways: BTreeSet<GatewayName>,
-    ) -> Result<Vec<PlannedAt>, ApiError> {
-        if gateways.is_empty() {
-            return Ok(Vec::new());
-        }
-        let answers = self.ask(question, &gateways, ANSWERS).await?;
-        let read = |gateway: GatewayName| {
-            let answer = answers.get(&gateway).map(Vec::as_slice);
-            PlannedAt::read(gateway, answer, ANSWERS.as_millis())
-        };
-        Ok(gateways.into_iter().map(read).collect())
     }
 }
 
@@ -356,30 +181,6 @@ fn view(
         view.announced = view.subnets.clone();
     }
     view
-}
-
-/// That gateways have not done it, each with what it says.
-fn not_done(
-    code: ErrorCode,
-    what: String,
-    link: &LinkId,
-    who: &[(GatewayName, String)],
-) -> ApiError {
-    let says: Vec<String> = who
-        .iter()
-        .map(|(name, says)| format!("{name}: {says}"))
-        .collect();
-    let mut error = ApiError::new(code, format!("{what}: {}", says.join("; ")));
-    error.faults = who
-        .iter()
-        .map(|(name, says)| Fault {
-            key: format!("gateways/{name}"),
-            field: format!("links/{link}"),
-            code: "not-done".to_owned(),
-            reason: says.clone(),
-        })
-        .collect();
-    error
 }
 
 impl Office for Server {
@@ -556,77 +357,8 @@ impl Office for Server {
             .await?
             .map_err(|error| ApiError::new(ErrorCode::BadRequest, error.to_string()))?;
         explained.kernel = crate::plane::witness::Testimony::none(
-            "no gateway was asked: ask one with its admin socket".to_owned(),
+            "no gateway was asked: --gateway asks one".to_owned(),
         );
         Ok(explained)
-    }
-}
-
-impl Server {
-    async fn wait_until_announced(
-        &self,
-        link: &LinkId,
-        since: Generation,
-        wait: Duration,
-    ) -> Result<(), ApiError> {
-        let Some(record) = self.record(link).await? else {
-            return Ok(());
-        };
-        let awaited = Awaited {
-            link: link.clone(),
-            group: Some(record.group),
-            goal: Goal::Announced,
-            since: self.last_change(link, since).await?,
-        };
-        self.wait_for(awaited, wait).await
-    }
-
-    async fn wait_until_gone(
-        &self,
-        link: &LinkId,
-        group: Option<GroupName>,
-        since: Generation,
-        wait: Duration,
-    ) -> Result<(), ApiError> {
-        let awaited = Awaited {
-            link: link.clone(),
-            group,
-            goal: Goal::Gone,
-            since: self.last_change(link, since).await?,
-        };
-        self.wait_for(awaited, wait).await
-    }
-
-    /// Waits until a link is as its record says now; of one that is gone, `before` tells who served it.
-    async fn wait_until_as_recorded(
-        &self,
-        link: &LinkId,
-        before: Option<Link>,
-        since: Generation,
-        wait: Duration,
-    ) -> Result<(), ApiError> {
-        match self.record(link).await? {
-            Some(record) if record.disabled => {
-                self.wait_until_gone(link, Some(record.group), since, wait)
-                    .await
-            }
-            Some(_) => self.wait_until_announced(link, since, wait).await,
-            None => {
-                let group = before.map(|before| before.group);
-                self.wait_until_gone(link, group, since, wait).await
-            }
-        }
-    }
-
-    /// The generation that changed a link's record last: an order that found nothing to change waits for that one.
-    /// Of a link that is gone it is that of the order.
-    async fn last_change(
-        &self,
-        link: &LinkId,
-        ordered: Generation,
-    ) -> Result<Generation, ApiError> {
-        let key = RecordKey::Link(link.clone()).to_string();
-        let stored = self.store.get(key).await?;
-        Ok(stored.map_or(ordered, |stored| stored.modified))
     }
 }
