@@ -24,8 +24,8 @@ use crate::ledger::{Heard, Ledger, Loading, Opened};
 use crate::memory;
 use crate::order::{Announcing, LinkPhase, Order, Output, WithdrawalId};
 use crate::plan::{Planner, Rehearsal};
-use crate::plane::thread::{OrderError, PlaneHandle};
-use crate::plane::{Applied, Desired, LearnedNextHops};
+use crate::plane::thread::{Outcome, PlaneHandle};
+use crate::plane::{Desired, LearnedNextHops};
 use crate::record::{GroupName, Health, LinkId, RecordKey};
 use crate::startup::Startup;
 use crate::store::{Change, StoreError};
@@ -69,7 +69,7 @@ enum Goal {
 
 /// What came of something the loop asked for.
 enum Happened {
-    Plane(Result<Applied, OrderError>),
+    Plane(Outcome),
     Flushed(WithdrawalId),
 }
 
@@ -359,18 +359,10 @@ impl Controller {
                         learned = batch.learned.len(),
                         "applying to the plane"
                     );
-                    let (plane, happen) = (self.plane.clone(), self.happen.clone());
-                    tokio::spawn(async move {
-                        // The loop is gone when this fails, and so is the reason to tell it.
-                        let _ = happen.send(Happened::Plane(plane.apply(batch).await));
-                    });
+                    self.plane.apply(batch, self.on_outcome());
                 }
                 Output::Resync => {
-                    let desired = self.desired();
-                    let (plane, happen) = (self.plane.clone(), self.happen.clone());
-                    tokio::spawn(async move {
-                        let _ = happen.send(Happened::Plane(plane.resync(desired).await));
-                    });
+                    self.plane.resync(self.desired(), self.on_outcome());
                 }
                 Output::Announce(prefixes) => {
                     info!(prefixes = %list(&prefixes), "announcing");
@@ -400,6 +392,15 @@ impl Controller {
             note(&mut self.startup, "announce", announced, "prefixes");
             let took = self.startup.complete(Instant::now());
             info!(seconds = took.as_secs_f64(), "started");
+        }
+    }
+
+    /// Tells the loop what came of what the plane was ordered.
+    fn on_outcome(&self) -> impl FnOnce(Outcome) + Send + 'static {
+        let happen = self.happen.clone();
+        move |outcome| {
+            // The loop is gone when this fails, and so is the reason to tell it.
+            let _ = happen.send(Happened::Plane(outcome));
         }
     }
 

@@ -37,6 +37,28 @@ pub enum OrderError {
     Gone,
 }
 
+/// What came of an order.
+pub type Outcome = Result<Applied, OrderError>;
+
+/// Who is told what came of an order, also if nobody carries it out.
+struct Then(Option<Box<dyn FnOnce(Outcome) + Send>>);
+
+impl Then {
+    fn tell(mut self, outcome: Outcome) {
+        if let Some(then) = self.0.take() {
+            then(outcome);
+        }
+    }
+}
+
+impl Drop for Then {
+    fn drop(&mut self) {
+        if let Some(then) = self.0.take() {
+            then(Err(OrderError::Gone));
+        }
+    }
+}
+
 impl PlaneHandle {
     /// Moves the plane to a new thread.
     ///
@@ -93,20 +115,29 @@ impl PlaneHandle {
         Ok(self.call(|plane| plane.prepare()).await??)
     }
 
-    /// See [`Plane::resync`].
-    ///
-    /// # Errors
-    /// As there, or the thread is gone.
-    pub async fn resync(&self, desired: Desired) -> Result<Applied, OrderError> {
-        Ok(self.call(move |plane| plane.resync(&desired)).await??)
+    /// Orders a [`Plane::resync`]; `then` is told what came of it, by the plane's thread.
+    pub fn resync(&self, desired: Desired, then: impl FnOnce(Outcome) + Send + 'static) {
+        self.order(move |plane| plane.resync(&desired), then);
     }
 
-    /// See [`Plane::apply`].
-    ///
-    /// # Errors
-    /// As there, or the thread is gone.
-    pub async fn apply(&self, batch: Batch) -> Result<Applied, OrderError> {
-        Ok(self.call(move |plane| plane.apply(&batch)).await??)
+    /// Orders a [`Plane::apply`]; `then` is told what came of it, by the plane's thread.
+    pub fn apply(&self, batch: Batch, then: impl FnOnce(Outcome) + Send + 'static) {
+        self.order(move |plane| plane.apply(&batch), then);
+    }
+
+    /// Without a task in between: packets wait for what is ordered here.
+    fn order(
+        &self,
+        job: impl FnOnce(&mut dyn Plane) -> Result<Applied, PlaneError> + Send + 'static,
+        then: impl FnOnce(Outcome) + Send + 'static,
+    ) {
+        let then = Then(Some(Box::new(then)));
+        let job: Job = Box::new(move |plane| {
+            let outcome = job(plane);
+            then.tell(outcome.map_err(OrderError::Plane));
+        });
+        // What is not taken is dropped, and tells that.
+        let _ = self.jobs.send(job);
     }
 
     /// See [`Plane::counters`].
