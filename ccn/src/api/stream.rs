@@ -1,7 +1,7 @@
 //! Imports of any length: records come as lines of JSON, are stored part by part, and each part is answered with a line
 //! when it is stored.
 //!
-//! No more than a part is held. What has been stored stays when a later line is wrong: the answer says how many
+//! What is named comes before what names it, as `ccn export` writes it. No more than a part is held. What has been stored stays when a later line is wrong: the answer says how many
 //! records that are, and the rest may be sent again.
 
 use std::sync::Arc;
