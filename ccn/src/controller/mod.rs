@@ -625,6 +625,7 @@ impl Controller {
         View {
             facts: &self.facts,
             inventory: self.ledger.inventory(),
+            deadlines: self.ledger.deadlines(),
             order: &self.order,
             learned: self.learned.routes(),
             health: &self.health,

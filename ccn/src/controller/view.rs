@@ -15,6 +15,7 @@ use crate::api::{
 use crate::doctor::sample;
 use crate::explain::{self, Explanation};
 use crate::inventory::{Inventory, StandsBy};
+use crate::ledger::{Deadlines, seconds_now};
 use crate::order::{LinkPhase, Order};
 use crate::plane::entry::{EntryKey, EntryValue};
 use crate::plane::model::flow::Flows;
@@ -27,6 +28,7 @@ use crate::startup::Startup;
 pub struct View<'a> {
     pub(super) facts: &'a Facts,
     pub(super) inventory: &'a Inventory,
+    pub(super) deadlines: &'a Deadlines,
     pub(super) order: &'a Order,
     pub(super) learned: &'a BTreeMap<Prefix, LearnedNextHops>,
     pub(super) health: &'a PlaneHealth,
@@ -104,6 +106,8 @@ impl View<'_> {
 
     fn link_view(&self, id: &LinkId, link: &Link) -> LinkView {
         let mut view = listing::link(self.inventory, id, link);
+        let left = |by| self.deadlines.left(id, by, seconds_now(), Instant::now());
+        view.undone_in_s = link.confirm_by.map(|by| left(by).as_secs());
         let announced = view.subnets.iter().copied();
         view.announced = announced
             .filter(|subnet| self.order.is_announced(subnet))
@@ -306,6 +310,7 @@ mod tests {
         let view = View {
             facts: &facts,
             inventory: &inventory,
+            deadlines: &Deadlines::default(),
             order: &Order::new(Duration::ZERO, now),
             learned: &BTreeMap::new(),
             health: &PlaneHealth::default(),

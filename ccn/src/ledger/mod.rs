@@ -28,7 +28,7 @@ use hearing::Hearing;
 pub use load::Loading;
 use load::{First, Whole};
 
-pub use confirmations::{deadline, seconds_now};
+pub use confirmations::{Deadlines, deadline, seconds_now};
 pub use handle::{Diff, How, LedgerHandle, Made};
 
 /// Makes changes of what is known.
@@ -82,6 +82,7 @@ pub struct Ledger {
     queued: VecDeque<(Intent, commits::Reply)>,
     /// No change that was not confirmed is taken back before then.
     undo_again: Instant,
+    deadlines: Deadlines,
     /// Tells those who wait for a change of whatever kind.
     change: watch::Sender<()>,
     has_changed: bool,
@@ -137,7 +138,7 @@ impl Ledger {
         let (happen, happened) = mpsc::unbounded_channel();
         let (change, changed) = watch::channel(());
         let handle = LedgerHandle::new(orderer, store.clone(), changed);
-        let ledger = Ledger {
+        let mut ledger = Ledger {
             store,
             watch,
             hearing,
@@ -148,12 +149,14 @@ impl Ledger {
             commits: Commits::default(),
             queued: VecDeque::new(),
             undo_again: Instant::now(),
+            deadlines: Deadlines::default(),
             change,
             has_changed: false,
             orders,
             happened,
             happen,
         };
+        ledger.read_anew();
         Ok(Opened {
             ledger,
             handle,
@@ -301,6 +304,7 @@ impl Ledger {
                     self.generation = commit.generation;
                 }
                 let effects = self.inventory.apply(&commit.changes);
+                self.heard_of(&commit.changes);
                 self.commits.heard();
                 self.has_changed = true;
                 return Heard::Changed(effects);
@@ -360,6 +364,7 @@ impl Ledger {
         self.hearing = Hearing::Current;
         self.generation = whole.generation;
         let effects = whole.into_inventory(&mut self.inventory);
+        self.read_anew();
         self.commits.heard();
         self.has_changed = true;
         Heard::Changed(effects)

@@ -224,7 +224,7 @@ fn now() -> f64 {
 const FAKETIME: &str = "faketime/libfaketime.so.1";
 
 #[test]
-fn a_clock_that_jumps_an_hour_breaks_no_session_and_no_lease() {
+fn a_clock_that_jumps_an_hour_breaks_no_session_no_lease_and_no_deadline() {
     enter::test_within(Duration::from_secs(120), |lab| {
         let library = Launch::new("dpkg")
             .args(["-L", "libfaketime"])
@@ -251,6 +251,9 @@ fn a_clock_that_jumps_an_hour_breaks_no_session_and_no_lease() {
         let lease = etcd.ctl(&["lease", "list"])?;
         for (jump, hours) in [("+3600", 1.0), ("-3600", -1.0), ("+0", 0.0)] {
             let uptime = scene.gateway.json(["status"])?["uptime_s"].as_f64();
+            let uptime = scene.gateway.json(["status"])?["uptime_s"].as_f64();
+            let confirm = ["link", "db", "--classic", "lab", "--confirm", "10m"];
+            scene.gateway.ccn(confirm)?;
             fs::write(&time, jump)?;
             eventually("its clock has jumped", SOON, || {
                 // A line of the log for each.
@@ -270,6 +273,14 @@ fn a_clock_that_jumps_an_hour_breaks_no_session_and_no_lease() {
                 later >= uptime && later < uptime.map(|at| at + 100.0),
                 "{uptime:?} and {later:?}"
             );
+            // Ten minutes are ten minutes.
+            let links = scene.gateway.json(["links"])?;
+            let all = links["links"].as_array().ok_or("no links")?;
+            let db = all.iter().find(|link| link["link"] == "db");
+            let db = db.ok_or_else(|| format!("taken back too soon: {links}"))?;
+            let left = db["undone_in_s"].as_u64();
+            assert!(left > Some(500) && left <= Some(600), "{db}");
+            scene.gateway.ccn(["undo", "db"])?;
             scene.link("db", "lab", &LAB)?;
             scene.gateway.ccn(["unlink", "db"])?;
         }
