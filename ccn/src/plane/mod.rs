@@ -235,6 +235,12 @@ pub trait Plane: Send {
     /// As [`Plane::resync`]; the caller resyncs before it goes on.
     fn apply(&mut self, batch: &Batch) -> Result<Applied, PlaneError>;
 
+    /// Whether [`Plane::apply`] is a few stores for this batch, so that whoever must not block may call it.
+    fn is_prompt(&self, batch: &Batch) -> bool {
+        let _ = batch;
+        false
+    }
+
     /// Reads the counters.
     ///
     /// # Errors

@@ -1,8 +1,12 @@
 //! A plane on a thread of its own, spoken to by messages: planes block, the agent must not.
 //!
-//! Orders are carried out one at a time, in the order given. It decides nothing.
+//! Orders are carried out one at a time, in the order given. It decides nothing. What is a few stores is
+//! written by whoever orders it, where nothing waits before it: a thread that wakes takes longer.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::thread;
 
 use thiserror::Error;
@@ -24,6 +28,33 @@ pub struct PlaneHandle {
     name: &'static str,
     abilities: Abilities,
     jobs: mpsc::UnboundedSender<Job>,
+    shared: Arc<Shared>,
+}
+
+/// The plane, and how many jobs the thread has not done yet.
+struct Shared {
+    plane: Mutex<Box<dyn Plane>>,
+    outstanding: AtomicUsize,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("outstanding", &self.outstanding)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn work(&self, job: Job) {
+        // Nothing is done any more with a plane that panicked; a job that is dropped tells so.
+        let Ok(mut plane) = self.plane.lock() else {
+            return;
+        };
+        job(plane.as_mut());
+        drop(plane);
+        self.outstanding.fetch_sub(1, Ordering::Release);
+    }
 }
 
 /// Why an order came to nothing.
@@ -64,21 +95,27 @@ impl PlaneHandle {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn spawn(mut plane: Box<dyn Plane>) -> std::io::Result<PlaneHandle> {
+    pub fn spawn(plane: Box<dyn Plane>) -> std::io::Result<PlaneHandle> {
         let (name, abilities) = (plane.name(), plane.abilities());
         // Callers await each answer, so the queue is as long as there are callers.
         let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
+        let shared = Arc::new(Shared {
+            plane: Mutex::new(plane),
+            outstanding: AtomicUsize::new(0),
+        });
+        let worker = shared.clone();
         thread::Builder::new()
             .name(format!("plane-{name}"))
             .spawn(move || {
                 while let Some(job) = queue.blocking_recv() {
-                    job(plane.as_mut());
+                    worker.work(job);
                 }
             })?;
         Ok(PlaneHandle {
             name,
             abilities,
             jobs,
+            shared,
         })
     }
 
@@ -103,7 +140,7 @@ impl PlaneHandle {
             // A caller that has gone away needs no answer.
             let _ = reply.send(job(plane));
         });
-        self.jobs.send(job).map_err(|_| OrderError::Gone)?;
+        self.send(job)?;
         answer.await.map_err(|_| OrderError::Gone)
     }
 
@@ -120,9 +157,31 @@ impl PlaneHandle {
         self.order(move |plane| plane.resync(&desired), then);
     }
 
-    /// Orders a [`Plane::apply`]; `then` is told what came of it, by the plane's thread.
+    /// Orders a [`Plane::apply`]; `then` is told what came of it, by the plane's thread, or at once where the batch
+    /// [is prompt](Plane::is_prompt) and nothing was ordered before it that is not done.
     pub fn apply(&self, batch: Batch, then: impl FnOnce(Outcome) + Send + 'static) {
+        if let Some(outcome) = self.apply_now(&batch) {
+            return then(outcome);
+        }
         self.order(move |plane| plane.apply(&batch), then);
+    }
+
+    fn apply_now(&self, batch: &Batch) -> Option<Outcome> {
+        if self.shared.outstanding.load(Ordering::Acquire) > 0 {
+            return None;
+        }
+        let mut plane = match self.shared.plane.try_lock() {
+            Ok(plane) => plane,
+            // After a panic the thread is gone, and the queue says so.
+            Err(TryLockError::Poisoned(_) | TryLockError::WouldBlock) => return None,
+        };
+        let is_prompt = plane.is_prompt(batch);
+        is_prompt.then(|| plane.apply(batch).map_err(OrderError::Plane))
+    }
+
+    fn send(&self, job: Job) -> Result<(), OrderError> {
+        self.shared.outstanding.fetch_add(1, Ordering::AcqRel);
+        self.jobs.send(job).map_err(|_| OrderError::Gone)
     }
 
     /// Without a task in between: packets wait for what is ordered here.
@@ -137,7 +196,7 @@ impl PlaneHandle {
             then.tell(outcome.map_err(OrderError::Plane));
         });
         // What is not taken is dropped, and tells that.
-        let _ = self.jobs.send(job);
+        let _ = self.send(job);
     }
 
     /// See [`Plane::counters`].
@@ -216,5 +275,121 @@ impl PlaneHandle {
     /// As there, or the thread is gone.
     pub async fn dump(&self) -> Result<Vec<String>, OrderError> {
         Ok(self.call(|plane| plane.dump()).await??)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc as std_mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::plane::Prepared;
+
+    /// How long something may take that is on its way.
+    const SOON: Duration = Duration::from_secs(30);
+
+    /// Says which generation was applied by which thread; even ones are prompt.
+    struct Telling(std_mpsc::Sender<(u64, thread::ThreadId)>);
+
+    impl Plane for Telling {
+        fn name(&self) -> &'static str {
+            "telling"
+        }
+
+        fn abilities(&self) -> Abilities {
+            Abilities::default()
+        }
+
+        fn prepare(&mut self) -> Result<Prepared, PlaneError> {
+            Ok(Prepared { adopted: false })
+        }
+
+        fn resync(&mut self, _: &Desired) -> Result<Applied, PlaneError> {
+            Ok(Applied::default())
+        }
+
+        fn apply(&mut self, batch: &Batch) -> Result<Applied, PlaneError> {
+            let generation = batch.generation;
+            self.0.send((generation, thread::current().id())).unwrap();
+            Ok(Applied {
+                generation,
+                ..Applied::default()
+            })
+        }
+
+        fn is_prompt(&self, batch: &Batch) -> bool {
+            batch.generation.is_multiple_of(2)
+        }
+
+        fn counters(&mut self) -> Result<Counters, PlaneError> {
+            Ok(Counters::default())
+        }
+
+        fn limits(&self) -> Vec<Limit> {
+            Vec::new()
+        }
+
+        fn dump(&mut self) -> Result<Vec<String>, PlaneError> {
+            Ok(Vec::new())
+        }
+
+        fn remove(&mut self) -> Result<(), PlaneError> {
+            Ok(())
+        }
+    }
+
+    fn batch(generation: u64) -> Batch {
+        Batch {
+            generation,
+            ..Batch::default()
+        }
+    }
+
+    #[test]
+    fn what_is_prompt_is_written_here_unless_something_waits_before_it() {
+        let (said, heard) = std_mpsc::channel();
+        let plane = PlaneHandle::spawn(Box::new(Telling(said))).unwrap();
+        let (told, outcomes) = std_mpsc::channel();
+        let tell = || {
+            let told = told.clone();
+            move |outcome: Outcome| told.send(outcome.unwrap().generation).unwrap()
+        };
+        let here = thread::current().id();
+
+        plane.apply(batch(2), tell());
+        assert_eq!(heard.try_recv(), Ok((2, here)));
+        assert_eq!(outcomes.try_recv(), Ok(2));
+
+        // The thread is kept busy until this is dropped.
+        let (release, held) = std_mpsc::channel::<()>();
+        plane
+            .send(Box::new(move |_| {
+                let _ = held.recv();
+            }))
+            .unwrap();
+        for generation in [3, 4, 6] {
+            plane.apply(batch(generation), tell());
+        }
+        assert!(heard.try_recv().is_err(), "before what was ordered first");
+        drop(release);
+        for generation in [3, 4, 6] {
+            let (at, by) = heard.recv_timeout(SOON).unwrap();
+            assert_eq!(at, generation, "in the order given");
+            assert_ne!(by, here);
+            assert_eq!(outcomes.recv_timeout(SOON), Ok(generation));
+        }
+    }
+
+    #[test]
+    fn after_a_panic_nothing_is_written_and_everybody_is_told() {
+        let (said, heard) = std_mpsc::channel();
+        let plane = PlaneHandle::spawn(Box::new(Telling(said))).unwrap();
+        plane.send(Box::new(|_| panic!("as tested"))).unwrap();
+        let (told, outcomes) = std_mpsc::channel();
+        plane.apply(batch(2), move |outcome| told.send(outcome).unwrap());
+        let outcome = outcomes.recv_timeout(SOON).unwrap();
+        assert!(matches!(outcome, Err(OrderError::Gone)), "{outcome:?}");
+        assert!(heard.try_recv().is_err());
     }
 }

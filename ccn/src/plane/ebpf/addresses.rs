@@ -127,6 +127,17 @@ impl<M: Memory> Addresses<M> {
         })
     }
 
+    /// Whether the address has a slot of its own in a window, which is one store to change.
+    pub(crate) fn has_slot(&self, scope: u32, addr: IpAddr) -> bool {
+        let home = self
+            .find(scope, addr)
+            .and_then(|id| self.homes[id].as_ref());
+        home.is_some_and(|home| {
+            let place = home.window.place(window::number(addr));
+            place.is_some_and(|place| self.places.slot(home.base + place) != Slot::EMPTY)
+        })
+    }
+
     /// What `sparse` says of an address of a VPC in this scope.
     pub(crate) fn sparse_slot(&self, scope: u32, vni: u32, addr: IpAddr) -> Option<Slot> {
         let home = self.homes[self.find(scope, addr)?].as_ref()?;

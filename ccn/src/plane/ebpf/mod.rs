@@ -199,6 +199,11 @@ impl Plane for EbpfPlane {
         Ok(applied)
     }
 
+    fn is_prompt(&self, batch: &Batch) -> bool {
+        let running = self.running.as_ref();
+        running.is_some_and(|running| running.is_prompt(batch))
+    }
+
     fn counters(&mut self) -> Result<Counters, PlaneError> {
         let opened;
         let tables = match &self.running {

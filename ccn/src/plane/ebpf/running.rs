@@ -29,6 +29,9 @@ use crate::plane::traffic::{Sampled, Traffic, Wanted};
 use crate::plane::witness::Witness;
 use crate::plane::{Applied, Batch, Desired, Forecast, Limit, PlaneError};
 
+/// The most entries of a batch that is prompt.
+const PROMPT: usize = 16;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -151,6 +154,22 @@ impl Running {
             applied.operations += attach_all(socket, &self.programs, &self.links, false)?;
         }
         Ok(applied)
+    }
+
+    /// Whether only slots that are there change: VMs that moved.
+    pub(crate) fn is_prompt(&self, batch: &Batch) -> bool {
+        let addresses = self.translator.addresses();
+        let moves = |(key, value): (&EntryKey, &EntryValue)| match (key, value) {
+            (EntryKey::Endpoint { scope, addr }, EntryValue::Endpoint { hops, .. }) => {
+                hops.len() == 1 && addresses.has_slot(scope.0.number(), *addr)
+            }
+            _ => false,
+        };
+        let is_plain = self.open.is_empty()
+            && !batch.verify
+            && batch.removals.is_empty()
+            && batch.learned.is_empty();
+        is_plain && batch.upserts.len() <= PROMPT && batch.upserts.iter().all(moves)
     }
 
     /// Writes changes to the maps, each larger where it has to be before anything leads into it, and puts
