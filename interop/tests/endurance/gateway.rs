@@ -251,7 +251,6 @@ fn a_clock_that_jumps_an_hour_breaks_no_session_no_lease_and_no_deadline() {
         let lease = etcd.ctl(&["lease", "list"])?;
         for (jump, hours) in [("+3600", 1.0), ("-3600", -1.0), ("+0", 0.0)] {
             let uptime = scene.gateway.json(["status"])?["uptime_s"].as_f64();
-            let uptime = scene.gateway.json(["status"])?["uptime_s"].as_f64();
             let confirm = ["link", "db", "--classic", "lab", "--confirm", "10m"];
             scene.gateway.ccn(confirm)?;
             fs::write(&time, jump)?;
@@ -275,7 +274,7 @@ fn a_clock_that_jumps_an_hour_breaks_no_session_no_lease_and_no_deadline() {
             );
             // Ten minutes are ten minutes.
             let links = scene.gateway.json(["links"])?;
-            let all = links["links"].as_array().ok_or("no links")?;
+            let all = links.as_array().ok_or("no links")?;
             let db = all.iter().find(|link| link["link"] == "db");
             let db = db.ok_or_else(|| format!("taken back too soon: {links}"))?;
             let left = db["undone_in_s"].as_u64();
