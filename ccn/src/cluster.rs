@@ -7,7 +7,7 @@ use bgp::SessionState;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, timeout};
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::api::error::ApiError;
 use crate::api::{LimitView, Question, Said, inquiry};
@@ -140,6 +140,11 @@ async fn answer_one(store: EtcdStore, name: GatewayName, agent: AgentHandle, inq
         Ok(Question::Get { path, .. }) => {
             let said = timeout(LONGEST, inquiry::get(agent, &path)).await;
             said.unwrap_or_else(|_| Said::Unknown(format!("{path} takes too long")))
+        }
+        Ok(Question::Order { gateway, .. }) if gateway != name => return,
+        Ok(Question::Order { path, body, .. }) => {
+            info!(path, "ordered by way of an API server");
+            inquiry::order(agent, &path, &body).await
         }
         Err(error) => Said::Unknown(format!("a question that is not understood: {error}")),
     };

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -164,6 +165,20 @@ impl Entry {
                 }
                 written
             }
+            Err(error) => self.write("refused", json!({ "error": error })),
+        };
+        if let Err(error) = written {
+            tracing::error!(%error, id = self.id, "what came of an order is not in the audit log");
+        }
+    }
+
+    /// Writes down what a gateway answered.
+    pub(super) fn answered(self, said: &Result<(StatusCode, Value), ApiError>) {
+        let written = match said {
+            Ok((status, answer)) if status.is_success() => {
+                self.write("done", json!({ "answer": answer }))
+            }
+            Ok((_, error)) => self.write("refused", json!({ "error": error })),
             Err(error) => self.write("refused", json!({ "error": error })),
         };
         if let Err(error) = written {

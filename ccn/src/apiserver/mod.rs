@@ -197,8 +197,8 @@ fn router(server: Server, gate: Gate, tally: Tally) -> Router {
 async fn not_here() -> ApiError {
     ApiError::new(
         ErrorCode::NoSuchRoute,
-        "an API server has no such route; what concerns one gateway is asked below /v1/gateways/GATEWAY/ (ccn \
-         --gateway), and ordered at its admin socket",
+        "an API server has no such route; what concerns one gateway is asked and ordered below \
+         /v1/gateways/GATEWAY/ (ccn --gateway)",
     )
 }
 

@@ -46,7 +46,8 @@ pub struct ServerArgs {
         value_name = "URL"
     )]
     pub server: Vec<String>,
-    /// Ask this gateway, by way of an API server: what its own socket would say.
+    /// Ask this gateway, by way of an API server: what its own socket would say. Also for `drain`, `undrain`, `reload` and
+    /// `peer up|down|refresh`.
     #[arg(long, global = true, value_name = "GATEWAY")]
     pub gateway: Option<GatewayName>,
     /// Who signs the certificates of the API servers (PEM).

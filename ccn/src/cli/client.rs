@@ -16,8 +16,8 @@ use thiserror::Error;
 
 use super::args::ServerArgs;
 use super::reach::Place;
-use crate::api::IDEMPOTENCY_KEY;
 use crate::api::error::{ApiError, ErrorCode};
+use crate::api::{IDEMPOTENCY_KEY, inquiry};
 use crate::record::GatewayName;
 use crate::unique;
 
@@ -220,14 +220,13 @@ impl Client {
         };
         let path = &*match &self.gateway {
             None => Cow::Borrowed(path),
-            Some(gateway) if method == Method::GET => {
+            Some(gateway) if method == Method::GET || inquiry::is_order(path) => {
                 let route = path.strip_prefix("/v1").unwrap_or(path);
                 Cow::Owned(format!("/v1/gateways/{gateway}{route}"))
             }
             Some(gateway) => {
                 let message = format!(
-                    "--gateway: {gateway} can be asked, and takes orders at its own socket only; orders for the \
-                     cluster go without it"
+                    "--gateway: this is no order for {gateway} alone; orders for the cluster go without it"
                 );
                 let refusal = ApiError::new(ErrorCode::BadRequest, message);
                 return Err(ClientError::Api(refusal));

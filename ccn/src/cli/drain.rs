@@ -80,7 +80,7 @@ async fn watched(path: &str, client: &Client, out: Output) -> Result<Value, CliE
     let mut said = String::new();
     loop {
         tokio::select! {
-            answer = &mut answer => return Ok(answer?),
+            answer = &mut answer => return until_drained(answer?, client, out).await,
             _ = look.tick(), if out.shows_progress() => {
                 // Whatever is wrong with the agent, the answer says it too.
                 let report = client.get("/v1/drain").await.unwrap_or_default();
@@ -92,6 +92,21 @@ async fn watched(path: &str, client: &Client, out: Output) -> Result<Value, CliE
             }
         }
     }
+}
+
+/// By way of an API server an order is answered when it is under way.
+async fn until_drained(mut report: Value, client: &Client, out: Output) -> Result<Value, CliError> {
+    let mut said = String::new();
+    while text(&report, "/state") == "draining" {
+        tokio::time::sleep(LOOK).await;
+        report = client.get("/v1/drain").await?;
+        let now = progress(&report);
+        if out.shows_progress() && now != said {
+            out.progress(&now);
+            said = now;
+        }
+    }
+    Ok(report)
 }
 
 /// What is under way.

@@ -6,7 +6,7 @@ use bgp::Family;
 use interop::apiserver::{ApiServer, Role};
 use interop::enter;
 use interop::gateway::Gateway;
-use interop::scene::{OFFICE, Scene};
+use interop::scene::{OFFICE, Scene, WEB};
 use interop::wait::eventually;
 use ipnet::IpNet;
 use serde_json::{Value, json};
@@ -187,7 +187,7 @@ fn one_gateway_is_asked_by_way_of_the_server_what_its_own_socket_would_say() {
             ),
             (
                 &["unlink", "web", "--gateway", "gw2"],
-                "at its own socket only",
+                "no order for gw2 alone",
             ),
         ] {
             let finished = api.finish(Role::Operator, question)?;
@@ -200,4 +200,105 @@ fn one_gateway_is_asked_by_way_of_the_server_what_its_own_socket_would_say() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn one_gateway_is_drained_and_its_peers_taken_down_by_way_of_the_server() {
+    enter::test_within(DEADLINE, |lab| {
+        let (scene, partner, etcd) = Scene::start_pair_on_etcd(lab)?;
+        let api = ApiServer::start(lab, scene.region.gateway_namespace(), &etcd, 0, "")?;
+        await_gateways(&api, 2, SOON)?;
+        api.ccn(Role::Operator, ["link", "web", "--classic", "office"])?;
+        let order =
+            |role: Role, order: &[&str]| api.finish(role, [order, &["--gateway", "gw2"]].concat());
+
+        for role in [Role::Viewer, Role::Operator] {
+            let refused = order(role, &["drain"])?;
+            assert_eq!(refused.status.code(), Some(1), "{role:?}");
+            assert!(
+                refused.stderr.contains("this takes admin"),
+                "{}",
+                refused.stderr
+            );
+        }
+        let unknown = order(Role::Admin, &["peer", "down", "nobody"])?;
+        assert_eq!(unknown.status.code(), Some(1));
+        assert!(
+            unknown.stderr.contains("no peer is called"),
+            "{}",
+            unknown.stderr
+        );
+
+        // Longer than an order is waited for: the command follows it.
+        let web: IpNet = WEB[0].parse()?;
+        let paths = || -> Result<usize, String> {
+            let routes = scene.routers[0].routes(Family::Ipv4Unicast);
+            let routes = routes.map_err(|error| error.to_string())?;
+            Ok(routes.iter().filter(|route| route.prefix == web).count())
+        };
+        assert_eq!(paths()?, 2);
+        let drained = order(Role::Admin, &["drain", "--settle", "9s"])?;
+        assert_eq!(drained.status.code(), Some(0), "{}", drained.stderr);
+        assert!(
+            drained.stdout.contains("safe to stop"),
+            "{}",
+            drained.stdout
+        );
+        assert_eq!(paths()?, 1);
+        assert_eq!(partner.json(["status"])?["drain"]["state"], "drained");
+        assert_eq!(scene.gateway.json(["status"])?["drain"]["state"], "serving");
+        let back = order(Role::Admin, &["undrain"])?;
+        assert!(back.stdout.contains("serving again"), "{}", back.stdout);
+        becomes_so("both announce it", 2, &paths)?;
+
+        let down = order(Role::Admin, &["peer", "down", "bird-1"])?;
+        assert_eq!(down.status.code(), Some(0), "{}", down.stderr);
+        becomes_so("its session is down", 1, &paths)?;
+        let up = order(Role::Admin, &["peer", "up", "bird-1"])?;
+        assert_eq!(up.status.code(), Some(0), "{}", up.stderr);
+        becomes_so("its session is up", 2, &paths)?;
+        let reloaded = order(Role::Admin, &["reload"])?;
+        assert_eq!(reloaded.status.code(), Some(0), "{}", reloaded.stderr);
+
+        // Each is written down before and after.
+        let audit = api.audit()?;
+        let of_gateways = audit.iter().filter(|line| line["order"] == "gateway");
+        let told: Vec<(&str, &str)> = of_gateways
+            .map(|line| {
+                let path = line["what"]["path"].as_str().unwrap_or_default();
+                (line["event"].as_str().unwrap_or_default(), path)
+            })
+            .collect();
+        let expected = [
+            ("ordered", "/v1/peers/nobody/down"),
+            ("refused", ""),
+            ("ordered", "/v1/drain?settle_ms=9000"),
+            ("done", ""),
+            ("ordered", "/v1/undrain"),
+            ("done", ""),
+            ("ordered", "/v1/peers/bird-1/down"),
+            ("done", ""),
+            ("ordered", "/v1/peers/bird-1/up"),
+            ("done", ""),
+            ("ordered", "/v1/reload"),
+            ("done", ""),
+        ];
+        assert_eq!(told.len(), expected.len(), "{audit:?}");
+        for ((event, path), (expected, begins)) in told.iter().zip(expected) {
+            assert_eq!(*event, expected, "{audit:?}");
+            assert!(path.starts_with(begins), "{path} and {begins}");
+        }
+        Ok(())
+    });
+}
+
+fn becomes_so(
+    what: &str,
+    count: usize,
+    paths: &dyn Fn() -> Result<usize, String>,
+) -> Result<(), Failure> {
+    Ok(eventually(what, SOON, || match paths()? {
+        found if found == count => Ok(()),
+        found => Err(format!("{found} paths")),
+    })?)
 }

@@ -330,6 +330,15 @@ pub(super) fn all() -> Vec<Route> {
     )
     .answers(anything)
     .at_api_servers(),
+    Route::post(
+        "/v1/gateways/{gateway}/{*route}",
+        "orderGateway",
+        "Has one gateway do what its admin socket does at /v1/{route}: drain, undrain, reload, peers/{peer}/up, \
+         down and refresh; after 8 s the answer to a drain is how it goes",
+    )
+    .takes(anything)
+    .answers(anything)
+    .at_api_servers(),
     Route::get(
         "/v1/quarantine",
         "quarantine",
