@@ -201,7 +201,7 @@ fn callers_are_known_and_may_what_their_role_says() {
         );
         // What concerns a gateway alone is asked there.
         let (_, error) = said(api.finish(Role::Admin, ["peers"])?);
-        assert!(error.contains("admin socket"), "{error}");
+        assert!(error.contains("ccn --gateway"), "{error}");
         Ok(())
     });
 }
