@@ -16,8 +16,8 @@ use crate::record::{GatewayName, LinkId};
 const MOST_BYTES: usize = 1_000_000;
 /// How long an order may take to be answered; then it goes on, and how it goes can be asked.
 const ANSWERED: Duration = Duration::from_secs(8);
-/// Where a gateway says how its drain goes.
-const DRAIN: &str = "/v1/drain";
+/// What takes long; the first one also says how that goes.
+const DRAINS: [&str; 2] = ["/v1/drain", "/v1/undrain"];
 
 /// A question, or an order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,11 +80,7 @@ pub enum Said {
 
 /// What the admin socket answers to a `GET` of JSON.
 pub(crate) async fn get(agent: AgentHandle, path: &str) -> Said {
-    let request = match Request::get(path).body(Body::empty()) {
-        Ok(request) if request.uri().authority().is_none() => request,
-        _ => return Said::Unknown(format!("{path:?} is no path")),
-    };
-    answer(agent, path, request).await
+    answer(agent, path, Request::get(path).body(Body::empty())).await
 }
 
 /// Carries out what the admin socket does at a `POST`. What takes long goes on; then the answer is how it goes.
@@ -95,10 +91,6 @@ pub(crate) async fn order(agent: AgentHandle, path: &str, body: &Value) -> Said 
     let request = Request::post(path)
         .header(header::CONTENT_TYPE, "application/json")
         .body(Body::from(body.to_string()));
-    let request = match request {
-        Ok(request) if request.uri().authority().is_none() => request,
-        _ => return Said::Unknown(format!("{path:?} is no path")),
-    };
     let carried_out = {
         let (agent, path) = (agent.clone(), path.to_owned());
         tokio::spawn(async move { answer(agent, &path, request).await })
@@ -106,7 +98,7 @@ pub(crate) async fn order(agent: AgentHandle, path: &str, body: &Value) -> Said 
     match tokio::time::timeout(ANSWERED, carried_out).await {
         Ok(Ok(said)) => said,
         Ok(Err(error)) => Said::Unknown(format!("{path}: {error}")),
-        Err(_) if path.contains("drain") => get(agent, DRAIN).await,
+        Err(_) if DRAINS.iter().any(|drain| path.starts_with(drain)) => get(agent, DRAINS[0]).await,
         Err(_) => Said::Unknown(format!(
             "{path} is under way and not done within {} s: ask how it goes",
             ANSWERED.as_secs()
@@ -114,7 +106,15 @@ pub(crate) async fn order(agent: AgentHandle, path: &str, body: &Value) -> Said 
     }
 }
 
-async fn answer(agent: AgentHandle, path: &str, request: Request<Body>) -> Said {
+async fn answer(
+    agent: AgentHandle,
+    path: &str,
+    request: axum::http::Result<Request<Body>>,
+) -> Said {
+    let request = match request {
+        Ok(request) if request.uri().authority().is_none() => request,
+        _ => return Said::Unknown(format!("{path:?} is no path")),
+    };
     let response = match super::router(agent).oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},

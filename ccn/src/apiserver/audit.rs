@@ -167,9 +167,7 @@ impl Entry {
             }
             Err(error) => self.write("refused", json!({ "error": error })),
         };
-        if let Err(error) = written {
-            tracing::error!(%error, id = self.id, "what came of an order is not in the audit log");
-        }
+        self.was(written);
     }
 
     /// Writes down what a gateway answered.
@@ -181,6 +179,11 @@ impl Entry {
             Ok((_, error)) => self.write("refused", json!({ "error": error })),
             Err(error) => self.write("refused", json!({ "error": error })),
         };
+        self.was(written);
+    }
+
+    /// Whether what came of it is written down: nobody else can be told.
+    fn was(&self, written: io::Result<()>) {
         if let Err(error) = written {
             tracing::error!(%error, id = self.id, "what came of an order is not in the audit log");
         }
