@@ -219,6 +219,12 @@ impl ApiServer {
         self.directory.join("audit.jsonl")
     }
 
+    /// What it logs.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// Its audit log, a value a line.
     ///
     /// # Errors

@@ -215,15 +215,16 @@ impl Scene {
         Self::on_etcd(lab, routers, members, |_| {})
     }
 
-    /// The same with one router and one member, and the gateway altered by `change`.
+    /// The same with one router, and the gateway altered by `change`.
     ///
     /// # Errors
     /// As for [`Scene::start_on_etcd`].
     pub fn start_on_etcd_with(
         lab: &Lab,
+        members: usize,
         change: impl FnOnce(&mut Gateway),
     ) -> Result<(Self, Etcd), SceneError> {
-        Self::on_etcd(lab, 1, 1, change)
+        Self::on_etcd(lab, 1, members, change)
     }
 
     fn on_etcd(

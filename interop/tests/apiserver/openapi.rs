@@ -80,7 +80,7 @@ fn hold(
 fn servers_answer_what_their_documents_say() {
     enter::test_within(DEADLINE, |lab| {
         let may_load_bpf = may_load_bpf()?;
-        let (mut scene, etcd) = Scene::start_on_etcd_with(lab, |gateway| {
+        let (mut scene, etcd) = Scene::start_on_etcd_with(lab, 1, |gateway| {
             if may_load_bpf {
                 gateway.config.plane.kind = "ebpf".to_owned();
             }

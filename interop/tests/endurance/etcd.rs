@@ -10,6 +10,7 @@ use interop::etcd::ROOT;
 use interop::scene::{LAB, OFFICE, Scene};
 use interop::steady::Traffic;
 use interop::topology::plan;
+use interop::traffic::http;
 use interop::wait::eventually;
 use netlink::Mac;
 use nix::sys::signal::Signal;
@@ -139,10 +140,18 @@ fn refusal(scene: &Scene, order: &[&str]) -> Result<String, Failure> {
     Ok(finished.stderr)
 }
 
+/// Where the agent serves its metrics, in its own namespace.
+const METRICS: &str = "127.0.0.1:9464";
+
 #[test]
 fn a_leader_that_is_killed_and_a_majority_lost_for_a_minute_cost_no_packet() {
     enter::test_within(Duration::from_secs(200), |lab| {
-        let (mut scene, mut etcd) = Scene::start_on_etcd(lab, 1, 3)?;
+        let (mut scene, mut etcd) = Scene::start_on_etcd_with(lab, 3, |gateway| {
+            let listen = ("listen".to_owned(), METRICS.into());
+            let section = toml::Table::from_iter([listen]);
+            let more = &mut gateway.config.more;
+            more.insert("metrics".to_owned(), section.into());
+        })?;
         scene.link("web", "office", &OFFICE)?;
         let traffic = Traffic::start(&scene)?;
         traffic.pass(100)?;
@@ -166,6 +175,7 @@ fn a_leader_that_is_killed_and_a_majority_lost_for_a_minute_cost_no_packet() {
         let before = scene.kernel()?;
         traffic.pass(100)?;
 
+        let leases = etcd.ctl(&["lease", "list"])?;
         let other = (leader + 1) % 3;
         etcd.signal_member(other, Signal::SIGSTOP)?;
         let began = Instant::now();
@@ -180,6 +190,15 @@ fn a_leader_that_is_killed_and_a_majority_lost_for_a_minute_cost_no_packet() {
         let stale = status["store"]["stale_s"].as_u64().unwrap_or_default();
         assert!((40..90).contains(&stale), "{status}");
         assert!(status["store"]["reason"].is_string(), "{status}");
+        let gateway = scene.region.gateway_namespace();
+        let page = http::fetch_path(&gateway, METRICS.parse()?, "/metrics", SOON)?;
+        let sample = |name: &str| {
+            let of = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+            page.body.lines().find_map(of)
+        };
+        assert_eq!(sample("ccn_store_stale"), Some(1.0), "{page:?}");
+        let age = sample("ccn_store_age_seconds");
+        assert!(age >= Some(40.0) && age < Some(90.0), "{page:?}");
         let said = refusal(&scene, &["unlink", "db"])?;
         assert!(said.contains("the store cannot be reached"), "{said}");
         assert_eq!(
@@ -200,6 +219,18 @@ fn a_leader_that_is_killed_and_a_majority_lost_for_a_minute_cost_no_packet() {
                 false => Err(gateways.to_string()),
             }
         })?;
+        // Whether it kept its lease or was granted another: it has one, and the other ends.
+        eventually("it holds one lease", 2 * SOON, || {
+            let now = etcd.ctl(&["lease", "list"]);
+            let now = now.map_err(|error| error.to_string())?;
+            match now.contains("found 1 leases") {
+                true => {
+                    println!("leases: {leases:?} before, {now:?} after");
+                    Ok(())
+                }
+                false => Err(now),
+            }
+        })?;
         traffic.pass(100)?;
         was_perfect(traffic)
     });
@@ -217,7 +248,9 @@ fn a_role_that_is_taken_away_is_named_and_costs_no_packet() {
         etcd.permit(false)?;
         let said = refusal(&scene, &["link", "db", "--classic", "lab"])?;
         println!("an order: {said}");
-        assert!(said.contains("permission denied"), "{said}");
+        for named in ["permission denied", "etcd's user ccn", "prefix /ccn/v1"] {
+            assert!(said.contains(named), "{said}");
+        }
         traffic.pass(250)?;
         // A watch that has begun is not taken away. The next one is.
         etcd.kill_all();
@@ -226,7 +259,7 @@ fn a_role_that_is_taken_away_is_named_and_costs_no_packet() {
             let status = scene.gateway.json(["status"]);
             let status = status.map_err(|error| error.to_string())?;
             let reason = status["store"]["reason"].as_str().unwrap_or_default();
-            match reason.contains("permission denied") {
+            match reason.contains("permission denied") && reason.contains("prefix /ccn/v1") {
                 true => Ok(status),
                 false => Err(status["store"].to_string()),
             }

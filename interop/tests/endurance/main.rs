@@ -7,6 +7,7 @@
 )]
 
 mod anycast;
+mod descriptors;
 mod desk;
 mod etcd;
 mod gateway;
@@ -18,6 +19,7 @@ mod vms;
 use std::error::Error;
 use std::time::Duration;
 
+use interop::process::Launch;
 use interop::steady::Traffic;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -30,5 +32,12 @@ fn was_perfect(traffic: Traffic) -> Result<(), Failure> {
     for told in traffic.was_perfect()? {
         println!("{told}");
     }
+    Ok(())
+}
+
+/// Sets a limit of a process that runs, as `prlimit` says it.
+fn limit(id: u32, what: &str) -> Result<(), Failure> {
+    let limit = Launch::new("prlimit").args(["--pid", &id.to_string(), what]);
+    limit.output(SOON)?;
     Ok(())
 }

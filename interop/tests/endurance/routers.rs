@@ -233,6 +233,13 @@ fn of_two_routers_one_goes_then_both_and_both_come_back() {
         assert_eq!(state_of_web(&scene)?, "announced");
         let status = scene.gateway.json(["status"])?;
         assert_eq!(status["peers"]["established"], 0, "{status}");
+        let said = scene.gateway.finish(["doctor"])?;
+        assert_eq!(said.status.code(), Some(1), "{said:?}");
+        for router in &scene.routers {
+            let name = &router.config().name;
+            let mut wrong = said.stdout.lines().filter(|line| line.starts_with("wrong"));
+            assert!(wrong.any(|line| line.contains(name)), "{name}: {said:?}");
+        }
         let carried: [IpAddr; 2] = ["10.1.0.11".parse()?, "fd00:1::11".parse()?];
         for (src, dst) in ["10.80.1.10", "fd80:1::a"].into_iter().zip(carried) {
             let carries = Scene::kernel_carries(&scene.gateway, src.parse()?, &[dst])?;

@@ -35,7 +35,7 @@ fn a_vm_that_moves_ten_thousand_times_gets_every_packet_on_the_ebpf_plane() {
 }
 
 fn moves(lab: &Lab, plane: &str) -> Outcome {
-    let (mut scene, etcd) = Scene::start_on_etcd_with(lab, |gateway| {
+    let (mut scene, etcd) = Scene::start_on_etcd_with(lab, 1, |gateway| {
         gateway.config.plane.kind = plane.to_owned();
     })?;
     scene.link("web", "office", &OFFICE)?;
