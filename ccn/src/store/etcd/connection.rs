@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
+use etcd_client::{
+    Certificate, Client, ConnectOptions, Error, Identity, TlsOptions, WatchResponse,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::EtcdConfig;
@@ -25,6 +27,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 const PROBE: Duration = Duration::from_secs(6);
 /// How long the answer to a probe may take.
 const PROBE_ANSWER: Duration = Duration::from_secs(3);
+/// What etcd says where a right is missing.
+const NO_RIGHT: &str = "permission denied";
 
 /// Why a request came to nothing.
 #[derive(Debug)]
@@ -112,7 +116,7 @@ impl Connection {
         let members = u32::try_from(endpoints.len()).unwrap_or(ATTEMPTS);
         let patience = self.config.timeout / members.clamp(1, ATTEMPTS);
         let client = match timeout(patience, connecting).await {
-            Ok(connected) => connected.map_err(|error| trouble(&error))?,
+            Ok(connected) => connected.map_err(|error| self.trouble(&error))?,
             Err(_) => return Err(self.too_slow()),
         };
         let open = Arc::new(Opened(client));
@@ -156,7 +160,7 @@ impl Connection {
                 Ok(lent) => match timeout(attempt, request(lent.client())).await {
                     Ok(Ok(answer)) => return Ok(answer),
                     Ok(Err(error)) => {
-                        let trouble = trouble(&error);
+                        let trouble = self.trouble(&error);
                         if matches!(trouble, Trouble::Away(_)) {
                             self.give_up(&lent);
                         }
@@ -174,6 +178,48 @@ impl Connection {
             }
             sleep(PAUSE).await;
         }
+    }
+
+    /// What an error means, and for a right that is missing: whose, and to what.
+    pub(super) fn trouble(&self, error: &Error) -> Trouble {
+        match trouble(error) {
+            Trouble::Refused(detail) => Trouble::Refused(self.with_rights(detail)),
+            other => other,
+        }
+    }
+
+    /// What a watch says, unless that is its end.
+    pub(super) fn unless_ended(
+        &self,
+        said: Option<WatchResponse>,
+    ) -> Result<WatchResponse, Trouble> {
+        let Some(said) = said else {
+            return Err(Trouble::Away("the watch ended".to_owned()));
+        };
+        if said.compact_revision() > 0 {
+            return Err(Trouble::Compacted);
+        }
+        if !said.canceled() {
+            return Ok(said);
+        }
+        let why = format!("the watch was cancelled: {}", said.cancel_reason());
+        match why.contains(NO_RIGHT) {
+            true => Err(Trouble::Refused(self.with_rights(why))),
+            false => Err(Trouble::Away(why)),
+        }
+    }
+
+    /// These words, and if they are that a right is missing, who needs which.
+    fn with_rights(&self, said: String) -> String {
+        if !said.contains(NO_RIGHT) {
+            return said;
+        }
+        let user = match &self.config.login {
+            Some(login) => format!("etcd's user {}", login.user),
+            None => "the user that the client's certificate names".to_owned(),
+        };
+        let root = &self.config.root;
+        format!("{said}: {user} needs a role with readwrite on the prefix {root}")
     }
 
     fn too_slow(&self) -> Trouble {
@@ -216,8 +262,7 @@ fn file(field: &str, path: &Path) -> Result<Vec<u8>, Trouble> {
         .map_err(|error| Trouble::Away(format!("store.{field}: {}: {error}", path.display())))
 }
 
-/// What an error means.
-pub(super) fn trouble(error: &Error) -> Trouble {
+fn trouble(error: &Error) -> Trouble {
     let Error::GRpcStatus(status) = error else {
         return Trouble::Away(causes(error));
     };

@@ -38,7 +38,7 @@ use super::{
 };
 use crate::config::EtcdConfig;
 use crate::unique;
-use connection::{Connection, Lent, Trouble, trouble};
+use connection::{Connection, Lent, Trouble};
 pub(super) use follow::{Fence, Place};
 use follow::{Follow, Heard, Step};
 use pages::{MOST_BYTES, PageSize, end_of};
@@ -571,7 +571,7 @@ impl Inner {
             let mut stream = client.watch(self.prefix.as_str(), Some(options)).await;
             let first = match &mut stream {
                 Ok(stream) => self.listen(stream).await,
-                Err(error) => broken(trouble(error)),
+                Err(error) => broken(self.connection.trouble(error)),
             };
             match (stream, first) {
                 // The first answer is that it was created, without any change.
@@ -601,17 +601,12 @@ impl Inner {
 
     /// The next that a watch says.
     async fn listen(&self, stream: &mut WatchStream) -> Heard {
-        let said = match stream.message().await {
-            Ok(Some(said)) => said,
-            Ok(None) => return Heard::Broken("the watch ended".to_owned()),
-            Err(error) => return broken(trouble(&error)),
+        let said = stream.message().await;
+        let said = said.map_err(|error| self.connection.trouble(&error));
+        let said = match said.and_then(|said| self.connection.unless_ended(said)) {
+            Ok(said) => said,
+            Err(trouble) => return broken(trouble),
         };
-        if said.compact_revision() > 0 {
-            return Heard::TooFarBehind;
-        }
-        if said.canceled() {
-            return Heard::Broken(format!("the watch was cancelled: {}", said.cancel_reason()));
-        }
         let mut commits: Vec<(Commit, Option<Fence>)> = Vec::new();
         for event in said.events() {
             let Some(kv) = event.kv() else {

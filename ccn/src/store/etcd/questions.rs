@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::connection::{Lent, Trouble, trouble};
+use super::connection::{Lent, Trouble};
 use super::{EtcdStore, Inner};
 use crate::record::GatewayName;
 use crate::store::StoreError;
@@ -54,7 +54,7 @@ impl Inner {
             Ok(Ok(stream)) => Ok((lent, stream)),
             Ok(Err(error)) => {
                 self.connection.give_up(&lent);
-                Err(trouble(&error))
+                Err(self.connection.trouble(&error))
             }
             Err(_) => {
                 self.connection.give_up(&lent);
@@ -109,10 +109,11 @@ impl EtcdStore {
         let mut answers = BTreeMap::new();
         let hearing = async {
             while !who.iter().all(|gateway| answers.contains_key(gateway)) {
-                let message = stream.message().await.map_err(|error| trouble(&error))?;
-                let Some(message) = message.filter(|message| !message.canceled()) else {
-                    return Err(Trouble::Away("the watch was ended".to_owned()));
-                };
+                let message = stream
+                    .message()
+                    .await
+                    .map_err(|error| self.inner.connection.trouble(&error))?;
+                let message = self.inner.connection.unless_ended(message)?;
                 for kv in message.events().iter().filter_map(|event| event.kv()) {
                     if let Some(gateway) = answerer(&prefix, kv.key()).filter(|by| who.contains(by))
                         && kv.value().len() <= MOST_BYTES
@@ -153,11 +154,9 @@ impl EtcdStore {
         loop {
             let message = tokio::select! {
                 () = heard.closed() => return Ok(()),
-                message = stream.message() => message.map_err(|error| trouble(&error))?,
+                message = stream.message() => message.map_err(|error| self.inner.connection.trouble(&error))?,
             };
-            let Some(message) = message.filter(|message| !message.canceled()) else {
-                return Err(Trouble::Away("the watch was ended".to_owned()));
-            };
+            let message = self.inner.connection.unless_ended(message)?;
             for event in message.events() {
                 let Some(kv) = event.kv() else { continue };
                 let id = std::str::from_utf8(kv.key()).ok();

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::EtcdStore;
-use super::connection::{Trouble, trouble};
+use super::connection::Trouble;
 use super::reports::Unsaid;
 use crate::record::{Gateway, GatewayName, LinkId, LinkReport, Record, RecordKey};
 
@@ -73,7 +73,7 @@ impl EtcdStore {
         info!("the gateway is registered");
         let lent = connection.lend().await?;
         let kept = lent.client().lease_keep_alive(lease).await;
-        let (mut keeper, mut answers) = kept.map_err(|error| trouble(&error))?;
+        let (mut keeper, mut answers) = kept.map_err(|error| connection.trouble(&error))?;
         let mut renewal = tokio::time::interval_at(Instant::now() + RENEWAL, RENEWAL);
         let mut earliest = Instant::now() + SPACING;
         loop {
@@ -99,10 +99,10 @@ impl EtcdStore {
                 biased;
                 _ = renewal.tick() => {
                     unsaid.forget_removed();
-                    keeper.keep_alive().await.map_err(|error| trouble(&error))?;
+                    keeper.keep_alive().await.map_err(|error| connection.trouble(&error))?;
                     let answered = timeout(RENEWAL, answers.message()).await;
                     let answered = answered.map_err(|_| Trouble::Away("the lease is not renewed".to_owned()))?;
-                    let left = answered.map_err(|error| trouble(&error))?.map_or(0, |answer| answer.ttl());
+                    let left = answered.map_err(|error| connection.trouble(&error))?.map_or(0, |answer| answer.ttl());
                     if left <= 0 {
                         return Err(Trouble::Away("the lease has run out".to_owned()));
                     }

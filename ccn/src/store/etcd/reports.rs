@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::connection::{Trouble, trouble};
+use super::connection::Trouble;
 use super::pages::end_of;
 use super::{EtcdStore, Inner};
 use crate::record::{GatewayName, LinkId, LinkReport, Progress};
@@ -198,12 +198,13 @@ impl EtcdStore {
             .with_start_revision(revision + 1);
         let mut watching = lent.client();
         let watching = watching.watch(prefix.as_str(), Some(options)).await;
-        let mut stream = watching.map_err(|error| trouble(&error))?;
+        let mut stream = watching.map_err(|error| connection.trouble(&error))?;
         loop {
-            let message = stream.message().await.map_err(|error| trouble(&error))?;
-            let Some(message) = message.filter(|message| !message.canceled()) else {
-                return Err(Trouble::Away("the watch was ended".to_owned()));
-            };
+            let message = stream
+                .message()
+                .await
+                .map_err(|error| connection.trouble(&error))?;
+            let message = connection.unless_ended(message)?;
             told.send_modify(|told| {
                 let told = told.get_or_insert_default();
                 for event in message.events() {
