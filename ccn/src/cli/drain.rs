@@ -71,42 +71,38 @@ pub(super) async fn undrain(
     Ok(())
 }
 
-/// Orders a drain, and says how it goes until the answer comes.
+/// Orders a drain, and says how it goes until it is over. By way of an API server the order is answered when it is
+/// under way, otherwise when it is over.
 async fn watched(path: &str, client: &Client, out: Output) -> Result<Value, CliError> {
     let order = json!({});
     let answer = client.post::<Value>(path, &order);
     tokio::pin!(answer);
     let mut look = tokio::time::interval(LOOK);
     let mut said = String::new();
+    let mut answered: Option<Value> = None;
     loop {
+        if let Some(report) = answered.take_if(|report| text(report, "/state") != "draining") {
+            return Ok(report);
+        }
         tokio::select! {
-            answer = &mut answer => return until_drained(answer?, client, out).await,
-            _ = look.tick(), if out.shows_progress() => {
-                // Whatever is wrong with the agent, the answer says it too.
-                let report = client.get("/v1/drain").await.unwrap_or_default();
-                let now = progress(&report);
-                if now != said {
+            answer = &mut answer, if answered.is_none() => answered = Some(answer?),
+            _ = look.tick(), if answered.is_some() || out.shows_progress() => {
+                let report = match &mut answered {
+                    Some(answered) => {
+                        *answered = client.get("/v1/drain").await?;
+                        &*answered
+                    }
+                    // Whatever is wrong with the agent, the answer says it too.
+                    None => &client.get("/v1/drain").await.unwrap_or_default(),
+                };
+                let now = progress(report);
+                if out.shows_progress() && now != said {
                     out.progress(&now);
                     said = now;
                 }
             }
         }
     }
-}
-
-/// By way of an API server an order is answered when it is under way.
-async fn until_drained(mut report: Value, client: &Client, out: Output) -> Result<Value, CliError> {
-    let mut said = String::new();
-    while text(&report, "/state") == "draining" {
-        tokio::time::sleep(LOOK).await;
-        report = client.get("/v1/drain").await?;
-        let now = progress(&report);
-        if out.shows_progress() && now != said {
-            out.progress(&now);
-            said = now;
-        }
-    }
-    Ok(report)
 }
 
 /// What is under way.
