@@ -174,9 +174,9 @@ __noinline int unlinked(struct __sk_buff *skb, const struct packet *p, const str
 	struct bpf_fib_lookup fib = { .ifindex = g->device };
 	ask_for(&fib, p, skb->protocol == bpf_htons(ETH_P_IP));
 	long found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
-	/* A device that somebody forbade to forward must not cost the host its sessions: the stack, too, has a
-	 * rule for what comes from the IDC. */
-	if (found != BPF_FIB_LKUP_RET_NOT_FWDED && found != BPF_FIB_LKUP_RET_FWD_DISABLED)
+	/* A device that somebody forbade to forward, or deleted, must not cost the host its sessions: the stack,
+	 * too, has a rule for what comes from the IDC. */
+	if (found >= 0 && found != BPF_FIB_LKUP_RET_NOT_FWDED && found != BPF_FIB_LKUP_RET_FWD_DISABLED)
 		return drop(skb, p, w, REASON_NOT_LINKED);
 	return w->asked ? answer(skb, w, ANSWER_STACK) : CONTINUE;
 }

@@ -16,6 +16,7 @@ use std::error::Error;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use interop::gateway::Gateway;
 use interop::steady::Traffic;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -32,5 +33,17 @@ fn was_perfect(traffic: Traffic) -> Result<(), Failure> {
     for told in traffic.was_perfect()? {
         println!("{told}");
     }
+    Ok(())
+}
+
+/// The gateway dropped no packet since its plane was prepared; otherwise the last one of each reason.
+fn dropped_nothing(gateway: &Gateway) -> Result<(), Failure> {
+    let counters = gateway.json(["plane", "counters"])?;
+    let mut drops = counters["drops"].as_object().into_iter().flatten();
+    assert!(
+        drops.all(|(_, count)| count["packets"] == 0),
+        "{counters}\n{}",
+        gateway.ccn(["drops"])?
+    );
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! Somebody deletes what is ours: it comes back. What is somebody else's stays as it is.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use ccn::plane::ebpf::layout::LAYOUT_VERSION;
 use ccn::plane::ebpf::sys::Map;
 use interop::enter;
 use interop::scene::{OFFICE, OWN_PROTOCOL, Scene};
@@ -89,19 +90,26 @@ fn every_rule(node: &mut Node) -> Result<(), Failure> {
     Ok(node.batch("meddle", &all)?)
 }
 
-fn delete_filters(node: &mut Node, name: &str) -> Result<(), Failure> {
+/// By its pin, or before Linux 6.6 with the qdisc that it is on.
+fn delete_program(node: &mut Node, name: &str) -> Result<(), Failure> {
     let index = node.link(name)?.index;
-    Ok(node.batch("meddle", &[Request::delete_clsact(index)])?)
+    let pin = pins()?.join("links").join(index.to_string());
+    match pin.exists() {
+        true => Ok(std::fs::remove_file(pin)?),
+        false => Ok(node.batch("meddle", &[Request::delete_clsact(index)])?),
+    }
 }
 
-/// A pinned map of the gateway's only device.
+/// What is pinned of the gateway's only device.
+fn pins() -> Result<PathBuf, Failure> {
+    let first = std::fs::read_dir("/sys/fs/bpf/ccn")?.next();
+    Ok(first.ok_or("nothing is pinned")??.path())
+}
+
+/// A pinned map of it.
 fn map(name: &str) -> Result<Map, Failure> {
-    let only = |directory: &Path| -> Result<PathBuf, Failure> {
-        let first = std::fs::read_dir(directory)?.next();
-        Ok(first.ok_or("nothing is pinned")??.path())
-    };
-    let version = only(&only(Path::new("/sys/fs/bpf/ccn"))?)?;
-    Ok(Map::open(&version.join(name))?)
+    let path = pins()?.join(format!("v{LAYOUT_VERSION}")).join(name);
+    Ok(Map::open(&path)?)
 }
 
 /// What is deleted of the `ebpf` plane, worst last.
@@ -139,13 +147,13 @@ const OF_EBPF: [(&str, Meddle); 10] = [
     }),
     ("every rule", every_rule),
     ("the program on the IDC's side", |node| {
-        delete_filters(node, "idc0")
+        delete_program(node, "idc0")
     }),
     ("the program on the underlay", |node| {
-        delete_filters(node, "u0")
+        delete_program(node, "u0")
     }),
     ("the program on the device", |node| {
-        delete_filters(node, "ccn0")
+        delete_program(node, "ccn0")
     }),
     (
         "the device is taken down",

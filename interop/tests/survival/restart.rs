@@ -10,8 +10,9 @@ use ccn::plane::Plane;
 use ccn::plane::ebpf::EbpfPlane;
 
 use interop::enter::{self, Lab, Outcome};
-use interop::gateway::{Gateway, GatewayError};
+use interop::gateway::{Gateway, GatewayError, may_load_bpf};
 use interop::peer::family_of;
+use interop::process::Launch;
 use interop::scene::{OFFICE, OWN_PROTOCOL, Scene, WEB, change_store};
 use interop::topology::plan;
 use interop::wait::eventually;
@@ -62,9 +63,7 @@ fn ends_and_comes_back(lab: &Lab, end: fn(&mut Gateway) -> Result<(), GatewayErr
         traffic.go_on(250)?;
     }
     was_perfect(traffic)?;
-    let drops = scene.drops()?;
-    assert!(drops.values().all(|dropped| *dropped == 0), "{drops:?}");
-    Ok(())
+    super::dropped_nothing(&scene.gateway)
 }
 
 /// Waits until the router has every subnet of the VPC, kept as stale or fresh.
@@ -319,5 +318,87 @@ fn killed_in_the_middle_of_changes_it_ends_where_a_fresh_start_does() {
             Err(error) => Err(error.to_string()),
         })?;
         Ok(())
+    });
+}
+
+/// A daemon's port on the gateway that has nothing to do with us.
+const FOREIGN: u16 = 7100;
+
+/// Packets of the gateway's host itself, from and to the router.
+fn of_the_host(scene: &Scene) -> Result<Traffic, Failure> {
+    let (own4, own6) = (plan::GATEWAY4.to_string(), plan::GATEWAY6.to_string());
+    let mut traffic = Traffic::default();
+    for (router, own) in [("10.99.0.2", &own4), ("fd99::2", &own6)] {
+        let ends = [("bird-1", router), ("gw", own.as_str())];
+        traffic.add_both_ways(scene, ends, FOREIGN, 4 * Traffic::RATE)?;
+    }
+    Ok(traffic)
+}
+
+#[test]
+fn a_first_start_costs_the_host_none_of_its_own_packets() {
+    enter::test(|lab| {
+        let mut scene = Scene::start(lab, 1)?;
+        let traffic = of_the_host(&scene)?;
+        for round in 1..=3 {
+            scene.gateway.stop()?;
+            scene.gateway.remove_plane()?;
+            traffic.pass(100)?;
+            scene.gateway.start()?;
+            let status = scene.gateway.await_settled(SOON)?;
+            println!("round {round}: {}", status["plane"]);
+            traffic.pass(100)?;
+            super::dropped_nothing(&scene.gateway)?;
+        }
+        was_perfect(traffic)
+    });
+}
+
+#[test]
+fn the_host_keeps_its_own_packets_when_somebody_deletes_the_device() {
+    enter::test(|lab| {
+        let mut scene = Scene::start(lab, 1)?;
+        scene.link("web", "office", &OFFICE)?;
+        let before = scene.kernel()?;
+        let traffic = of_the_host(&scene)?;
+        scene.gateway.kill()?;
+        let delete = Launch::new("ip").args(["link", "del", "dev", "ccn0"]);
+        let gateway = scene.region.gateway_namespace();
+        delete.in_namespace(gateway.fd()).output(SOON)?;
+        traffic.pass(200)?;
+        scene.gateway.start()?;
+        await_back(&scene)?;
+        traffic.pass(100)?;
+        assert_eq!(before.difference(&scene.kernel()?), "", "after the restart");
+        was_perfect(traffic)
+    });
+}
+
+#[test]
+fn a_switch_from_one_plane_to_the_other_and_back_loses_no_packet() {
+    enter::test(|lab| {
+        if !may_load_bpf()? {
+            return Ok(());
+        }
+        let mut scene =
+            Scene::start_with(lab, 1, |config| config.plane.kind = "routes".to_owned())?;
+        scene.link("web", "office", &OFFICE)?;
+        let before = scene.kernel()?;
+        let traffic = Traffic::start(&scene)?;
+        let own = of_the_host(&scene)?;
+        for plane in ["ebpf", "routes", "ebpf", "routes"] {
+            traffic.pass(250)?;
+            scene.gateway.stop()?;
+            scene.gateway.config.plane.kind = plane.to_owned();
+            scene.gateway.start()?;
+            let status = await_back(&scene)?;
+            println!("{}", status["plane"]);
+            assert_eq!(status["plane"]["name"], plane, "{status}");
+            traffic.pass(250)?;
+            super::dropped_nothing(&scene.gateway)?;
+        }
+        assert_eq!(before.difference(&scene.kernel()?), "", "as it began");
+        was_perfect(own)?;
+        was_perfect(traffic)
     });
 }

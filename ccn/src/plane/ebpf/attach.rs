@@ -1,13 +1,17 @@
-//! The programs on the links: a filter on the ingress of each IDC interface and of the VXLAN device.
+//! The programs on the links: on the ingress of each IDC interface and of the VXLAN device.
 //!
-//! A filter is put in the place of the one before in one step. Filters of others are never touched.
+//! One is put in the place of the one before in one step. Those of others are never touched. Before Linux 6.6 they are
+//! filters, for which a link needs a qdisc: while that is made or deleted, what is sent on the link is lost for some
+//! milliseconds.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use netlink::{BpfFilter, Errno, FilterPlace, Hook, Request, Socket};
 
+use super::pins::{self, Pins};
 use super::programs::Program;
-use super::sys;
+use super::sys::{self, Attached, AttachedInfo, Ingress};
 use crate::plane::PlaneError;
 use crate::plane::routes::devices::failed;
 
@@ -27,8 +31,31 @@ fn place(ifindex: u32) -> FilterPlace {
     }
 }
 
-/// The number of the program on a link, and its tag, if one of ours is there.
-fn attached(socket: &mut Socket, ifindex: u32) -> Result<Option<(u32, [u8; 8])>, PlaneError> {
+/// A program of ours on a link.
+struct On {
+    /// Its number.
+    id: u32,
+    how: How,
+}
+
+enum How {
+    /// Without a qdisc: pinned.
+    Pinned(Attached),
+    /// By a filter, as before Linux 6.6.
+    Filter,
+}
+
+/// What of ours is on a link.
+fn attached(socket: &mut Socket, pins: &Pins, ifindex: u32) -> Result<Option<On>, PlaneError> {
+    if let Some((attached, info)) = pinned(pins, ifindex)?
+        && info.ifindex == ifindex
+    {
+        let how = How::Pinned(attached);
+        return Ok(Some(On {
+            id: info.program,
+            how,
+        }));
+    }
     let filters = socket
         .filters(ifindex, Hook::Ingress)
         .map_err(|error| failed("read the filters", error))?;
@@ -37,39 +64,91 @@ fn attached(socket: &mut Socket, ifindex: u32) -> Result<Option<(u32, [u8; 8])>,
         .filter(|filter| filter.place == place(ifindex))
         .filter_map(|filter| filter.program);
     let ours = ours.find(|program| program.name.starts_with(NAME));
-    Ok(ours.map(|program| (program.id, program.tag)))
+    Ok(ours.map(|program| On {
+        id: program.id,
+        how: How::Filter,
+    }))
 }
 
-/// Whether a program with this name of ours is on a link.
-pub(crate) fn is_attached(socket: &mut Socket, ifindex: u32) -> Result<bool, PlaneError> {
-    Ok(attached(socket, ifindex)?.is_some())
+/// What is pinned for a link; its device may be gone.
+fn pinned(pins: &Pins, ifindex: u32) -> Result<Option<(Attached, AttachedInfo)>, PlaneError> {
+    let path = pins.attached(ifindex);
+    let opened = Attached::open(&path).and_then(|attached| {
+        let info = attached.info()?;
+        Ok((attached, info))
+    });
+    match opened {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(pins::failed(&format!("read {}", path.display()), &error)),
+    }
+}
+
+/// Whether a program of ours is on a link.
+pub(crate) fn is_attached(
+    socket: &mut Socket,
+    pins: &Pins,
+    ifindex: u32,
+) -> Result<bool, PlaneError> {
+    Ok(attached(socket, pins, ifindex)?.is_some())
 }
 
 /// Whether what is on a link does the same with the same maps.
 pub(crate) fn is_equal(
     socket: &mut Socket,
+    pins: &Pins,
     ifindex: u32,
     program: &Program,
 ) -> Result<bool, PlaneError> {
-    let Some((id, tag)) = attached(socket, ifindex)? else {
+    let Some(On { id, .. }) = attached(socket, pins, ifindex)? else {
         return Ok(false);
     };
-    let reads_ours = || {
+    let does_the_same = || {
         let found = sys::program(id).and_then(|fd| sys::program_info(fd.as_fd()));
-        found.is_ok_and(|info| info.maps == program.maps)
+        found.is_ok_and(|info| info.tag == program.tag && info.maps == program.maps)
     };
-    Ok(id == program.id || (tag == program.tag && reads_ours()))
+    Ok(id == program.id || does_the_same())
 }
 
 /// Puts a program on a link, unless it is there. Answers how many things had to be changed.
 pub(crate) fn put(
     socket: &mut Socket,
+    pins: &Pins,
     ifindex: u32,
     program: &Program,
 ) -> Result<usize, PlaneError> {
-    if attached(socket, ifindex)?.is_some_and(|(id, _)| id == program.id) {
-        return Ok(0);
+    let failed =
+        |error: io::Error| pins::failed(&format!("attach {} to a link", program.name), &error);
+    let is_filter = match attached(socket, pins, ifindex)? {
+        Some(On { id, .. }) if id == program.id => return Ok(0),
+        Some(On { how, .. }) => match how {
+            How::Pinned(attached) => {
+                attached.replace(program.as_fd()).map_err(failed)?;
+                return Ok(1);
+            }
+            How::Filter => true,
+        },
+        None => false,
+    };
+    let Ingress::Done(attached) = Attached::attach(program.as_fd(), ifindex).map_err(failed)?
+    else {
+        return put_filter(socket, ifindex, program);
+    };
+    let path = pins.attached(ifindex);
+    if path.exists() {
+        // It was for a device that is gone, or has been detached.
+        pins::remove(&path)?;
     }
+    attached.pin(&path).map_err(failed)?;
+    if is_filter {
+        // Of an agent that put it there so. It would be asked what the program has left alone.
+        request(socket, Request::delete_filter(place(ifindex)))?;
+        return Ok(2);
+    }
+    Ok(1)
+}
+
+fn put_filter(socket: &mut Socket, ifindex: u32, program: &Program) -> Result<usize, PlaneError> {
     let mut changes = 1;
     let has_qdisc = socket
         .has_clsact(ifindex)
@@ -89,22 +168,36 @@ pub(crate) fn put(
     Ok(changes)
 }
 
-/// Takes our filter from a link, and the qdisc if no other filter is on it. Answers how many there were.
-pub(crate) fn take_away(socket: &mut Socket, ifindex: u32) -> Result<usize, PlaneError> {
-    if !is_attached(socket, ifindex)? {
-        return Ok(0);
+/// Takes our program from a link: a filter with its qdisc, if no other filter is on that. Answers how many there were.
+pub(crate) fn take_away(
+    socket: &mut Socket,
+    pins: &Pins,
+    ifindex: u32,
+) -> Result<usize, PlaneError> {
+    let mut taken = 0;
+    if let Some((attached, info)) = pinned(pins, ifindex)? {
+        if info.ifindex == ifindex {
+            let detached = attached.detach();
+            detached.map_err(|error| pins::failed("detach a program", &error))?;
+            taken += 1;
+        }
+        pins::remove(&pins.attached(ifindex))?;
+    }
+    if attached(socket, pins, ifindex)?.is_none() {
+        return Ok(taken);
     }
     request(socket, Request::delete_filter(place(ifindex)))?;
+    taken += 1;
     for hook in [Hook::Ingress, Hook::Egress] {
         let others = socket
             .filters(ifindex, hook)
             .map_err(|error| failed("read the filters", error))?;
         if !others.is_empty() {
-            return Ok(1);
+            return Ok(taken);
         }
     }
     request(socket, Request::delete_clsact(ifindex))?;
-    Ok(1)
+    Ok(taken)
 }
 
 fn request(socket: &mut Socket, request: Request) -> Result<(), PlaneError> {

@@ -156,7 +156,7 @@ impl Plane for EbpfPlane {
         let (config, pins, sizes) = (self.config.clone(), self.pins.clone(), self.sizes);
         let socket = &mut self.sockets()?.routes;
         let (host, _) = uplink::ensure(socket, &config)?;
-        let attached = attach::is_attached(socket, host.vxlan_index)?;
+        let attached = attach::is_attached(socket, &pins, host.vxlan_index)?;
         // The other plane's state goes on forwarding too until ours is there.
         let others = kernel::read(socket, config.protocol, &host.devices())?;
         pins.ensure()?;
@@ -305,7 +305,7 @@ impl Plane for EbpfPlane {
             parts.push(Part {
                 name: format!("program on {name}"),
                 present: match link {
-                    Some(link) => attach::is_attached(socket, link.index)?,
+                    Some(link) => attach::is_attached(socket, &pins, link.index)?,
                     None => false,
                 },
             });
@@ -354,6 +354,7 @@ impl Plane for EbpfPlane {
 
 /// Takes the programs from all links but those to keep. Answers how many there were.
 fn detach(socket: &mut Socket, config: &PlaneConfig, keep: &[u32]) -> Result<usize, PlaneError> {
+    let pins = Pins::new(&config.bpffs, &config.device);
     let mut detached = 0;
     let mut links = socket
         .links()
@@ -365,7 +366,7 @@ fn detach(socket: &mut Socket, config: &PlaneConfig, keep: &[u32]) -> Result<usi
         .partition(|link| config.idc_interfaces.contains(&link.name));
     others.sort_by_key(|link| link.name == config.device);
     for link in idc.into_iter().chain(others) {
-        detached += attach::take_away(socket, link.index)?;
+        detached += attach::take_away(socket, &pins, link.index)?;
     }
     Ok(detached)
 }

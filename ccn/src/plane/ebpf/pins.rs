@@ -1,4 +1,5 @@
-//! Where maps are pinned, so that they outlive the agent: `BPFFS/DEVICE-NAMESPACE/v1/MAP`.
+//! Where maps are pinned, so that they outlive the agent: `BPFFS/DEVICE-NAMESPACE/v1/MAP`; and that the programs are on
+//! their links: `BPFFS/DEVICE-NAMESPACE/links/IFINDEX`.
 //!
 //! A BPF file system knows nothing of network namespaces, so the number of ours is part of the name.
 //! Another version of the layout has a directory of its own, beside the one that is in use.
@@ -60,6 +61,16 @@ impl Pins {
         self.directory().join(name)
     }
 
+    /// Where it is pinned that a program is on a device: whatever the layout of its maps.
+    pub(crate) fn attached(&self, ifindex: u32) -> PathBuf {
+        self.links().join(ifindex.to_string())
+    }
+
+    /// Where all of those are.
+    fn links(&self) -> PathBuf {
+        self.device.join("links")
+    }
+
     /// Makes the directory, and mounts the system's BPF file system where there is none.
     pub(crate) fn ensure(&self) -> Result<(), PlaneError> {
         let directory = self.directory();
@@ -74,17 +85,21 @@ impl Pins {
             let mounted = mount(Some("bpf"), SYSTEM, Some("bpf"), flags, Some("mode=700"));
             mounted.map_err(|errno| failed(&format!("mount {SYSTEM}"), &errno.into()))?;
         }
-        fs::create_dir_all(&directory)
-            .map_err(|error| failed(&format!("make {}", directory.display()), &error))
+        let make = |path: PathBuf| {
+            fs::create_dir_all(&path)
+                .map_err(|error| failed(&format!("make {}", path.display()), &error))
+        };
+        make(directory)?;
+        make(self.links())
     }
 
     /// Versions of the layout that something is pinned of, other than ours.
     pub(crate) fn others(&self) -> Vec<PathBuf> {
-        let ours = self.directory();
+        let ours = [self.directory(), self.links()];
         let entries = fs::read_dir(&self.device).into_iter().flatten().flatten();
         entries
             .map(|entry| entry.path())
-            .filter(|path| *path != ours)
+            .filter(|path| !ours.contains(path))
             .collect()
     }
 
@@ -142,7 +157,7 @@ impl Pins {
     }
 }
 
-fn remove(path: &Path) -> Result<(), PlaneError> {
+pub(super) fn remove(path: &Path) -> Result<(), PlaneError> {
     let removed = if path.is_dir() {
         fs::remove_dir_all(path)
     } else {

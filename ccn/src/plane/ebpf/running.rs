@@ -82,8 +82,12 @@ impl Running {
         let changes = translator.difference(&found);
 
         if kernel::read(&mut sockets.routes, host.protocol, &host.devices())?.is_empty() {
-            // Nothing forwards yet: programs that know nobody are before the rule that lets all pass.
-            applied.operations += attach_all(&mut sockets.routes, &programs, &links, fresh)?;
+            // Nothing forwards yet: programs that know nobody are before the rule that lets all pass. They know the
+            // device, by which they tell what is for this host.
+            if fresh {
+                tables.set_globals(&translator.globals_of_nobody());
+            }
+            applied.operations += attach_all(&mut sockets.routes, pins, &programs, &links, fresh)?;
         }
         let (routing, wrong) =
             Routing::begin(&mut sockets.routes, host, &own, desired, &mut applied)?;
@@ -101,6 +105,7 @@ impl Running {
         applied.operations += running.translator.addresses().places().stores();
         applied.operations += attach_all(
             &mut sockets.routes,
+            pins,
             &running.programs,
             &running.links,
             fresh,
@@ -151,7 +156,7 @@ impl Running {
         self.routing
             .apply(socket, &mut sockets.journal, batch, &mut applied)?;
         if batch.verify {
-            applied.operations += attach_all(socket, &self.programs, &self.links, false)?;
+            applied.operations += attach_all(socket, pins, &self.programs, &self.links, false)?;
         }
         Ok(applied)
     }
@@ -191,8 +196,8 @@ impl Running {
                 .map_err(|error| pins::failed(&format!("pin a map of {name}"), &error))?;
             *programs = Programs::load(pins, sizes)?;
             for (ifindex, place) in links {
-                if attach::is_attached(socket, *ifindex)? {
-                    attach::put(socket, *ifindex, programs.of(*place))?;
+                if attach::is_attached(socket, pins, *ifindex)? {
+                    attach::put(socket, pins, *ifindex, programs.of(*place))?;
                 }
             }
             moved += 1;
@@ -295,6 +300,7 @@ impl Running {
 /// are `fresh`.
 fn attach_all(
     socket: &mut Socket,
+    pins: &Pins,
     programs: &Programs,
     links: &[(u32, Place)],
     fresh: bool,
@@ -302,8 +308,8 @@ fn attach_all(
     let mut changes = 0;
     for (ifindex, place) in links {
         let program = programs.of(*place);
-        if fresh || !attach::is_equal(socket, *ifindex, program)? {
-            changes += attach::put(socket, *ifindex, program)?;
+        if fresh || !attach::is_equal(socket, pins, *ifindex, program)? {
+            changes += attach::put(socket, pins, *ifindex, program)?;
         }
     }
     Ok(changes)

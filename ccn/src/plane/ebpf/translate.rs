@@ -718,6 +718,16 @@ impl<M: Memory> Translator<M> {
         }
     }
 
+    /// What concerns all packets while no link is in the maps. It is of no version: whoever finds it begins anew.
+    pub(crate) fn globals_of_nobody(&self) -> Globals {
+        Globals {
+            version: 0,
+            linked4: lengths::NONE,
+            linked6: lengths::NONE,
+            ..self.host.globals
+        }
+    }
+
     /// Has packets sampled, from the next time that globals are written.
     pub(crate) fn sample(&mut self, sampling: Sampling) {
         self.host.globals = sampling.written(self.host.globals);

@@ -7,6 +7,7 @@ use netlink::{Address, Socket};
 
 use super::attach;
 use super::layout::{Globals, LAYOUT_VERSION};
+use super::pins::Pins;
 use super::programs::Place;
 use super::{pins, sys, translate};
 use crate::config::PlaneConfig;
@@ -153,14 +154,15 @@ pub(crate) fn lines(socket: &mut Socket, config: &PlaneConfig) -> Result<Vec<Str
     let links = socket
         .links()
         .map_err(|error| failed("read the links", error))?;
+    let pins = Pins::new(&config.bpffs, &config.device);
     let mut lines = Vec::new();
     for link in links {
         let name = &link.name;
         if *name == config.device {
             lines.push(format!("link {name} index {}", link.index));
         }
-        if attach::is_attached(socket, link.index)? {
-            lines.push(format!("filter on ingress of {name}"));
+        if attach::is_attached(socket, &pins, link.index)? {
+            lines.push(format!("program on ingress of {name}"));
         }
     }
     Ok(lines)
