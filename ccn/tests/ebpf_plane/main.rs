@@ -470,6 +470,10 @@ fn what_a_foreign_hand_took_away_is_put_back() {
 }
 
 #[test]
+#[allow(
+    clippy::print_stderr,
+    reason = "who reads the test's output is to know that nothing was tested"
+)]
 fn a_filter_of_an_earlier_version_makes_way() {
     in_namespace(|socket, config| {
         let desired = region(100);
