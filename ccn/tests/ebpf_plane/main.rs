@@ -516,6 +516,27 @@ fn a_filter_of_an_earlier_version_makes_way() {
 }
 
 #[test]
+fn an_agent_that_pins_elsewhere_takes_the_place_of_the_programs_that_are_there() {
+    in_namespace(|socket, config| {
+        let desired = region(100);
+        resync(&mut ready(config), &desired);
+        let elsewhere = Pins::new();
+        let config = &PlaneConfig {
+            bpffs: elsewhere.0.clone(),
+            ..config.clone()
+        };
+        let mut plane = ready(config);
+        resync(&mut plane, &desired);
+        let links = ["idc0", "under0", "ccn0"];
+        assert_eq!(links.map(|link| programs(socket, link).len()), [1; 3]);
+        assert_eq!(resync(&mut plane, &desired), 0, "the same again");
+        plane.remove().expect("removed");
+        let links = ["idc0", "under0"];
+        assert_eq!(links.map(|link| programs(socket, link).len()), [0; 2]);
+    });
+}
+
+#[test]
 fn removal_leaves_no_trace_and_nothing_of_others() {
     in_namespace(|socket, config| {
         let other = socket.link("lo").expect("ask").expect("there");

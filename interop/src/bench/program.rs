@@ -206,11 +206,17 @@ fn move_vms(
     Ok(seconds)
 }
 
+/// The directory of what is pinned and no map.
+const ATTACHED: &str = "links";
+
 /// What the kernel says that each of the maps pinned below a directory takes, in octets.
 fn map_memory(directory: &Path) -> Result<BTreeMap<String, u64>, Failure> {
     let mut maps = BTreeMap::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
+        if path.ends_with(ATTACHED) {
+            continue;
+        }
         if path.is_dir() {
             maps.extend(map_memory(&path)?);
             continue;

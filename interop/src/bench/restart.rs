@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use ccn::plane::ebpf::layout::LAYOUT_VERSION;
 use clap::{Args, ValueEnum};
 
 use super::Failure;
@@ -206,8 +207,6 @@ fn happen(scene: &mut Scene, event: Event) -> Result<(), Failure> {
 
 /// Makes the maps of a device those of another version.
 fn age(device: &Path) -> Result<(), Failure> {
-    for version in fs::read_dir(device)? {
-        fs::rename(version?.path(), device.join(OTHER_LAYOUT))?;
-    }
-    Ok(())
+    let ours = device.join(format!("v{LAYOUT_VERSION}"));
+    Ok(fs::rename(ours, device.join(OTHER_LAYOUT))?)
 }

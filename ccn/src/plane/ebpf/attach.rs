@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use netlink::{BpfFilter, Errno, FilterPlace, Hook, Request, Socket};
 
 use super::pins::{self, Pins};
-use super::programs::Program;
+use super::programs::{self, Program};
 use super::sys::{self, Attached, AttachedInfo, Ingress};
 use crate::plane::PlaneError;
 use crate::plane::routes::devices::failed;
@@ -39,8 +39,10 @@ struct On {
 }
 
 enum How {
-    /// Without a qdisc: pinned.
+    /// Without a qdisc, and pinned where we pin it.
     Pinned(Attached),
+    /// The same, pinned elsewhere, as by an agent with another `bpffs`.
+    Elsewhere(Attached),
     /// By a filter, as before Linux 6.6.
     Filter,
 }
@@ -56,6 +58,10 @@ fn attached(socket: &mut Socket, pins: &Pins, ifindex: u32) -> Result<Option<On>
             how,
         }));
     }
+    let looked = elsewhere(ifindex);
+    if let Some(on) = looked.map_err(|error| pins::failed("read the programs of a link", &error))? {
+        return Ok(Some(on));
+    }
     let filters = socket
         .filters(ifindex, Hook::Ingress)
         .map_err(|error| failed("read the filters", error))?;
@@ -68,6 +74,19 @@ fn attached(socket: &mut Socket, pins: &Pins, ifindex: u32) -> Result<Option<On>
         id: program.id,
         how: How::Filter,
     }))
+}
+
+/// A program of ours that is on a link, wherever it is pinned: it would have the packets before another one.
+fn elsewhere(ifindex: u32) -> io::Result<Option<On>> {
+    for attached in Attached::all_on(ifindex)? {
+        let id = attached.info()?.program;
+        let info = sys::program(id).and_then(|fd| sys::program_info(fd.as_fd()));
+        if info.is_ok_and(|info| programs::NAMES.contains(&info.name.as_str())) {
+            let how = How::Elsewhere(attached);
+            return Ok(Some(On { id, how }));
+        }
+    }
+    Ok(None)
 }
 
 /// What is pinned for a link; its device may be gone.
@@ -100,9 +119,12 @@ pub(crate) fn is_equal(
     ifindex: u32,
     program: &Program,
 ) -> Result<bool, PlaneError> {
-    let Some(On { id, .. }) = attached(socket, pins, ifindex)? else {
+    let Some(On { id, how }) = attached(socket, pins, ifindex)? else {
         return Ok(false);
     };
+    if matches!(how, How::Elsewhere(_)) {
+        return Ok(false);
+    }
     let does_the_same = || {
         let found = sys::program(id).and_then(|fd| sys::program_info(fd.as_fd()));
         found.is_ok_and(|info| info.tag == program.tag && info.maps == program.maps)
@@ -119,11 +141,24 @@ pub(crate) fn put(
 ) -> Result<usize, PlaneError> {
     let failed =
         |error: io::Error| pins::failed(&format!("attach {} to a link", program.name), &error);
+    let pin = |attached: &Attached| {
+        let path = pins.attached(ifindex);
+        if path.exists() {
+            // It was for a device that is gone, or has been detached.
+            pins::remove(&path)?;
+        }
+        attached.pin(&path).map_err(failed)
+    };
     let is_filter = match attached(socket, pins, ifindex)? {
-        Some(On { id, .. }) if id == program.id => return Ok(0),
-        Some(On { how, .. }) => match how {
+        Some(On { id, how }) => match how {
+            How::Pinned(_) | How::Filter if id == program.id => return Ok(0),
             How::Pinned(attached) => {
                 attached.replace(program.as_fd()).map_err(failed)?;
+                return Ok(1);
+            }
+            How::Elsewhere(attached) => {
+                attached.replace(program.as_fd()).map_err(failed)?;
+                pin(&attached)?;
                 return Ok(1);
             }
             How::Filter => true,
@@ -134,12 +169,7 @@ pub(crate) fn put(
     else {
         return put_filter(socket, ifindex, program);
     };
-    let path = pins.attached(ifindex);
-    if path.exists() {
-        // It was for a device that is gone, or has been detached.
-        pins::remove(&path)?;
-    }
-    attached.pin(&path).map_err(failed)?;
+    pin(&attached)?;
     if is_filter {
         // Of an agent that put it there so. It would be asked what the program has left alone.
         request(socket, Request::delete_filter(place(ifindex)))?;
@@ -175,29 +205,34 @@ pub(crate) fn take_away(
     ifindex: u32,
 ) -> Result<usize, PlaneError> {
     let mut taken = 0;
-    if let Some((attached, info)) = pinned(pins, ifindex)? {
-        if info.ifindex == ifindex {
-            let detached = attached.detach();
-            detached.map_err(|error| pins::failed("detach a program", &error))?;
-            taken += 1;
+    while let Some(On { how, .. }) = attached(socket, pins, ifindex)? {
+        taken += 1;
+        match how {
+            How::Pinned(attached) | How::Elsewhere(attached) => {
+                let detached = attached.detach();
+                detached.map_err(|error| pins::failed("detach a program", &error))?;
+            }
+            How::Filter => return take_filter(socket, ifindex).map(|()| taken),
         }
-        pins::remove(&pins.attached(ifindex))?;
     }
-    if attached(socket, pins, ifindex)?.is_none() {
-        return Ok(taken);
+    let path = pins.attached(ifindex);
+    if path.exists() {
+        pins::remove(&path)?;
     }
+    Ok(taken)
+}
+
+fn take_filter(socket: &mut Socket, ifindex: u32) -> Result<(), PlaneError> {
     request(socket, Request::delete_filter(place(ifindex)))?;
-    taken += 1;
     for hook in [Hook::Ingress, Hook::Egress] {
         let others = socket
             .filters(ifindex, hook)
             .map_err(|error| failed("read the filters", error))?;
         if !others.is_empty() {
-            return Ok(taken);
+            return Ok(());
         }
     }
-    request(socket, Request::delete_clsact(ifindex))?;
-    Ok(taken)
+    request(socket, Request::delete_clsact(ifindex))
 }
 
 fn request(socket: &mut Socket, request: Request) -> Result<(), PlaneError> {

@@ -39,6 +39,9 @@ pub(crate) const MAPS: [&str; 19] = [
     "buckets",
 ];
 
+/// The programs that are put on links.
+pub(crate) const NAMES: [&str; 3] = ["from_idc", "from_underlay", "from_vpc"];
+
 /// How many numbers counters begin with; each has an element for each kind and processor.
 const COUNTERS: [(&str, u32); 2] = [("link_counters", 1024), ("vpc_counters", 4096)];
 
@@ -178,7 +181,7 @@ fn program(object: &mut Ebpf, name: &'static str) -> Result<Program, PlaneError>
     let action = format!("read the program {name}");
     let fd = fd.as_fd().try_clone_to_owned();
     let fd = fd.map_err(|error| pins::failed(&action, &error))?;
-    let sys::ProgramInfo { id, tag, maps } =
+    let sys::ProgramInfo { id, tag, maps, .. } =
         sys::program_info(fd.as_fd()).map_err(|error| pins::failed(&action, &error))?;
     Ok(Program {
         name,

@@ -12,6 +12,7 @@ use super::{
 const QUERY: u32 = 16;
 const LINK_CREATE: u32 = 28;
 const LINK_UPDATE: u32 = 29;
+const LINK_BY_ID: u32 = 30;
 const LINK_DETACH: u32 = 34;
 
 /// `BPF_TCX_INGRESS`
@@ -42,6 +43,10 @@ attr!(QueryAttr {
     prog_ids: u64,
     count: u32,
     pad: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
 });
 
 /// That a program is on the ingress of a network device, for as long as this or a pin of it is there.
@@ -96,6 +101,31 @@ impl Attached {
             ..PinAttr::default()
         };
         Ok(Attached(owned(bpf(OBJ_GET, &mut attr)?)))
+    }
+
+    /// Those on the ingress of a device, in the order in which packets come by; those of others too.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn all_on(ifindex: u32) -> io::Result<Vec<Attached>> {
+        let (_, links) = query(ifindex)?;
+        let mut all = Vec::new();
+        // A program that was attached in an older way has no such number.
+        for id in links.into_iter().filter(|id| *id != 0) {
+            let mut attr = PinAttr {
+                path: id.into(),
+                ..PinAttr::default()
+            };
+            match bpf(LINK_BY_ID, &mut attr) {
+                Ok(fd) => all.push(Attached(owned(fd))),
+                // It went meanwhile, or is about to.
+                Err(error)
+                    if [io::ErrorKind::NotFound, io::ErrorKind::WouldBlock]
+                        .contains(&error.kind()) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
     }
 
     /// Pins it at a path in a BPF file system.
@@ -164,23 +194,31 @@ impl Attached {
 /// # Errors
 /// The kernel's.
 pub fn programs_on(ifindex: u32) -> io::Result<Vec<u32>> {
-    let mut ids = vec![0u32; MOST];
+    Ok(query(ifindex)?.0)
+}
+
+/// Programs, and the number of what each is attached with.
+fn query(ifindex: u32) -> io::Result<(Vec<u32>, Vec<u32>)> {
+    let (mut programs, mut links) = (vec![0u32; MOST], vec![0u32; MOST]);
     let mut attr = QueryAttr {
         target_ifindex: ifindex,
         attach_type: INGRESS,
-        prog_ids: address_mut(&mut ids),
+        prog_ids: address_mut(&mut programs),
+        link_ids: address_mut(&mut links),
         count: MOST as u32,
         ..QueryAttr::default()
     };
-    match bpf(QUERY, &mut attr) {
-        Ok(_) => ids.truncate(attr.count as usize),
+    let count = match bpf(QUERY, &mut attr) {
+        Ok(_) => attr.count as usize,
         // Nothing was ever there, or the kernel does not know the place.
         Err(error)
             if [io::ErrorKind::NotFound, io::ErrorKind::InvalidInput].contains(&error.kind()) =>
         {
-            ids.clear()
+            0
         }
         Err(error) => return Err(error),
-    }
-    Ok(ids)
+    };
+    programs.truncate(count);
+    links.truncate(count);
+    Ok((programs, links))
 }

@@ -118,6 +118,8 @@ pub struct ProgramInfo {
     pub tag: [u8; 8],
     /// Numbers of the maps it reads, sorted.
     pub maps: Vec<u32>,
+    /// Its name, cut to 15 octets.
+    pub name: String,
 }
 
 /// `struct bpf_prog_info`, as far as it is read.
@@ -135,6 +137,7 @@ struct RawProgramInfo {
     created_by: u32,
     map_count: u32,
     maps: u64,
+    name: [u8; 16],
 }
 
 /// Asks what a program is.
@@ -158,10 +161,12 @@ pub fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     let [info] = info;
     maps.truncate(info.map_count as usize);
     maps.sort_unstable();
+    let name = info.name.split(|octet| *octet == 0).next();
     Ok(ProgramInfo {
         id: info.id,
         tag: info.tag,
         maps,
+        name: String::from_utf8_lossy(name.unwrap_or_default()).into_owned(),
     })
 }
 
