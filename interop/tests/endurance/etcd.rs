@@ -321,25 +321,21 @@ fn a_slow_disk_makes_orders_slow_and_costs_no_packet() {
     });
 }
 
-/// Says how many records are none, among those that are.
-const FOREIGN_KEYS: &str = "CCN_LAB_FOREIGN_KEYS";
-/// As many as the gate has time for; a million take some minutes.
-const FOREIGN: usize = 100_000;
+/// Records that are none, among those that are.
+const FOREIGN: usize = 1_000_000;
+/// How long all of them may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(200);
 
 #[test]
-fn foreign_keys_in_great_numbers_are_named_and_stop_nobody() {
-    let keys = std::env::var(FOREIGN_KEYS).map_or(FOREIGN, |keys| {
-        keys.parse().expect("CCN_LAB_FOREIGN_KEYS is a number")
-    });
-    let patience = Duration::from_secs(60 + keys as u64 / 2_000);
-    enter::test_within(3 * patience, |lab| {
+fn a_million_foreign_keys_are_named_and_stop_nobody() {
+    enter::test_within(3 * PATIENCE, |lab| {
         let (mut scene, etcd) = Scene::start_on_etcd(lab, 1, 1)?;
         scene.link("web", "office", &OFFICE)?;
         let before = scene.kernel()?;
         let traffic = Traffic::start(&scene)?;
         traffic.pass(100)?;
         // Keys that nobody knows, values that are no JSON, and VMs of a VPC that is not there.
-        let foreign: Vec<Record> = (0..keys)
+        let foreign: Vec<Record> = (0..FOREIGN)
             .map(|number| match number % 3 {
                 0 => (format!("{ROOT}/alien/{number}"), "{}".to_owned()),
                 1 => (format!("{ROOT}/vms/web/x{number}"), "\u{1}not JSON".to_owned()),
@@ -351,11 +347,11 @@ fn foreign_keys_in_great_numbers_are_named_and_stop_nobody() {
             .collect();
         let namespace = scene.region.gateway_namespace();
         namespace.enter(|| Minimal::connect(&etcd)?.fill(&foreign))??;
-        let status = eventually("each is quarantined", patience, || {
+        let status = eventually("each is quarantined", PATIENCE, || {
             let status = scene.gateway.json(["status"]);
             let status = status.map_err(|error| error.to_string())?;
             match status["records"]["quarantined"].as_u64() {
-                Some(count) if count == keys as u64 => Ok(status),
+                Some(count) if count == FOREIGN as u64 => Ok(status),
                 _ => Err(status["records"].to_string()),
             }
         })?;
@@ -366,10 +362,8 @@ fn foreign_keys_in_great_numbers_are_named_and_stop_nobody() {
         println!("the agent: {resident:?}");
         let said = scene.gateway.finish(["doctor"])?;
         println!("doctor: {:?}\n{}", said.status.code(), said.stdout);
-        assert!(
-            said.stdout.contains(&keys.to_string()),
-            "doctor counts them"
-        );
+        let more = format!("and {} more", FOREIGN - 5);
+        assert!(said.stdout.contains(&more), "doctor counts them");
         scene.link("db", "lab", &LAB)?;
         scene.gateway.ccn(["unlink", "db"])?;
         assert_eq!(
@@ -380,8 +374,8 @@ fn foreign_keys_in_great_numbers_are_named_and_stop_nobody() {
         // A start takes them as well.
         scene.gateway.stop()?;
         scene.gateway.start()?;
-        let status = scene.gateway.await_settled(patience)?;
-        assert_eq!(status["records"]["quarantined"], keys, "{status}");
+        let status = scene.gateway.await_settled(PATIENCE)?;
+        assert_eq!(status["records"]["quarantined"], FOREIGN, "{status}");
         assert_eq!(status["plane"]["operations"], 0, "{status}");
         traffic.pass(100)?;
         was_perfect(traffic)
