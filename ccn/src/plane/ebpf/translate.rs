@@ -9,22 +9,25 @@ use std::net::IpAddr;
 
 use bgp::{Family, Prefix};
 
-use super::addresses::{Addresses, Endpoint, MAX_SPARSE};
+use super::addresses::Addresses;
 use super::cells::{Cell, Changes, Content, Counted};
-use super::layout::{
-    DSCP_COPY, Globals, HOST_MAX, LENGTHS, OWN, PERMIT_GIVEN, PERMIT_TRACKED, Permit, Subnet,
-    UNUSED_NET, Vpc, net4,
-};
-use super::lengths::{self, LengthCounts};
+use super::layout::{Globals, LENGTHS};
+use super::lengths::LengthCounts;
 use super::memory::Memory;
 use super::numbers::Numbers;
-use super::places::{MAX_SLOTS, Places};
+use super::places::Places;
 use super::samples::Sampling;
-use crate::plane::entry::{EntryKey, EntryValue, ScopeId};
-use crate::plane::{Batch, Desired, Limit};
-use crate::record::{LinkId, Mode, Vni};
+use crate::plane::Batch;
+use crate::plane::entry::{EntryKey, EntryValue};
+use crate::record::{LinkId, Mode};
 
-mod forecast;
+mod adopt;
+mod content;
+mod endpoints;
+mod headroom;
+mod owners;
+
+use endpoints::endpoint_of;
 
 /// Most VPCs, and as many counters.
 pub(crate) const MAX_VPCS: u32 = 65_536;
@@ -114,114 +117,6 @@ impl<M: Memory> Translator<M> {
         }
     }
 
-    /// Takes over what an earlier run left, and makes of it what is desired. The answer says which
-    /// entries were refused; what there is to write, [`Translator::difference`] says.
-    pub(crate) fn adopt(&mut self, found: &Found, desired: &Desired) -> Failures {
-        self.adopt_places(found);
-        self.adopt_numbers(found, desired);
-        self.take_all(found, desired)
-    }
-
-    fn adopt_places(&mut self, found: &Found) {
-        let mut scopes: BTreeMap<u32, u32> = BTreeMap::new();
-        for (cell, content) in found {
-            match (cell, content) {
-                (Cell::Subnet { scope, prefix }, Content::Subnet(subnet)) => {
-                    self.addresses.adopt_subnet(*scope, *prefix, subnet);
-                }
-                (Cell::Vpc { vni }, Content::Vpc(vpc)) => {
-                    scopes.insert(*vni, vpc.scope);
-                }
-                _ => {}
-            }
-        }
-        self.addresses.adopt_slots();
-        for (cell, content) in found {
-            if let (Cell::Sparse { vni, addr }, Content::Slot(slot)) = (cell, content)
-                && let Some(scope) = scopes.get(vni)
-            {
-                self.addresses.adopt_sparse(*scope, *vni, *addr, *slot);
-            }
-        }
-    }
-
-    fn adopt_numbers(&mut self, found: &Found, desired: &Desired) {
-        for (cell, content) in found {
-            if let (Cell::Vpc { vni }, Content::Vpc(vpc)) = (cell, content) {
-                self.counters.adopt(vni, vpc.counter);
-            }
-        }
-        for key in desired.entries.keys() {
-            if let EntryKey::Permit {
-                link, vni, classic, ..
-            } = key
-            {
-                let (vni, prefix) = (vni.number(), *classic);
-                if let Some(Content::Permit(permit)) = found.get(&Cell::Classic { vni, prefix }) {
-                    self.links.adopt(link, permit.link.into());
-                }
-            }
-        }
-    }
-
-    /// Takes in the whole desired state. Where a limit is reached, what was there goes before what is
-    /// new.
-    fn take_all(&mut self, found: &Found, desired: &Desired) -> Failures {
-        let mut wanted: BTreeSet<(u32, Prefix)> = BTreeSet::new();
-        let mut vnis: BTreeSet<u32> = BTreeSet::new();
-        for (key, value) in &desired.entries {
-            if let (EntryKey::Source { vni, subnet }, EntryValue::Source { scope }) = (key, value) {
-                wanted.insert((scope.0.number(), *subnet));
-                vnis.insert(vni.number());
-            }
-        }
-        let stale = self.addresses.subnets().filter(|at| !wanted.contains(at));
-        for (scope, prefix) in stale.collect::<Vec<_>>() {
-            self.addresses.remove_subnet(scope, prefix);
-        }
-        let gone = self.counters.iter().map(|(vni, _)| *vni);
-        for vni in gone.filter(|vni| !vnis.contains(vni)).collect::<Vec<_>>() {
-            self.counters.give_back(&vni);
-        }
-        let mut failures = Failures::new();
-        let is_source = |key: &EntryKey| matches!(key, EntryKey::Source { .. });
-        let is_permit = |key: &EntryKey| matches!(key, EntryKey::Permit { .. });
-        self.put_found_first(found, desired, is_source, &mut failures);
-        self.put_endpoints(all_endpoints(desired), true, &mut failures);
-        self.put_found_first(found, desired, is_permit, &mut failures);
-        self.addresses.tidy();
-        failures
-    }
-
-    fn put_found_first(
-        &mut self,
-        found: &Found,
-        desired: &Desired,
-        is_due: impl Fn(&EntryKey) -> bool,
-        failures: &mut Failures,
-    ) {
-        for known in [true, false] {
-            for (key, value) in desired.entries.iter().filter(|(key, _)| is_due(key)) {
-                let cell = match (key, value) {
-                    (EntryKey::Source { subnet, .. }, EntryValue::Source { scope }) => {
-                        let (scope, prefix) = (scope.0.number(), *subnet);
-                        Cell::Subnet { scope, prefix }
-                    }
-                    (EntryKey::Permit { vni, classic, .. }, _) => {
-                        let (vni, prefix) = (vni.number(), *classic);
-                        Cell::Classic { vni, prefix }
-                    }
-                    _ => continue,
-                };
-                if found.contains_key(&cell) == known
-                    && let Err(reason) = self.put(key, value)
-                {
-                    failures.insert(key.clone(), reason);
-                }
-            }
-        }
-    }
-
     /// Takes in a difference. What finds no room is tried again when what goes has gone. The answer
     /// says which entries were refused.
     pub(crate) fn apply(&mut self, batch: &Batch) -> Failures {
@@ -264,42 +159,6 @@ impl<M: Memory> Translator<M> {
             }
         }
         failures
-    }
-
-    /// Puts endpoints, given by their scopes in order. When they are `all`, whoever is not among them is
-    /// gone.
-    fn put_endpoints<'a>(
-        &mut self,
-        endpoints: impl Iterator<Item = (ScopeId, Endpoint<'a>)>,
-        all: bool,
-        failures: &mut Failures,
-    ) {
-        let mut empty: BTreeSet<u32> = match all {
-            true => self.addresses.subnets().map(|(scope, _)| scope).collect(),
-            false => BTreeSet::new(),
-        };
-        let mut list: Vec<Endpoint<'_>> = Vec::new();
-        let mut at = None;
-        let mut put = |this: &mut Self, scope: Option<ScopeId>, list: &mut Vec<Endpoint<'a>>| {
-            let Some(scope) = scope else { return };
-            empty.remove(&scope.0.number());
-            for (place, reason) in this.addresses.put(scope.0.number(), list, all) {
-                let addr = list[place].addr;
-                failures.insert(EntryKey::Endpoint { scope, addr }, reason);
-            }
-            list.clear();
-        };
-        for (scope, endpoint) in endpoints {
-            if at != Some(scope) {
-                put(self, at, &mut list);
-            }
-            at = Some(scope);
-            list.push(endpoint);
-        }
-        put(self, at, &mut list);
-        for scope in empty {
-            self.addresses.put(scope, &[], true);
-        }
     }
 
     /// Takes in a source or a permit, in place of the one with its key.
@@ -597,137 +456,6 @@ impl<M: Memory> Translator<M> {
         self.forget_vpc_without_anything(vni);
     }
 
-    /// What a cell should hold; `None`: nothing.
-    pub(crate) fn content(&self, cell: &Cell) -> Option<Content> {
-        match *cell {
-            Cell::Sparse { vni, addr } => {
-                let scope = self.vpcs.get(&vni)?.scope;
-                self.addresses
-                    .sparse_slot(scope, vni, addr)
-                    .map(Content::Slot)
-            }
-            Cell::Subnet { scope, prefix } => {
-                self.known_subnet(scope, prefix)?;
-                self.subnet(scope, prefix, lengths::NONE)
-                    .map(Content::Subnet)
-            }
-            Cell::Classic { vni, prefix } => self.permit(vni, prefix).map(Content::Permit),
-            Cell::Linked { prefix } => {
-                if self.is_own(prefix) {
-                    let classic = lengths::NONE;
-                    return Some(Content::Subnet(Subnet {
-                        classic,
-                        ..Subnet::default()
-                    }));
-                }
-                let vni = *self.linked.get(&prefix)?.last()?;
-                let vpc = self.vpcs.get(&vni)?;
-                let scope = *self.sources.get(&(vni, prefix))?;
-                let classic = vpc.classics.list(prefix.family(), None);
-                self.known_subnet(scope, prefix).filter(|its| *its == vni)?;
-                self.subnet(scope, prefix, classic).map(Content::Subnet)
-            }
-            Cell::Vpc { vni } => self.vpc(vni).map(Content::Vpc),
-        }
-    }
-
-    fn subnet(
-        &self,
-        scope: u32,
-        prefix: Prefix,
-        classic: super::layout::Lengths,
-    ) -> Option<Subnet> {
-        let subnet = self.addresses.subnet(scope, prefix)?;
-        let counter = self.counters.of(&subnet.vni)?;
-        Some(Subnet {
-            counter,
-            classic,
-            ..subnet
-        })
-    }
-
-    /// The permit of a classic prefix; when several links have it, that of the first.
-    fn permit(&self, vni: u32, classic: Prefix) -> Option<Permit> {
-        let vpc = self.vpcs.get(&vni)?;
-        let ((link, _), (mode, dscp)) = vpc.permits.get(&classic)?.first_key_value()?;
-        Some(Permit {
-            link: self.links.of(link)?.try_into().ok()?,
-            flags: match mode {
-                Mode::Both => PERMIT_GIVEN,
-                Mode::ClassicToVpc => PERMIT_GIVEN | PERMIT_TRACKED,
-            },
-            dscp: dscp.unwrap_or(DSCP_COPY),
-        })
-    }
-
-    fn vpc(&self, vni: u32) -> Option<Vpc> {
-        let vpc = self.vpcs.get(&vni).filter(|vpc| !vpc.subnets.is_empty())?;
-        let mut own = [UNUSED_NET; OWN];
-        for (place, net) in own
-            .iter_mut()
-            .zip(vpc.subnets.iter().filter_map(|it| net4(*it)))
-        {
-            *place = net;
-        }
-        let lengths = &self.scopes.get(&vpc.scope)?.lengths;
-        Some(Vpc {
-            scope: vpc.scope,
-            counter: self.counters.of(&vni)?,
-            own,
-            subnets4: lengths.list(Family::Ipv4Unicast, None),
-            subnets6: lengths.list(Family::Ipv6Unicast, None),
-            classic4: vpc.classics.list(Family::Ipv4Unicast, None),
-            classic6: vpc.classics.list(Family::Ipv6Unicast, None),
-        })
-    }
-
-    /// Whether a prefix is one of this host's addresses, inside a linked subnet.
-    fn is_own(&self, prefix: Prefix) -> bool {
-        prefix == Prefix::host(prefix.addr())
-            && self.host.own.contains(&prefix.addr())
-            && self.in_linked(prefix.addr())
-    }
-
-    fn in_linked(&self, addr: IpAddr) -> bool {
-        let host = Prefix::host(addr);
-        (0..=host.len()).any(|len| {
-            Prefix::containing(addr, len).is_ok_and(|net| self.linked.contains_key(&net))
-        })
-    }
-
-    fn own_cells(&self) -> impl Iterator<Item = Cell> {
-        self.host.own.iter().map(|addr| Cell::Linked {
-            prefix: Prefix::host(*addr),
-        })
-    }
-
-    /// What concerns all packets.
-    pub(crate) fn globals(&self) -> Globals {
-        let lengths = |family: Family| {
-            let own = self.host.own.iter().copied();
-            let mut own = own.filter(|addr| Prefix::host(*addr).family() == family);
-            let also = own
-                .any(|addr| self.in_linked(addr))
-                .then_some(family.max_len());
-            self.linked_lengths.list(family, also)
-        };
-        Globals {
-            linked4: lengths(Family::Ipv4Unicast),
-            linked6: lengths(Family::Ipv6Unicast),
-            ..self.host.globals
-        }
-    }
-
-    /// What concerns all packets while no link is in the maps. It is of no version: whoever finds it begins anew.
-    pub(crate) fn globals_of_nobody(&self) -> Globals {
-        Globals {
-            version: 0,
-            linked4: lengths::NONE,
-            linked6: lengths::NONE,
-            ..self.host.globals
-        }
-    }
-
     /// Has packets sampled, from the next time that globals are written.
     pub(crate) fn sample(&mut self, sampling: Sampling) {
         self.host.globals = sampling.written(self.host.globals);
@@ -776,27 +504,6 @@ impl<M: Memory> Translator<M> {
         self.changes(list)
     }
 
-    /// Every cell that may have content.
-    pub(crate) fn cells(&self) -> impl Iterator<Item = Cell> {
-        let classics = self.vpcs.iter().flat_map(|(vni, vpc)| {
-            let prefixes = vpc.permits.keys();
-            prefixes.map(|prefix| Cell::Classic {
-                vni: *vni,
-                prefix: *prefix,
-            })
-        });
-        self.addresses
-            .cells()
-            .chain(classics)
-            .chain(
-                self.linked
-                    .keys()
-                    .map(|prefix| Cell::Linked { prefix: *prefix }),
-            )
-            .chain(self.own_cells())
-            .chain(self.vpcs.keys().map(|vni| Cell::Vpc { vni: *vni }))
-    }
-
     fn changes(&mut self, list: Vec<(Cell, Option<Content>)>) -> Changes {
         let links = self.links.resets().into_iter().map(Counted::Link);
         let mut changes = Changes {
@@ -824,82 +531,6 @@ impl<M: Memory> Translator<M> {
         self.addresses.places_mut().settle();
     }
 
-    /// The entries that rest on a cell. One pass over what a VPC has: for telling of failures only.
-    pub(crate) fn owners(&self, cell: &Cell) -> Vec<EntryKey> {
-        let vni = |number| Vni::new(number).ok();
-        match *cell {
-            Cell::Sparse { vni: number, addr } => {
-                let scope = self.vpcs.get(&number).and_then(|vpc| vni(vpc.scope));
-                let scope = scope.map(crate::plane::entry::ScopeId);
-                scope
-                    .map(|scope| EntryKey::Endpoint { scope, addr })
-                    .into_iter()
-                    .collect()
-            }
-            Cell::Subnet { scope, prefix } => {
-                let number = self.addresses.vni(scope, prefix).unwrap_or_default();
-                let of_subnet = |subnet: &Prefix, _: &Prefix| *subnet == prefix;
-                let source = vni(number).map(|vni| EntryKey::Source {
-                    vni,
-                    subnet: prefix,
-                });
-                source
-                    .into_iter()
-                    .chain(self.permits_where(number, of_subnet))
-                    .collect()
-            }
-            Cell::Classic {
-                vni: number,
-                prefix,
-            } => self.permits_where(number, |_, classic| *classic == prefix),
-            Cell::Linked { prefix } => {
-                let owners = self.linked.get(&prefix).into_iter().flatten();
-                owners
-                    .flat_map(|number| self.permits_where(*number, |subnet, _| *subnet == prefix))
-                    .collect()
-            }
-            Cell::Vpc { vni: number } => {
-                let subnets = self.vpcs.get(&number).map(|vpc| vpc.subnets.iter());
-                let sources = subnets.into_iter().flatten().filter_map(|subnet| {
-                    vni(number).map(|vni| EntryKey::Source {
-                        vni,
-                        subnet: *subnet,
-                    })
-                });
-                sources
-                    .chain(self.permits_where(number, |_, _| true))
-                    .collect()
-            }
-        }
-    }
-
-    fn permits_where(
-        &self,
-        number: u32,
-        matches: impl Fn(&Prefix, &Prefix) -> bool,
-    ) -> Vec<EntryKey> {
-        let Ok(vni) = Vni::new(number) else {
-            return Vec::new();
-        };
-        let permits = self.vpcs.get(&number).map(|vpc| vpc.permits.iter());
-        permits
-            .into_iter()
-            .flatten()
-            .flat_map(|(classic, permits)| {
-                permits
-                    .keys()
-                    .map(move |(link, subnet)| (classic, link, subnet))
-            })
-            .filter(|(classic, _, subnet)| matches(subnet, classic))
-            .map(|(classic, link, subnet)| EntryKey::Permit {
-                link: link.clone(),
-                vni,
-                subnet: *subnet,
-                classic: *classic,
-            })
-            .collect()
-    }
-
     pub(crate) fn addresses(&self) -> &Addresses<M> {
         &self.addresses
     }
@@ -923,90 +554,6 @@ impl<M: Memory> Translator<M> {
     pub(crate) fn into_memory(self) -> M {
         self.addresses.into_places().into_memory()
     }
-
-    /// How full everything is.
-    pub(crate) fn limits(&self) -> Vec<Limit> {
-        let limit = |name, used: usize, max: usize| Limit {
-            name,
-            used: used as u64,
-            max: max as u64,
-        };
-        let of =
-            |counts: &BTreeMap<Family, usize>, family| counts.get(&family).copied().unwrap_or(0);
-        let (v4, v6) = (Family::Ipv4Unicast, Family::Ipv6Unicast);
-        let places = self.addresses.places();
-        let longest_list = |lists: &mut dyn Iterator<Item = usize>| lists.max().unwrap_or(0);
-        let in_scope = longest_list(
-            &mut self
-                .scopes
-                .values()
-                .flat_map(|scope| [v4, v6].map(|family| scope.lengths.used(family))),
-        );
-        let in_vpc = longest_list(
-            &mut self
-                .vpcs
-                .values()
-                .flat_map(|vpc| [v4, v6].map(|family| vpc.classics.used(family))),
-        );
-        let linked = [v4, v6].map(|family| self.linked_lengths.used(family));
-        vec![
-            limit("vpcs", self.counters.used(), self.counters.max() as usize),
-            limit("links", self.links.used(), self.links.max() as usize),
-            limit("subnets-ipv4", of(&self.subnets, v4), MAX_SUBNETS),
-            limit("subnets-ipv6", of(&self.subnets, v6), MAX_SUBNETS),
-            limit(
-                "classic-prefixes-ipv4",
-                of(&self.classics, v4),
-                MAX_CLASSICS,
-            ),
-            limit(
-                "classic-prefixes-ipv6",
-                of(&self.classics, v6),
-                MAX_CLASSICS,
-            ),
-            limit("hosts", places.hosts(), HOST_MAX.into()),
-            limit("slots", places.slots() as usize, MAX_SLOTS as usize),
-            limit("sparse-addresses", self.addresses.sparse(), MAX_SPARSE),
-            limit("subnet-lengths-of-a-ccsi", in_scope, LENGTHS),
-            limit("classic-lengths-of-a-vpc", in_vpc, LENGTHS),
-            limit(
-                "linked-lengths",
-                linked.into_iter().max().unwrap_or(0),
-                LENGTHS - 1,
-            ),
-        ]
-    }
-}
-
-/// An entry, if it is an endpoint.
-fn endpoint_of<'a>(
-    (key, value): (&'a EntryKey, &'a EntryValue),
-) -> Option<(ScopeId, Endpoint<'a>)> {
-    let (EntryKey::Endpoint { scope, addr }, EntryValue::Endpoint { vni, hops }) = (key, value)
-    else {
-        return None;
-    };
-    let (addr, vni) = (*addr, vni.number());
-    Some((*scope, Endpoint { addr, vni, hops }))
-}
-
-/// Every endpoint of a desired state, by scope and address.
-fn all_endpoints(desired: &Desired) -> impl Iterator<Item = (ScopeId, Endpoint<'_>)> {
-    let mut few = desired.entries.iter().filter_map(endpoint_of).peekable();
-    let many = desired.endpoints.iter().map(|endpoint| {
-        let (addr, vni) = (endpoint.addr, endpoint.vni.number());
-        let hops = endpoint.hops.as_slice();
-        (endpoint.scope, Endpoint { addr, vni, hops })
-    });
-    let mut many = many.peekable();
-    let place = |&(scope, endpoint): &(ScopeId, Endpoint<'_>)| (scope, endpoint.addr);
-    std::iter::from_fn(
-        move || match (few.peek().map(place), many.peek().map(place)) {
-            (Some(one), Some(other)) if one > other => many.next(),
-            (Some(_), _) => few.next(),
-            (None, _) => many.next(),
-        },
-    )
 }
 
 #[cfg(test)]

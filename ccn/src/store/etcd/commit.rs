@@ -334,7 +334,7 @@ impl Inner {
         let asked = self.connection.ask(|client| async move {
             let mut kv = client
                 .kv_client()
-                .max_decoding_message_size(super::MOST_BYTES);
+                .max_decoding_message_size(super::pages::MOST_BYTES);
             kv.txn(Txn::new().and_then(gets.clone())).await
         });
         Ok(self.looked(&asked.await?, None))

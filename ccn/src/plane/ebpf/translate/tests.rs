@@ -2,12 +2,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 
-use super::super::layout::Slot;
+use super::super::layout::{Permit, Slot};
 use super::super::memory::heap::Heap;
 use super::*;
-use crate::plane;
 use crate::plane::entry::{Hop, ScopeId};
-use crate::record::Mac;
+use crate::plane::{self, Desired};
+use crate::record::{Mac, Vni};
 
 type Entries = BTreeMap<EntryKey, EntryValue>;
 /// VTEPs and inner MACs.

@@ -1,17 +1,73 @@
-//! What permits would take beside all that is there. Nothing is changed by asking.
+//! How full everything is, and what permits would take beside it. Nothing is changed by asking.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bgp::{Family, Prefix};
 
+use super::super::addresses::MAX_SPARSE;
+use super::super::layout::{HOST_MAX, LENGTHS};
 use super::super::lengths::LengthCounts;
 use super::super::memory::Memory;
-use super::Translator;
-use crate::plane::Forecast;
+use super::super::places::MAX_SLOTS;
+use super::{MAX_CLASSICS, MAX_SUBNETS, Translator};
 use crate::plane::entry::{EntryKey, EntryValue};
+use crate::plane::{Forecast, Limit};
 use crate::record::LinkId;
 
 impl<M: Memory> Translator<M> {
+    /// How full everything is.
+    pub(crate) fn limits(&self) -> Vec<Limit> {
+        let limit = |name, used: usize, max: usize| Limit {
+            name,
+            used: used as u64,
+            max: max as u64,
+        };
+        let of =
+            |counts: &BTreeMap<Family, usize>, family| counts.get(&family).copied().unwrap_or(0);
+        let (v4, v6) = (Family::Ipv4Unicast, Family::Ipv6Unicast);
+        let places = self.addresses.places();
+        let longest_list = |lists: &mut dyn Iterator<Item = usize>| lists.max().unwrap_or(0);
+        let in_scope = longest_list(
+            &mut self
+                .scopes
+                .values()
+                .flat_map(|scope| [v4, v6].map(|family| scope.lengths.used(family))),
+        );
+        let in_vpc = longest_list(
+            &mut self
+                .vpcs
+                .values()
+                .flat_map(|vpc| [v4, v6].map(|family| vpc.classics.used(family))),
+        );
+        let linked = [v4, v6].map(|family| self.linked_lengths.used(family));
+        vec![
+            limit("vpcs", self.counters.used(), self.counters.max() as usize),
+            limit("links", self.links.used(), self.links.max() as usize),
+            limit("subnets-ipv4", of(&self.subnets, v4), MAX_SUBNETS),
+            limit("subnets-ipv6", of(&self.subnets, v6), MAX_SUBNETS),
+            limit(
+                "classic-prefixes-ipv4",
+                of(&self.classics, v4),
+                MAX_CLASSICS,
+            ),
+            limit(
+                "classic-prefixes-ipv6",
+                of(&self.classics, v6),
+                MAX_CLASSICS,
+            ),
+            limit("hosts", places.hosts(), HOST_MAX.into()),
+            limit("slots", places.slots() as usize, MAX_SLOTS as usize),
+            limit("sparse-addresses", self.addresses.sparse(), MAX_SPARSE),
+            limit("subnet-lengths-of-a-ccsi", in_scope, LENGTHS),
+            limit("classic-lengths-of-a-vpc", in_vpc, LENGTHS),
+            limit(
+                "linked-lengths",
+                linked.into_iter().max().unwrap_or(0),
+                LENGTHS - 1,
+            ),
+        ]
+    }
+
     /// What these permits would take, as if none of them were refused.
     pub(crate) fn forecast(&self, permits: &BTreeMap<EntryKey, EntryValue>) -> Forecast {
         let mut links: BTreeSet<&LinkId> = BTreeSet::new();
