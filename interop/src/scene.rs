@@ -29,6 +29,9 @@ use crate::wait::{TimedOut, eventually};
 
 /// How long a session, a route or a link may take on a machine that is busy.
 pub const SOON: Duration = Duration::from_secs(30);
+/// The hold time of every session, in seconds: longer than the kernel's netlink lock is ever held on a busy machine
+/// (seen: 11 s, by whoever attached a program or ended a namespace in another lab). A BIRD that waits for it is silent.
+const HOLD_TIME: u16 = 60;
 /// The route protocol number of the gateway's own routes and rules.
 pub const OWN_PROTOCOL: u8 = 77;
 /// The networks of the classic LAN `office`, which the classic network of that name is.
@@ -190,8 +193,12 @@ impl Scene {
         let namespace = self.region.add_partner()?;
         let mac = self.region.gateway_address().mac;
         let routers = self.routers.iter();
-        let peers = routers.map(|router| PeerSection::of(router.config()));
-        let mut partner = Gateway::partner(lab, namespace, mac, peers)?;
+        let mut partner = Gateway::partner(
+            lab,
+            namespace,
+            mac,
+            routers.map(|router| section(router.config())),
+        )?;
         prepare(&mut partner)?;
         partner.start()?;
         // Where both have one store this changes nothing.
@@ -270,7 +277,13 @@ impl Scene {
                 asn: 65_000 + u32::from(number),
                 lans: &["office", "lab"],
             };
-            birds.push(region.add_router(lab, &router, &adjust)?);
+            let adjust = |router: &mut RouterConfig| {
+                for neighbour in &mut router.neighbours {
+                    neighbour.hold_time = HOLD_TIME;
+                }
+                adjust(router);
+            };
+            birds.push(region.add_router(lab, &router, adjust)?);
         }
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         region.add_host("alice", "office", 10, &names)?;
@@ -458,7 +471,8 @@ impl Scene {
 fn expecting_partner(adjust: impl Fn(&mut RouterConfig)) -> impl Fn(&mut RouterConfig) {
     move |router| {
         let address = plan::PARTNER4.into();
-        let partner = NeighbourConfig::new("gw2", address, plan::GATEWAY_AS);
+        let mut partner = NeighbourConfig::new("gw2", address, plan::GATEWAY_AS);
+        partner.hold_time = HOLD_TIME;
         router.neighbours.push(partner);
         for neighbour in &mut router.neighbours {
             neighbour.graceful_shutdown = true;
@@ -511,9 +525,7 @@ fn start_gateway(
     prepare: impl FnOnce(&mut Gateway, &Arc<Namespace>) -> Result<(), SceneError>,
 ) -> Result<Gateway, SceneError> {
     let namespace = region.gateway().namespace().clone();
-    let peers = routers
-        .iter()
-        .map(|router| PeerSection::of(router.config()));
+    let peers = routers.iter().map(|router| section(router.config()));
     let mac = region.gateway_address().mac;
     let mut gateway = Gateway::new(lab, namespace.clone(), mac, peers)?;
     prepare(&mut gateway, &namespace)?;
@@ -521,6 +533,14 @@ fn start_gateway(
     gateway.ccn(["import".as_ref(), fixture().as_os_str()])?;
     gateway.await_settled(SOON)?;
     Ok(gateway)
+}
+
+/// The gateway's side of the session with a router.
+fn section(router: &RouterConfig) -> PeerSection {
+    PeerSection {
+        hold_time: HOLD_TIME,
+        ..PeerSection::of(router)
+    }
 }
 
 /// Waits until a node's kernel has a route to a prefix over so many next hops.

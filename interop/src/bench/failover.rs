@@ -5,7 +5,7 @@
 //! of many flows go from a classic host to a VM: the router spreads them over both gateways. `gateway-power-off`
 //! takes the first gateway's interfaces away and kills its agent in the same moment: nothing is said to anybody,
 //! and the router's own interface stays up. Counted is every packet of the router's flows that does not arrive until
-//! all of them pass again; without BFD that lasts for the hold time, 9 s. `router-restart` kills the router's BIRD
+//! all of them pass again; without BFD that lasts for the hold time, [`HOLD_TIME`]. `router-restart` kills the router's BIRD
 //! and starts it again. The gateways keep its routes by graceful restart (RFC 4724); BIRD itself, started as it is
 //! here, takes its routes out of the kernel first and has them back when it has heard the gateways, and that is
 //! what is lost.
@@ -29,6 +29,8 @@ use crate::wait::eventually;
 /// Flows from the classic host to the VM: the router's kernel spreads them by port.
 const FLOWS: u16 = 16;
 const PORT: u16 = 7000;
+/// What is agreed on with the router, in seconds.
+const HOLD_TIME: u16 = 9;
 /// For how long all flows must pass before and after what happens.
 const AROUND: Duration = Duration::from_millis(300);
 
@@ -131,6 +133,7 @@ fn once(lab: &Lab, event: Event, bfd: bool, rate: u32, plane: &str) -> Result<To
         |router| {
             for neighbour in &mut router.neighbours {
                 neighbour.bfd = bfd.then(BfdTerms::new);
+                neighbour.hold_time = HOLD_TIME;
             }
         },
     )?;

@@ -330,7 +330,7 @@ fn of_the_host(scene: &Scene) -> Result<Traffic, Failure> {
     let mut traffic = Traffic::default();
     for (router, own) in [("10.99.0.2", &own4), ("fd99::2", &own6)] {
         let ends = [("bird-1", router), ("gw", own.as_str())];
-        traffic.add_both_ways(scene, ends, FOREIGN, 4 * Traffic::RATE)?;
+        traffic.add_both_ways(scene, ends, FOREIGN, 2 * Traffic::RATE)?;
     }
     Ok(traffic)
 }
