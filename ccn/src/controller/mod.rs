@@ -4,10 +4,12 @@
 //! plane's thread, the speaker, the store) is asked by message and answers by message.
 
 mod handle;
+mod health;
 mod orders;
 mod rehearsal;
 mod reports;
 mod view;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -18,22 +20,25 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::announce::{self, Learned, Relearning};
-use crate::api::error::{ApiError, ErrorCode};
+use crate::api::error::ApiError;
 use crate::inventory::{Effects, Inventory};
 use crate::ledger::{Heard, Ledger, Loading, Opened};
 use crate::memory;
-use crate::order::{Announcing, LinkPhase, Order, Output, WithdrawalId};
+use crate::order::{Announcing, Order, Output, WithdrawalId};
 use crate::plan::{Planner, Rehearsal};
 use crate::plane::thread::{Outcome, PlaneHandle};
 use crate::plane::{Desired, LearnedNextHops};
-use crate::record::{GroupName, Health, LinkId, RecordKey};
+use crate::record::{GroupName, LinkId, RecordKey};
 use crate::startup::Startup;
 use crate::store::{Change, StoreError};
 
 pub use handle::AgentHandle;
+use health::PlaneHealth;
+pub use health::Report;
 use reports::Reports;
 pub use reports::Told;
 pub use view::View;
+use waiting::{Goal, Waiters};
 
 /// How long the peers may take to have a withdrawal before its forwarding is drained regardless.
 const FLUSH_WAIT: Duration = Duration::from_secs(2);
@@ -60,61 +65,10 @@ enum Command {
     Resync(&'static str),
 }
 
-/// What a caller waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Goal {
-    Announced,
-    Gone,
-}
-
 /// What came of something the loop asked for.
 enum Happened {
     Plane(Outcome),
     Flushed(WithdrawalId),
-}
-
-struct Waiter {
-    link: LinkId,
-    goal: Goal,
-    reply: oneshot::Sender<Result<(), ApiError>>,
-}
-
-/// What the plane last said of itself.
-#[derive(Debug, Clone, Default)]
-struct PlaneHealth {
-    last_error: Option<String>,
-    failed_entries: usize,
-    /// Kernel operations of the last resync and of everything since the start.
-    last_resync_operations: Option<usize>,
-    operations: u64,
-}
-
-impl PlaneHealth {
-    fn in_a_word(&self) -> Health {
-        match self {
-            PlaneHealth {
-                last_error: Some(_),
-                ..
-            } => Health::Failing,
-            PlaneHealth {
-                last_resync_operations: None,
-                ..
-            } => Health::Starting,
-            PlaneHealth {
-                failed_entries: 0, ..
-            } => Health::Healthy,
-            _ => Health::Degraded,
-        }
-    }
-}
-
-/// What others are told of this gateway.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Report {
-    /// The newest generation that the plane has acknowledged.
-    pub generation: u64,
-    /// How it is doing.
-    pub health: Health,
 }
 
 /// What does not change while the agent runs.
@@ -145,7 +99,7 @@ pub struct Controller {
     commands: mpsc::Receiver<Command>,
     happened: mpsc::UnboundedReceiver<Happened>,
     happen: mpsc::UnboundedSender<Happened>,
-    waiters: Vec<Waiter>,
+    waiters: Waiters,
     /// Who is told how much is announced when what it takes is carried out, and how much it was before.
     announcing: Vec<(usize, oneshot::Sender<(usize, usize)>)>,
     report: watch::Sender<Report>,
@@ -244,7 +198,7 @@ impl Controller {
             commands,
             happened,
             happen,
-            waiters: Vec::new(),
+            waiters: Waiters::default(),
             announcing: Vec::new(),
             report: watch::Sender::default(),
             reports: Reports::default(),
@@ -564,7 +518,7 @@ impl Controller {
                 let _ = reply.send(self.rehearse(&changes));
             }
             Command::Await { link, goal, reply } => {
-                self.waiters.push(Waiter { link, goal, reply });
+                self.waiters.push(link, goal, reply);
             }
             Command::Announcing { announcing, reply } => {
                 info!(?announcing, "how much may be announced");
@@ -587,38 +541,7 @@ impl Controller {
             // A caller that hung up needs no answer.
             let _ = reply.send((before, self.order.announced().count()));
         }
-        let (order, inventory) = (&self.order, self.ledger.inventory());
-        let mut index = 0;
-        while index < self.waiters.len() {
-            let waiter = &self.waiters[index];
-            let phase = order.link(&waiter.link);
-            let answer = match (waiter.goal, phase) {
-                // Of a gateway that is drained there is nothing more to be had.
-                (Goal::Announced, Some(LinkPhase::Announced | LinkPhase::Drained))
-                | (Goal::Gone, None) => Ok(()),
-                (Goal::Announced, Some(LinkPhase::Failed(reason))) => {
-                    Err(ApiError::new(ErrorCode::PlaneRefused, reason))
-                }
-                // A VPC without subnets has nothing to announce, and neither has a standby for now.
-                (Goal::Announced, None)
-                    if inventory.link(&waiter.link).is_some()
-                        || inventory.stands_by(&waiter.link).is_some() =>
-                {
-                    Ok(())
-                }
-                (Goal::Announced, None) => Err(ApiError::new(
-                    ErrorCode::NotFound,
-                    format!("the link {} was removed meanwhile", waiter.link),
-                )),
-                _ if waiter.reply.is_closed() => Ok(()),
-                _ => {
-                    index += 1;
-                    continue;
-                }
-            };
-            let waiter = self.waiters.swap_remove(index);
-            let _ = waiter.reply.send(answer);
-        }
+        self.waiters.answer(&self.order, self.ledger.inventory());
     }
 
     fn view(&self) -> View<'_> {
