@@ -2,6 +2,7 @@
 //! etcd behind them. It keeps nothing of its own, so several can run.
 
 mod audit;
+mod forget;
 mod gate;
 mod identity;
 mod limits;
@@ -47,10 +48,11 @@ use identity::Identities;
 use serve::Tls;
 use tally::Tally;
 
+pub use forget::Forgotten;
 pub(crate) use gate::needed;
 pub use identity::{IdentityError, read_token};
 pub use office::Server;
-pub use status::{GatewayStatus, LinkCounts, RecordCounts, ServerStatus};
+pub use status::{GatewayStatus, GoneGateway, LinkCounts, RecordCounts, ServerStatus};
 pub use tls::TlsError;
 
 /// Why an API server cannot start, or had to stop.
@@ -186,6 +188,7 @@ fn router(server: Server, gate: Gate, tally: Tally) -> Router {
     let health = Router::new().route("/healthz", get(async || "ok\n"));
     let guarded = api::common::<Server>()
         .merge(relay::routes())
+        .merge(forget::routes())
         .route(openapi::PATH, get(openapi::of_api_server))
         .fallback(not_here)
         .layer(middleware::from_fn_with_state(gate, gate::pass))

@@ -190,7 +190,12 @@ impl Office for Server {
 
     async fn status(&self) -> Result<Value, ApiError> {
         let started = self.started;
-        let status = move |ledger: &Ledger| ServerStatus::of(ledger, started.elapsed());
+        let is_away = |ledger: &Ledger| ledger.store_view().stale_s.is_some();
+        let held = match self.ledger.ask(is_away).await? {
+            true => None,
+            false => self.store.held(None).await.ok(),
+        };
+        let status = move |ledger: &Ledger| ServerStatus::of(ledger, started.elapsed(), held);
         let status = self.ledger.ask(status).await?;
         serde_json::to_value(status)
             .map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))

@@ -2,7 +2,7 @@
 //!
 //! Pure: the records in, a group out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::error::{ApiError, ErrorCode};
 use crate::inventory::Inventory;
@@ -18,6 +18,17 @@ pub(super) fn live(
     wanted
         .map(|(name, gateway)| (name.clone(), gateway.clone()))
         .collect()
+}
+
+/// Those of some gateways that are not alive.
+pub(super) fn gone(
+    inventory: &Inventory,
+    mut gateways: BTreeSet<GatewayName>,
+) -> BTreeSet<GatewayName> {
+    for (name, _) in inventory.gateways() {
+        gateways.remove(name);
+    }
+    gateways
 }
 
 /// A gateway of which more than this share of some limit is used is left alone, while there is another.

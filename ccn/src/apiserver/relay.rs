@@ -78,17 +78,22 @@ async fn order(
 
 /// Which gateway is meant, and the route there.
 fn addressed(gateway: &str, uri: &Uri) -> Result<(GatewayName, String), ApiError> {
-    let gateway: GatewayName = gateway.parse().map_err(|error| {
-        ApiError::new(
-            ErrorCode::BadRequest,
-            format!("the name of the gateway {error}"),
-        )
-    })?;
+    let gateway = named(gateway)?;
     let path = path_there(uri).ok_or_else(|| {
         let message = format!("{uri}: no route of a gateway follows its name");
         ApiError::new(ErrorCode::BadRequest, message)
     })?;
     Ok((gateway, path))
+}
+
+/// A gateway by its name.
+pub(super) fn named(gateway: &str) -> Result<GatewayName, ApiError> {
+    gateway.parse().map_err(|error| {
+        ApiError::new(
+            ErrorCode::BadRequest,
+            format!("the name of the gateway {error}"),
+        )
+    })
 }
 
 impl Server {

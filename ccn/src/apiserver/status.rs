@@ -1,13 +1,17 @@
 //! How an API server is doing.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::placement::gone;
 use crate::api::StoreView;
+use crate::inventory::Inventory;
 use crate::ledger::Ledger;
-use crate::record::{GatewayName, GroupName, Health};
+use crate::record::{GatewayName, GroupName, Health, LinkId};
+use crate::store::etcd::Held;
 
 /// An API server as a whole.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -24,6 +28,9 @@ pub struct ServerStatus {
     pub store: StoreView,
     /// The gateways that are alive.
     pub gateways: Vec<GatewayStatus>,
+    /// Gateways that are not alive and may forward what they had; absent while the store is away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gone: Option<Vec<GoneGateway>>,
     /// The links.
     pub links: LinkCounts,
     /// The records.
@@ -41,6 +48,15 @@ pub struct GatewayStatus {
     pub health: Health,
     /// The newest generation that its plane has acknowledged.
     pub generation: u64,
+}
+
+/// A gateway that is gone, in a [`ServerStatus`].
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct GoneGateway {
+    /// Its name.
+    pub gateway: GatewayName,
+    /// The links of which it may have something in its kernel.
+    pub links: Vec<LinkId>,
 }
 
 /// The links, in a [`ServerStatus`].
@@ -63,8 +79,21 @@ pub struct RecordCounts {
     pub quarantined: usize,
 }
 
+fn of_those_gone(inventory: &Inventory, held: Held) -> Vec<GoneGateway> {
+    let mut links: BTreeMap<GatewayName, Vec<LinkId>> = BTreeMap::new();
+    for (link, gateways) in held {
+        for gateway in gone(inventory, gateways) {
+            links.entry(gateway).or_default().push(link.clone());
+        }
+    }
+    let gone = links.into_iter();
+    gone.map(|(gateway, links)| GoneGateway { gateway, links })
+        .collect()
+}
+
 impl ServerStatus {
-    pub(super) fn of(ledger: &Ledger, uptime: Duration) -> ServerStatus {
+    /// `held`: which gateways hold which links, also those that are gone.
+    pub(super) fn of(ledger: &Ledger, uptime: Duration, held: Option<Held>) -> ServerStatus {
         let inventory = ledger.inventory();
         let host = nix::unistd::gethostname();
         let gateways = inventory.gateways().map(|(name, record)| GatewayStatus {
@@ -83,6 +112,7 @@ impl ServerStatus {
             generation: ledger.generation(),
             store: ledger.store_view(),
             gateways: gateways.collect(),
+            gone: held.map(|held| of_those_gone(inventory, held)),
             links: LinkCounts {
                 total: inventory.links().count(),
             },

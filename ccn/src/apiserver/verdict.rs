@@ -2,7 +2,7 @@
 //!
 //! Pure: reports in, a verdict out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::record::{Gateway, GatewayName, LinkReport, Progress};
 use crate::store::Generation;
@@ -27,14 +27,19 @@ pub(super) enum Verdict {
     Failed(Vec<(GatewayName, String)>),
 }
 
-/// What gateways of a group (those that are registered) have made of the link as it is at generation `since`.
+/// What gateways of a group (those that are registered) have made of the link as it is at generation `since`. `gone` are
+/// those that are not registered and held it when they were heard last: nobody knows what these forward.
 pub(super) fn judge(
     goal: Goal,
     since: Generation,
     gateways: &BTreeMap<GatewayName, Gateway>,
     reports: &BTreeMap<GatewayName, LinkReport>,
+    gone: &BTreeSet<GatewayName>,
 ) -> Verdict {
     let (mut waits, mut failed) = (Vec::new(), Vec::new());
+    if goal == Goal::Gone {
+        waits.extend(gone.iter().map(|name| (name.clone(), unheard(name))));
+    }
     for (name, gateway) in gateways {
         let report = reports.get(name);
         let current = report.filter(|report| report.generation >= since);
@@ -67,6 +72,13 @@ pub(super) fn judge(
         (true, false) => Verdict::Failed(failed),
         (false, _) => Verdict::Waits(waits.into_iter().chain(failed).collect()),
     }
+}
+
+fn unheard(name: &GatewayName) -> String {
+    format!(
+        "is gone, and may forward what it had of it until it is back, which undoes it; if it is no more: \
+         ccn gateways forget {name}"
+    )
 }
 
 fn say(report: Option<&LinkReport>) -> String {
@@ -107,7 +119,7 @@ mod tests {
             generation,
         });
         let reports = report.map(|report| (name, report)).into_iter().collect();
-        match judge(goal, since, &gateways, &reports) {
+        match judge(goal, since, &gateways, &reports, &BTreeSet::new()) {
             Verdict::Done => 'd',
             Verdict::Waits(_) => 'w',
             Verdict::Failed(_) => 'f',
@@ -150,11 +162,23 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_is_alive_nothing_is_announced_and_nothing_is_left() {
+    fn where_nobody_is_alive_nothing_is_announced_and_nothing_is_left_unless_somebody_held_it() {
         let none = (BTreeMap::new(), BTreeMap::new());
-        let verdict = |goal| judge(goal, 10, &none.0, &none.1);
-        assert_eq!(verdict(Goal::Announced), Verdict::Waits(Vec::new()));
-        assert_eq!(verdict(Goal::Gone), Verdict::Done);
+        let mut gone = BTreeSet::new();
+        let verdict = |goal, gone: &_| judge(goal, 10, &none.0, &none.1, gone);
+        assert_eq!(verdict(Goal::Announced, &gone), Verdict::Waits(Vec::new()));
+        assert_eq!(verdict(Goal::Gone, &gone), Verdict::Done);
+        let gw: GatewayName = "gw-9".parse().unwrap();
+        gone.insert(gw.clone());
+        assert_eq!(verdict(Goal::Announced, &gone), Verdict::Waits(Vec::new()));
+        match verdict(Goal::Gone, &gone) {
+            Verdict::Waits(who) => {
+                assert_eq!(who.len(), 1, "{who:?}");
+                assert_eq!(who[0].0, gw);
+                assert!(who[0].1.contains("ccn gateways forget gw-9"), "{who:?}");
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -170,14 +194,15 @@ mod tests {
         };
         let mut reports: BTreeMap<_, _> =
             [(one.clone(), said(Progress::Failed, Some("full")))].into();
-        let waits = judge(Goal::Announced, 10, &gateways, &reports);
+        let none = BTreeSet::new();
+        let waits = judge(Goal::Announced, 10, &gateways, &reports, &none);
         assert!(
             matches!(&waits, Verdict::Waits(who) if who.len() == 2),
             "{waits:?}"
         );
         reports.insert(two, said(Progress::Announced, None));
         assert_eq!(
-            judge(Goal::Announced, 10, &gateways, &reports),
+            judge(Goal::Announced, 10, &gateways, &reports, &none),
             Verdict::Failed(vec![(one, "failed: full".to_owned())])
         );
     }

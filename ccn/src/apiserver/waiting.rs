@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::office::Server;
-use super::placement::live;
+use super::placement::{gone, live};
 use super::verdict::{Goal, Verdict, judge};
 use crate::api::error::{ApiError, ErrorCode, Fault};
 use crate::ledger::Ledger;
@@ -37,19 +37,28 @@ impl Server {
             let (store, link) = (self.store.clone(), link.clone());
             async move { store.follow_link(link, tell).await }
         });
+        // A gateway that holds it now may be gone before it has let go of it.
+        let held = match goal {
+            Goal::Gone => self.store.held(Some(&link)).await?.remove(&link),
+            Goal::Announced => None,
+        };
+        let held = held.unwrap_or_default();
         let mut changed = self.ledger.changed();
         let mut last = Verdict::Waits(Vec::new());
         let waiting = async {
             loop {
-                let gateways = {
-                    let group = group.clone();
-                    let live = move |ledger: &Ledger| live(ledger.inventory(), group.as_ref());
-                    self.ledger.ask(live).await?
+                let (gateways, gone) = {
+                    let (group, held) = (group.clone(), held.clone());
+                    let seen = move |ledger: &Ledger| {
+                        let inventory = ledger.inventory();
+                        (live(inventory, group.as_ref()), gone(inventory, held))
+                    };
+                    self.ledger.ask(seen).await?
                 };
                 let reports: Option<BTreeMap<GatewayName, LinkReport>> =
                     told.borrow_and_update().clone();
                 if let Some(reports) = reports {
-                    last = judge(goal, since, &gateways, &reports);
+                    last = judge(goal, since, &gateways, &reports, &gone);
                     if !matches!(last, Verdict::Waits(_)) {
                         return Ok(());
                     }

@@ -135,7 +135,11 @@ pub enum Command {
         agent: bool,
     },
     /// Gateways that are registered in the store of the cluster
-    Gateways,
+    Gateways {
+        /// What else there is to do with them.
+        #[command(subcommand)]
+        verb: Option<GatewaysCommand>,
+    },
     /// BGP peers, and what was exchanged with each
     Peers,
     /// One peer in full, or an order to it
@@ -549,6 +553,16 @@ pub enum MrtCommand {
     Dump {
         /// The file, on the gateway; one that is there is replaced when the new one is whole.
         file: PathBuf,
+    },
+}
+
+/// `ccn gateways`
+#[derive(Debug, Clone, Subcommand)]
+pub enum GatewaysCommand {
+    /// Count no longer with a gateway that is gone and will not be back: what it had is forwarded by nobody
+    Forget {
+        /// Its name.
+        name: GatewayName,
     },
 }
 

@@ -87,6 +87,12 @@ impl Client {
         Ok(Client { places, gateway })
     }
 
+    /// Whether API servers are talked to, and not an agent.
+    #[must_use]
+    pub fn is_of_servers(&self) -> bool {
+        !matches!(self.places.as_slice(), [Place::Socket(_)])
+    }
+
     /// `GET`
     ///
     /// # Errors

@@ -32,8 +32,8 @@ use crate::record::Kind;
 use crate::region::RegionError;
 use crate::store::StoreError;
 use args::{
-    AgentArgs, ApiserverArgs, Cli, Command, LogFormat, MrtCommand, PlaneCommand, RatesArgs,
-    StoreCommand,
+    AgentArgs, ApiserverArgs, Cli, Command, GatewaysCommand, LogFormat, MrtCommand, PlaneCommand,
+    RatesArgs, StoreCommand,
 };
 use client::{Client, ClientError};
 use output::{Output, text};
@@ -159,7 +159,10 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Slb { verb } => record::run(Kind::Slb, verb, &client, out).await,
         Command::Ccsi { verb } => record::run(Kind::Ccsi, verb, &client, out).await,
         Command::Classic { verb } => record::run(Kind::Classic, verb, &client, out).await,
-        Command::Gateways => show::gateways(&client, out).await,
+        Command::Gateways { verb: None } => show::gateways(&client, out).await,
+        Command::Gateways {
+            verb: Some(GatewaysCommand::Forget { name }),
+        } => cluster::forget(&name, &client, out).await,
         Command::Peers => show::peers(&client, out).await,
         Command::Peer(args) => peer::peer(args, &client, out).await,
         Command::Drain(args) => drain::drain(args, &client, out).await,

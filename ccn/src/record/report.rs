@@ -60,6 +60,15 @@ impl Progress {
         }
     }
 
+    /// Whether a gateway that says so may have something of the link in its kernel.
+    #[must_use]
+    pub fn may_forward(self) -> bool {
+        !matches!(
+            self,
+            Progress::Removed | Progress::Disabled | Progress::Standby
+        )
+    }
+
     /// The name used in records.
     #[must_use]
     pub fn as_str(self) -> &'static str {

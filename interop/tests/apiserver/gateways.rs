@@ -135,9 +135,86 @@ fn an_order_waits_for_a_gateway_that_is_gone_until_its_lease_is() {
         let db: IpNet = "10.1.1.0/24".parse()?;
         assert!(routes.iter().any(|route| route.prefix == db), "{routes:?}");
 
+        // What it never had goes at once. What it had it may still forward: nobody is told that it does not.
+        api.ccn(Role::Operator, ["disable", "db"])?;
+        api.ccn(Role::Operator, ["enable", "db"])?;
+        let who_may_forward = || -> Result<String, Failure> {
+            let order = ["disable", "web", "--wait", "1s"];
+            let late = api.finish(Role::Operator, order)?;
+            assert_eq!(late.status.code(), Some(4), "{late:?}");
+            Ok(late.stderr)
+        };
+        let said = who_may_forward()?;
+        assert!(
+            said.contains("gw2: is gone") && !said.contains("gw: "),
+            "{said}"
+        );
+        let status = api.json(Role::Viewer, ["status"])?;
+        assert_eq!(
+            status["gone"],
+            json!([{"gateway": "gw2", "links": ["web"]}]),
+            "{status}"
+        );
+        let told = api.ccn(Role::Viewer, ["status"])?;
+        assert!(
+            told.contains("gone        gw2, and may forward what it had of web"),
+            "{told}"
+        );
+
+        // One that will not be back is forgotten, by an admin.
+        etcd.ctl(&[
+            "put",
+            &format!("{}.held/web/gw9", interop::etcd::ROOT),
+            "{}",
+        ])?;
+        let said = who_may_forward()?;
+        assert!(
+            said.contains("gw2: is gone") && said.contains("gw9: is gone"),
+            "{said}"
+        );
+        let forget = |role, gateway| api.finish(role, ["gateways", "forget", gateway]);
+        for (role, gateway, says) in [
+            (Role::Operator, "gw9", "this takes admin"),
+            (Role::Admin, "gw", "gw is alive: stop its agent first"),
+            (
+                Role::Admin,
+                "gw3",
+                "nothing is known of gw3; gone are: gw2, gw9",
+            ),
+        ] {
+            let refused = forget(role, gateway)?;
+            assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+            assert!(refused.stderr.contains(says), "{}", refused.stderr);
+        }
+        let forgotten = forget(Role::Admin, "gw9")?;
+        assert!(
+            forgotten.stdout.contains("gw9 is forgotten; it held web"),
+            "{forgotten:?}"
+        );
+        let said = who_may_forward()?;
+        assert!(
+            said.contains("gw2: is gone") && !said.contains("gw9"),
+            "{said}"
+        );
+
         // It comes back, does what it has missed, and counts again.
+        let packet = ["explain", "10.80.1.10", "10.1.0.11"];
         partner.start()?;
         await_gateways(&api, 2, SOON)?;
+        api.ccn(Role::Operator, ["disable", "web", "--wait", "30s"])?;
+        let said = partner.json(packet)?;
+        assert_eq!(said["kernel"]["verdict"]["forward"], Value::Null, "{said}");
+        let held = etcd.ctl(&[
+            "get",
+            "--prefix",
+            "--keys-only",
+            &format!("{}.held/", interop::etcd::ROOT),
+        ])?;
+        let held: Vec<&str> = held.split_whitespace().collect();
+        assert_eq!(held, ["/ccn/v1.held/db/gw", "/ccn/v1.held/db/gw2"]);
+        let status = api.json(Role::Viewer, ["status"])?;
+        assert_eq!(status["gone"], json!([]), "{status}");
+        api.ccn(Role::Operator, ["enable", "web"])?;
         eventually("both announce both", SOON, || {
             let links = api
                 .json(Role::Viewer, ["links"])

@@ -51,7 +51,8 @@ struct World {
 impl World {
     fn of(scene: &mut Scene) -> Result<Self, Failure> {
         let gateway = &scene.gateway;
-        let status = gateway.json(["status"])?;
+        // A record is answered for when it is stored, which may be before the kernel has what follows from it.
+        let status = gateway.await_settled(SOON)?;
         Ok(Self {
             generation: status["generation"].clone(),
             acknowledged: status["acknowledged"].clone(),

@@ -121,7 +121,7 @@ pub fn document(server: Server) -> Value {
             "title": server.title(),
             "description": server.description(),
             "version": env!("CARGO_PKG_VERSION"),
-            "license": { "name": "MIT OR Apache-2.0" },
+            "license": { "name": env!("CARGO_PKG_LICENSE") },
         },
         "paths": paths,
     });

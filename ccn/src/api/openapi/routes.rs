@@ -15,7 +15,7 @@ use crate::api::{
     DoctorQuery, DumpOrder, GatewayView, LimitView, LinkPlan, LinkView, PlaneDetail, RecordChange,
     RouteView, Status, VmView, VpcView,
 };
-use crate::apiserver::ServerStatus;
+use crate::apiserver::{Forgotten, ServerStatus};
 use crate::explain::Explanation;
 use crate::link::orders::LinkOrder;
 use crate::record::{Ccsi, Classic, Slb, Vm, Vpc};
@@ -323,6 +323,15 @@ pub(super) fn all() -> Vec<Route> {
         "Gateways that are registered in the store of the cluster",
     )
     .answers(of::<Vec<GatewayView>>),
+    Route::new(
+        Method::DELETE,
+        "/v1/gateways/{gateway}",
+        "forgetGateway",
+        "Count no longer with a gateway that is gone and will not be back: orders that take a link away wait for it no \
+         more",
+    )
+    .answers(of::<Forgotten>)
+    .at_api_servers(),
     Route::get(
         "/v1/gateways/{gateway}/{*route}",
         "askGateway",

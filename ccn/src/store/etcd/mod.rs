@@ -10,6 +10,7 @@
 mod commit;
 mod connection;
 pub mod follow;
+mod held;
 pub mod pages;
 mod questions;
 mod reading;
@@ -36,6 +37,7 @@ use crate::config::EtcdConfig;
 use connection::{Connection, Trouble};
 use follow::Follow;
 pub(super) use follow::{Fence, Place};
+pub use held::Held;
 pub use questions::Inquiry;
 
 /// The key, below the root, that each of our commits writes; no record.

@@ -2,6 +2,7 @@
 //!
 //! All of it hangs on a lease: a gateway that says nothing for that long is gone.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use etcd_client::PutOptions;
@@ -12,7 +13,7 @@ use tracing::{info, warn};
 use super::EtcdStore;
 use super::connection::Trouble;
 use super::reports::Unsaid;
-use crate::record::{Gateway, GatewayName, LinkId, LinkReport, Record, RecordKey};
+use crate::record::{Gateway, GatewayName, Health, LinkId, LinkReport, Record, RecordKey};
 
 /// How long a gateway that says nothing is taken for alive, in seconds.
 const LEASE: i64 = 30;
@@ -33,7 +34,6 @@ impl EtcdStore {
         let mut unsaid = Unsaid::new(name);
         let mut is_new = true;
         loop {
-            unsaid.again();
             let registered = self.stay_registered(&key, &mut told, &mut unsaid, &mut of_links);
             let Err(trouble) = registered.await;
             let (Trouble::Away(why) | Trouble::Refused(why)) = trouble else {
@@ -70,12 +70,18 @@ impl EtcdStore {
         let first = told.borrow_and_update().clone();
         let mut last = first.clone();
         put(first).await?;
+        unsaid.again(match self.inner.held_by(&unsaid.gateway).await {
+            // It is told when reports are refused as well.
+            Err(Trouble::Refused(_)) => BTreeSet::new(),
+            held => held?,
+        });
         info!("the gateway is registered");
         let lent = connection.lend().await?;
         let kept = lent.client().lease_keep_alive(lease).await;
         let (mut keeper, mut answers) = kept.map_err(|error| connection.trouble(&error))?;
         let mut renewal = tokio::time::interval_at(Instant::now() + RENEWAL, RENEWAL);
         let mut earliest = Instant::now() + SPACING;
+        let mut has_compared = false;
         loop {
             let changed = async {
                 // It may have changed in an earlier turn, and something else came first.
@@ -93,6 +99,11 @@ impl EtcdStore {
                 }
                 Ok(())
             };
+            // From here on it is known what the kernel holds.
+            if matches!(last.health, Health::Healthy | Health::Degraded) && !has_compared {
+                unsaid.holds_no_others();
+                has_compared = true;
+            }
             self.inner.say(unsaid, lease).await?;
             tokio::select! {
                 // Which of them is due first counts little; that a lease is kept counts.

@@ -15,8 +15,8 @@ use super::{EtcdStore, Inner};
 use crate::record::{GatewayName, LinkId, LinkReport, Progress};
 use crate::store::StoreError;
 
-/// The most reports of one transaction: etcd takes 128 operations.
-const MOST: usize = 100;
+/// The most reports of one transaction: etcd takes 128 operations, and a report is two at most.
+const MOST: usize = 60;
 /// How long it is said of a link that nothing of it is left.
 const REMOVED: Duration = Duration::from_secs(60);
 /// The pause before reports are read again.
@@ -25,8 +25,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// What a gateway says of its links, and what of that is not in the store yet.
 #[derive(Debug)]
 pub(super) struct Unsaid {
-    gateway: GatewayName,
+    pub(super) gateway: GatewayName,
     all: BTreeMap<LinkId, LinkReport>,
+    /// The links of which the store knows that this gateway may hold something.
+    held: BTreeSet<LinkId>,
     unsaid: BTreeSet<LinkId>,
     removed: BTreeMap<LinkId, Instant>,
 }
@@ -36,6 +38,7 @@ impl Unsaid {
         Unsaid {
             gateway,
             all: BTreeMap::new(),
+            held: BTreeSet::new(),
             unsaid: BTreeSet::new(),
             removed: BTreeMap::new(),
         }
@@ -58,9 +61,38 @@ impl Unsaid {
         self.unsaid.insert(link);
     }
 
-    /// The store has nothing of it: the lease is a new one.
-    pub(super) fn again(&mut self) {
+    /// The store has nothing of it, since the lease is a new one, save that this gateway may hold these links.
+    pub(super) fn again(&mut self, held: BTreeSet<LinkId>) {
+        self.held = held;
         self.unsaid.extend(self.all.keys().cloned());
+    }
+
+    /// The kernel holds nothing but what was told of: of other links an earlier run held, nothing is left.
+    pub(super) fn holds_no_others(&mut self) {
+        let others = self
+            .held
+            .iter()
+            .filter(|link| !self.all.contains_key(*link));
+        self.unsaid.extend(others.cloned());
+    }
+
+    /// Whether something of a link may be in the kernel, where the store knows it otherwise.
+    fn holds_anew(&self, link: &LinkId) -> Option<bool> {
+        let report = self.all.get(link);
+        let holds = report.is_some_and(|report| report.state.may_forward());
+        (holds != self.held.contains(link)).then_some(holds)
+    }
+
+    /// All that is unsaid of these links is said.
+    fn said(&mut self, links: &[LinkId]) {
+        for link in links {
+            match self.holds_anew(link) {
+                Some(true) => self.held.insert(link.clone()),
+                Some(false) => self.held.remove(link),
+                None => false,
+            };
+            self.unsaid.remove(link);
+        }
     }
 
     /// Says nothing any more of links that are gone for long enough.
@@ -86,15 +118,21 @@ impl Inner {
         let reports = self.reports();
         while !unsaid.unsaid.is_empty() {
             let part: Vec<LinkId> = unsaid.unsaid.iter().take(MOST).cloned().collect();
-            let writes = part.iter().map(|link| {
+            let writes = part.iter().flat_map(|link| {
                 let key = format!("{reports}{link}/{}", unsaid.gateway);
                 let value = unsaid.all.get(link).map(serde_json::to_vec);
-                match value {
+                let report = match value {
                     Some(Ok(value)) => {
                         TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)))
                     }
                     Some(Err(_)) | None => TxnOp::delete(key, None),
-                }
+                };
+                let mark = self.mark(link, &unsaid.gateway);
+                let mark = unsaid.holds_anew(link).map(|holds| match holds {
+                    true => TxnOp::put(mark, "{}", None),
+                    false => TxnOp::delete(mark, None),
+                });
+                [Some(report), mark].into_iter().flatten()
             });
             let transaction = &Txn::new().and_then(writes.collect::<Vec<_>>());
             let asked = self
@@ -110,9 +148,7 @@ impl Inner {
                 }
                 Err(trouble) => return Err(trouble),
             }
-            for link in part {
-                unsaid.unsaid.remove(&link);
-            }
+            unsaid.said(&part);
         }
         Ok(())
     }
@@ -226,8 +262,8 @@ impl EtcdStore {
     }
 }
 
-/// Whose report of which link a key is for.
-fn names(prefix: &str, key: &[u8]) -> Option<(LinkId, GatewayName)> {
+/// Whose word of which link a key is for.
+pub(super) fn names(prefix: &str, key: &[u8]) -> Option<(LinkId, GatewayName)> {
     let key = std::str::from_utf8(key).ok()?.strip_prefix(prefix)?;
     let (link, gateway) = key.split_once('/')?;
     Some((link.parse().ok()?, gateway.parse().ok()?))
@@ -260,13 +296,62 @@ mod tests {
         unsaid.unsaid.clear();
         unsaid.forget_removed();
         assert!(unsaid.unsaid.is_empty(), "{unsaid:?}");
-        unsaid.again();
+        unsaid.again(BTreeSet::new());
         assert_eq!(unsaid.unsaid.iter().collect::<Vec<_>>(), [&db, &web]);
         unsaid.add(db, None);
         assert!(
             unsaid.removed.is_empty() && unsaid.all.len() == 1,
             "{unsaid:?}"
         );
+    }
+
+    #[test]
+    fn what_may_be_in_the_kernel_is_marked_until_nothing_is_left() {
+        use Progress::{
+            Announced, Conflict, Disabled, Drained, Failed, Pending, Programmed, Removed, Removing,
+            Standby, Unknown,
+        };
+        let web: LinkId = "web".parse().unwrap();
+        let mut unsaid = Unsaid::new("gw".parse().unwrap());
+        unsaid.again(BTreeSet::new());
+        for (state, change) in [
+            (Some(Standby), None),
+            (Some(Pending), Some(true)),
+            (Some(Programmed), None),
+            (Some(Announced), None),
+            (Some(Drained), None),
+            (Some(Failed), None),
+            (Some(Conflict), None),
+            (Some(Unknown), None),
+            (Some(Removing), None),
+            (Some(Disabled), Some(false)),
+            (Some(Announced), Some(true)),
+            (Some(Removed), Some(false)),
+            (None, None),
+            (Some(Announced), Some(true)),
+            (None, Some(false)),
+        ] {
+            unsaid.add(web.clone(), state.map(report));
+            assert_eq!(unsaid.holds_anew(&web), change, "{state:?}");
+            unsaid.said(std::slice::from_ref(&web));
+            assert_eq!(unsaid.holds_anew(&web), None, "{state:?}");
+        }
+        assert!(unsaid.unsaid.is_empty());
+    }
+
+    #[test]
+    fn what_an_earlier_run_held_is_let_go_when_the_kernel_is_compared() {
+        let (web, db): (LinkId, LinkId) = ("web".parse().unwrap(), "db".parse().unwrap());
+        let mut unsaid = Unsaid::new("gw".parse().unwrap());
+        unsaid.again(BTreeSet::from([web.clone(), db.clone()]));
+        unsaid.add(web.clone(), Some(report(Progress::Announced)));
+        unsaid.said(std::slice::from_ref(&web));
+        assert!(unsaid.unsaid.is_empty(), "the kernel may hold db");
+        unsaid.holds_no_others();
+        assert_eq!(unsaid.unsaid.iter().collect::<Vec<_>>(), [&db]);
+        assert_eq!(unsaid.holds_anew(&db), Some(false));
+        unsaid.said(&[db]);
+        assert_eq!(unsaid.held, BTreeSet::from([web]));
     }
 
     #[test]
