@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use interop::enter;
+use interop::gateway::Gateway;
 use interop::process::Launch;
 use interop::scene::{LAB, OFFICE, Scene, WEB};
 use interop::steady::Traffic;
@@ -60,6 +61,15 @@ fn a_disk_that_is_full_costs_orders_and_no_packet_and_is_used_again_when_there_i
         traffic.pass(100)?;
         scene.await_exactly(&WEB)?;
         scene.gateway.agent()?.check()?;
+        // Nothing has to be written for a start.
+        for end in [Gateway::stop, Gateway::kill] {
+            end(&mut scene.gateway)?;
+            traffic.pass(50)?;
+            scene.gateway.start()?;
+            let status = scene.gateway.await_settled(SOON)?;
+            assert_eq!(status["plane"]["last_resync_operations"], 0, "{status}");
+            scene.await_exactly(&WEB)?;
+        }
 
         fs::remove_file(in_the_way)?;
         eventually("an order is carried out again", SOON, || {
