@@ -133,7 +133,8 @@ pub struct PeerStatus {
     pub since_seconds: u64,
     /// How often a session was established.
     pub sessions: u64,
-    /// Why the last session or attempt failed, in words that say what to do.
+    /// Why the last attempt failed, until one succeeds, or else why the last session was lost; in words that say what to
+    /// do.
     pub last_error: Option<String>,
     /// What stands in the way of routes, though the session may be up.
     pub notes: Vec<String>,

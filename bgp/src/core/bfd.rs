@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use super::peer::Failure;
 use super::{Context, Core, UnknownPeer};
 use crate::bfd::Lost;
 use crate::config::PeerConfig;
@@ -57,10 +56,7 @@ impl Core {
         let stop = fsm::Event::AutomaticStop(Notification::cease(Cease::BfdDown));
         let mut outcome = peer.step_all(stop, &mut context);
         let text = format!("BFD: {lost}; check the link, and that BFD runs on the peer");
-        peer.last_error = Some(Failure {
-            text: text.clone(),
-            session,
-        });
+        peer.failures.note(session, text.clone());
         outcome.failure = Some(text);
         self.settle(index, outcome);
         Ok(())

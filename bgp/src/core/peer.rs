@@ -57,7 +57,7 @@ pub(super) struct Peer {
     reported: State,
     pub(super) since: Instant,
     pub(super) sessions: u64,
-    pub(super) last_error: Option<Failure>,
+    pub(super) failures: Failures,
     logged: Option<String>,
     actions: Vec<Action>,
 }
@@ -71,12 +71,36 @@ struct Link {
     connection: Option<Connection>,
 }
 
-/// Why a session or an attempt failed.
-#[derive(Debug, Clone)]
-pub(super) struct Failure {
-    pub(super) text: String,
-    /// An established session was lost, rather than an attempt.
-    pub(super) session: bool,
+/// Why sessions and attempts failed.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    /// The last session that was established.
+    session: Option<String>,
+    /// The last attempt since.
+    attempt: Option<String>,
+}
+
+impl Failures {
+    pub(super) fn note(&mut self, was_session: bool, text: String) {
+        match was_session {
+            true => {
+                *self = Failures {
+                    session: Some(text),
+                    attempt: None,
+                }
+            }
+            false => self.attempt = Some(text),
+        }
+    }
+
+    /// An attempt that failed is no news once one succeeded; a session that was lost is.
+    fn established(&mut self) {
+        self.attempt = None;
+    }
+
+    pub(super) fn last(&self) -> Option<&String> {
+        self.attempt.as_ref().or(self.session.as_ref())
+    }
 }
 
 /// What a step did to the session.
@@ -158,7 +182,7 @@ impl Peer {
             reported: State::Idle,
             since: now,
             sessions: 0,
-            last_error: None,
+            failures: Failures::default(),
             logged: None,
             actions: Vec::new(),
         }
@@ -467,10 +491,8 @@ impl Peer {
                     return;
                 }
                 let text = advice::explain(&cause, &self.config, self.local_asn);
-                self.last_error = Some(Failure {
-                    text: text.clone(),
-                    session: before == State::Established,
-                });
+                self.failures
+                    .note(before == State::Established, text.clone());
                 outcome.failure = Some(text);
             }
         }
@@ -491,8 +513,7 @@ impl Peer {
             self.since = now;
             if state == State::Established {
                 self.sessions += 1;
-                // An attempt that failed is no news once one succeeded.
-                self.last_error.take_if(|failure| !failure.session);
+                self.failures.established();
             }
             self.reported = state;
         }
@@ -529,7 +550,7 @@ impl Peer {
             peer: self.config.name.clone(),
             state: self.state(),
             families: self.families(),
-            error: self.last_error.as_ref().map(|failure| failure.text.clone()),
+            error: self.failures.last().cloned(),
         }
     }
 }

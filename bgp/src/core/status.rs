@@ -54,7 +54,7 @@ impl Peer {
             state: self.state(),
             since_seconds: now.saturating_duration_since(self.since).as_secs(),
             sessions: self.sessions,
-            last_error: self.last_error.as_ref().map(|failure| failure.text.clone()),
+            last_error: self.failures.last().cloned(),
             notes: self.notes(rib, now),
             local_address: connection.and_then(|connection| connection.local),
             router_id: negotiated.map(|negotiated| negotiated.router_id),

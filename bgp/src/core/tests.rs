@@ -293,6 +293,27 @@ fn a_session_comes_up_in_the_right_order() {
 }
 
 #[test]
+fn why_a_session_was_lost_is_seen_again_when_attempts_that_failed_are_no_news() {
+    let mut bench = Bench::new(config(vec![peer("a", A, 65002)]));
+    let id = bench.establish(A, 65002);
+    let gone = |bench: &mut Bench, id| {
+        bench
+            .core
+            .closed(id, "the peer closed it".to_owned(), bench.now);
+        bench.drain();
+        bench.pass(Duration::from_secs(10));
+        bench.error()
+    };
+    let lost = gone(&mut bench, id);
+    assert!(lost.contains("the connection was lost"), "{lost}");
+    let id = bench.accept(A).unwrap();
+    let failed = gone(&mut bench, id);
+    assert!(failed.contains("before the session was up"), "{failed}");
+    bench.establish(A, 65002);
+    assert_eq!(bench.error(), lost);
+}
+
+#[test]
 fn octets_may_come_one_by_one() {
     let mut bench = Bench::new(config(vec![peer("a", A, 65002)]));
     let id = bench.accept(A).unwrap();
