@@ -471,11 +471,11 @@ impl Scene {
 fn expecting_partner(adjust: impl Fn(&mut RouterConfig)) -> impl Fn(&mut RouterConfig) {
     move |router| {
         let address = plan::PARTNER4.into();
-        let mut partner = NeighbourConfig::new("gw2", address, plan::GATEWAY_AS);
-        partner.hold_time = HOLD_TIME;
+        let partner = NeighbourConfig::new("gw2", address, plan::GATEWAY_AS);
         router.neighbours.push(partner);
         for neighbour in &mut router.neighbours {
             neighbour.graceful_shutdown = true;
+            neighbour.hold_time = HOLD_TIME;
         }
         adjust(router);
     }

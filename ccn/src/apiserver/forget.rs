@@ -4,25 +4,14 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::delete;
 use axum::{Json, Router};
-use schemars::JsonSchema;
-use serde::Serialize;
 use serde_json::json;
 
 use super::office::Server;
-use super::placement::{gone, live};
 use super::relay;
+use super::status::{GoneGateway, of_those_gone};
 use crate::api::caller::Caller;
 use crate::api::error::{ApiError, ErrorCode};
-use crate::record::{GatewayName, LinkId};
-
-/// A gateway that was forgotten.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-pub struct Forgotten {
-    /// Its name.
-    pub gateway: GatewayName,
-    /// The links of which it may have had something in its kernel.
-    pub links: Vec<LinkId>,
-}
+use crate::record::GatewayName;
 
 pub(super) fn routes() -> Router<Server> {
     Router::new().route("/v1/gateways/{gateway}", delete(forget))
@@ -33,7 +22,7 @@ async fn forget(
     State(server): State<Server>,
     Path(gateway): Path<String>,
     caller: Caller,
-) -> Result<Json<Forgotten>, ApiError> {
+) -> Result<Json<GoneGateway>, ApiError> {
     let gateway = relay::named(&gateway)?;
     let entry = server
         .audit
@@ -47,19 +36,15 @@ async fn forget(
 }
 
 impl Server {
-    async fn forget(&self, gateway: GatewayName) -> Result<Forgotten, ApiError> {
+    async fn forget(&self, gateway: GatewayName) -> Result<GoneGateway, ApiError> {
         let held = self.store.held(None).await?;
-        let seen = |gateway: GatewayName| {
-            self.ledger.ask(move |ledger| {
-                let inventory = ledger.inventory();
-                let is_alive = live(inventory, None).contains_key(&gateway);
-                (
-                    is_alive,
-                    gone(inventory, held.into_values().flatten().collect()),
-                )
-            })
-        };
-        let (is_alive, gone) = seen(gateway.clone()).await?;
+        let asked = gateway.clone();
+        let seen = self.ledger.ask(move |ledger| {
+            let inventory = ledger.inventory();
+            let is_alive = inventory.gateways().any(|(name, _)| *name == asked);
+            (is_alive, of_those_gone(inventory, held))
+        });
+        let (is_alive, gone) = seen.await?;
         if is_alive {
             let message = format!(
                 "{gateway} is alive: stop its agent first, and take its plane away (ccn plane remove) if it is not to \
@@ -67,8 +52,8 @@ impl Server {
             );
             return Err(ApiError::new(ErrorCode::Refused, message));
         }
-        if !gone.contains(&gateway) {
-            let names: Vec<&str> = gone.iter().map(GatewayName::as_str).collect();
+        let Some(forgotten) = gone.iter().find(|it| it.gateway == gateway) else {
+            let names: Vec<&str> = gone.iter().map(|it| it.gateway.as_str()).collect();
             let message = match names.is_empty() {
                 true => {
                     format!("nothing is known of {gateway}, and of no other gateway that is gone")
@@ -79,11 +64,10 @@ impl Server {
                 ),
             };
             return Err(ApiError::new(ErrorCode::NotFound, message));
-        }
-        let links = self.store.forget_gateway(&gateway).await?;
-        Ok(Forgotten {
-            gateway,
-            links: links.into_iter().collect(),
-        })
+        };
+        self.store
+            .forget_gateway(&gateway, &forgotten.links)
+            .await?;
+        Ok(forgotten.clone())
     }
 }

@@ -48,7 +48,6 @@ use identity::Identities;
 use serve::Tls;
 use tally::Tally;
 
-pub use forget::Forgotten;
 pub(crate) use gate::needed;
 pub use identity::{IdentityError, read_token};
 pub use office::Server;

@@ -50,7 +50,7 @@ pub struct GatewayStatus {
     pub generation: u64,
 }
 
-/// A gateway that is gone, in a [`ServerStatus`].
+/// A gateway that is gone: in a [`ServerStatus`], and when it is forgotten.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct GoneGateway {
     /// Its name.
@@ -79,7 +79,8 @@ pub struct RecordCounts {
     pub quarantined: usize,
 }
 
-fn of_those_gone(inventory: &Inventory, held: Held) -> Vec<GoneGateway> {
+/// Those that hold links and are not alive, in order.
+pub(super) fn of_those_gone(inventory: &Inventory, held: Held) -> Vec<GoneGateway> {
     let mut links: BTreeMap<GatewayName, Vec<LinkId>> = BTreeMap::new();
     for (link, gateways) in held {
         for gateway in gone(inventory, gateways) {

@@ -15,7 +15,7 @@ use crate::api::{
     DoctorQuery, DumpOrder, GatewayView, LimitView, LinkPlan, LinkView, PlaneDetail, RecordChange,
     RouteView, Status, VmView, VpcView,
 };
-use crate::apiserver::{Forgotten, ServerStatus};
+use crate::apiserver::{GoneGateway, ServerStatus};
 use crate::explain::Explanation;
 use crate::link::orders::LinkOrder;
 use crate::record::{Ccsi, Classic, Slb, Vm, Vpc};
@@ -330,7 +330,7 @@ pub(super) fn all() -> Vec<Route> {
         "Count no longer with a gateway that is gone and will not be back: orders that take a link away wait for it no \
          more",
     )
-    .answers(of::<Forgotten>)
+    .answers(of::<GoneGateway>)
     .at_api_servers(),
     Route::get(
         "/v1/gateways/{gateway}/{*route}",

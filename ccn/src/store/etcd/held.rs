@@ -9,14 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use etcd_client::{GetOptions, Txn, TxnOp};
 
 use super::connection::Trouble;
-use super::pages::end_of;
 use super::reports::names;
 use super::{EtcdStore, Inner};
 use crate::record::{GatewayName, LinkId};
 use crate::store::StoreError;
 
-/// How many marks are read at once.
-const PAGE: i64 = 10_000;
 /// The most of one transaction: etcd takes 128 operations.
 const MOST: usize = 100;
 
@@ -38,27 +35,14 @@ impl Inner {
         let prefix = &self.held();
         let of = only.map_or_else(|| prefix.clone(), |link| format!("{prefix}{link}/"));
         let mut held = Held::new();
-        let (mut from, end) = (of.clone().into_bytes(), end_of(&of));
-        loop {
-            let (start, end) = (&from, &end);
-            let got = self.connection.ask(|mut client| async move {
-                let options = GetOptions::new()
-                    .with_range(end.clone())
-                    .with_keys_only()
-                    .with_limit(PAGE);
-                client.get(start.clone(), Some(options)).await
-            });
-            let got = got.await?;
-            for kv in got.kvs() {
-                if let Some((link, gateway)) = names(prefix, kv.key()) {
-                    held.entry(link).or_default().insert(gateway);
-                }
+        let keys = GetOptions::new().with_keys_only();
+        self.each_below(&of, &keys, |kv| {
+            if let Some((link, gateway)) = names(prefix, kv.key()) {
+                held.entry(link).or_default().insert(gateway);
             }
-            match got.kvs().last().filter(|_| got.more()) {
-                Some(last) => from = [last.key(), b"\0"].concat(),
-                None => return Ok(held),
-            }
-        }
+        })
+        .await?;
+        Ok(held)
     }
 
     /// The links that a gateway holds.
@@ -78,16 +62,15 @@ impl EtcdStore {
         Ok(self.inner.marks(only).await?)
     }
 
-    /// Takes away the marks of a gateway that is no more. The answer says of which links it had some.
+    /// Takes away the marks of these links that a gateway has which is no more.
     ///
     /// # Errors
-    /// When the store cannot be read or written.
+    /// When the store cannot be written.
     pub async fn forget_gateway(
         &self,
         gateway: &GatewayName,
-    ) -> Result<BTreeSet<LinkId>, StoreError> {
-        let held = self.inner.held_by(gateway).await?;
-        let links: Vec<&LinkId> = held.iter().collect();
+        links: &[LinkId],
+    ) -> Result<(), StoreError> {
         for part in links.chunks(MOST) {
             let deletes = part
                 .iter()
@@ -99,6 +82,6 @@ impl EtcdStore {
                 .ask(|mut client| async move { client.txn(transaction.clone()).await });
             asked.await?;
         }
-        Ok(held)
+        Ok(())
     }
 }

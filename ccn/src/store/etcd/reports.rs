@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use etcd_client::{EventType, GetOptions, PutOptions, Txn, TxnOp, WatchOptions};
+use etcd_client::{EventType, GetOptions, KeyValue, PutOptions, Txn, TxnOp, WatchOptions};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
@@ -19,6 +19,8 @@ use crate::store::StoreError;
 const MOST: usize = 60;
 /// How long it is said of a link that nothing of it is left.
 const REMOVED: Duration = Duration::from_secs(60);
+/// How many keys are read at once.
+const PAGE: i64 = 10_000;
 /// The pause before reports are read again.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -108,6 +110,29 @@ impl Unsaid {
 }
 
 impl Inner {
+    /// Shows every key that begins so, page by page as `options` have it.
+    pub(super) async fn each_below(
+        &self,
+        prefix: &str,
+        options: &GetOptions,
+        mut show: impl FnMut(&KeyValue),
+    ) -> Result<(), Trouble> {
+        let (mut from, end) = (prefix.as_bytes().to_vec(), end_of(prefix));
+        loop {
+            let (start, end) = (&from, &end);
+            let got = self.connection.ask(|mut client| async move {
+                let options = options.clone().with_range(end.clone()).with_limit(PAGE);
+                client.get(start.clone(), Some(options)).await
+            });
+            let got = got.await?;
+            got.kvs().iter().for_each(&mut show);
+            match got.kvs().last().filter(|_| got.more()) {
+                Some(last) => from = [last.key(), b"\0"].concat(),
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// What the keys of all reports begin with.
     fn reports(&self) -> String {
         format!("{}.reports/", self.prefix.trim_end_matches('/'))
@@ -169,24 +194,14 @@ impl EtcdStore {
         let prefix = &self.inner.reports();
         let of = only.map_or_else(|| prefix.clone(), |link| format!("{prefix}{link}/"));
         let mut all: BTreeMap<LinkId, OfLink> = BTreeMap::new();
-        let (mut from, end) = (of.clone().into_bytes(), end_of(&of));
-        loop {
-            let (start, end) = (&from, &end);
-            let got = self.inner.connection.ask(|mut client| async move {
-                let options = GetOptions::new().with_range(end.clone()).with_limit(10_000);
-                client.get(start.clone(), Some(options)).await
-            });
-            let got = got.await?;
-            for kv in got.kvs() {
-                if let Some((link, gateway, report)) = parse(prefix, kv.key(), kv.value()) {
-                    all.entry(link).or_default().insert(gateway, report);
-                }
+        let whole = GetOptions::new();
+        let read = self.inner.each_below(&of, &whole, |kv| {
+            if let Some((link, gateway, report)) = parse(prefix, kv.key(), kv.value()) {
+                all.entry(link).or_default().insert(gateway, report);
             }
-            match got.kvs().last().filter(|_| got.more()) {
-                Some(last) => from = [last.key(), b"\0"].concat(),
-                None => return Ok(all),
-            }
-        }
+        });
+        read.await?;
+        Ok(all)
     }
 
     /// Keeps `told` at what gateways say of a link, until nobody looks at it.
