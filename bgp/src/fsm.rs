@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::config::PeerConfig;
-use crate::wire::{Notification, OpenError, UpdateError, WireError};
+use crate::wire::{Cease, Notification, OpenError, UpdateError, WireError};
 
 pub mod negotiate;
 mod timers;
@@ -122,6 +122,8 @@ pub enum Event {
     UpdateError(UpdateError),
     /// BFD has come up (draft-ietf-idr-bgp-bfd-strict-mode): what waited for it need not any longer.
     PathUp,
+    /// The other connection with the peer is gone (see [`Fsm::contest`]).
+    Uncontested,
     /// ROUTE-REFRESH (RFC 2918): has its place where an UPDATE has, but keeps no session alive.
     RouteRefresh,
 }
@@ -178,6 +180,17 @@ pub enum Cause {
     Unexpected(State, &'static str),
 }
 
+impl Cause {
+    /// Whether a connection is gone and nothing else is wrong.
+    pub fn is_loss_of_connection(&self) -> bool {
+        match self {
+            Cause::ConnectFailed(_) | Cause::ConnectTimeout(_) | Cause::ConnectionLost(..) => true,
+            Cause::Notified(_, said) => said.is_cease(Cease::ConnectionCollisionResolution),
+            _ => false,
+        }
+    }
+}
+
 /// The terms under which a machine runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
@@ -217,6 +230,9 @@ pub const OPEN_HOLD_TIME: Duration = Duration::from_secs(240);
 /// How long BFD is waited for where the hold time is 0, as draft-ietf-idr-bgp-bfd-strict-mode has it.
 pub const PATH_HOLD_TIME: Duration = Duration::from_secs(30);
 
+/// How long two connections with one peer may wait for each other before the one that was heard goes on.
+pub const CONTEST_TIME: Duration = Duration::from_secs(2);
+
 /// The least SendHoldTime that RFC 9687 section 3.1 recommends.
 pub const SEND_HOLD_TIME: Duration = Duration::from_secs(8 * 60);
 
@@ -233,15 +249,26 @@ pub struct Fsm {
     damping: Damping,
     /// Whether BFD is up.
     path_up: bool,
-    /// In OpenConfirm: what waits for BFD.
-    withheld: Option<Withheld>,
+    /// Whether another connection with the peer may be the one that lives.
+    contested: bool,
+    /// In OpenConfirm: which of the two KEEPALIVEs there were.
+    confirmed: Confirmed,
 }
 
-/// A KEEPALIVE of ours that waits for BFD.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Withheld {
-    /// The peer's own is there.
-    answered: bool,
+/// The KEEPALIVEs that answer the OPENs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Confirmed {
+    /// Ours is sent: the peer may be Established.
+    by_us: bool,
+    /// The peer's is there.
+    by_peer: bool,
+}
+
+impl Confirmed {
+    const BOTH: Confirmed = Confirmed {
+        by_us: true,
+        by_peer: true,
+    };
 }
 
 /// How often it failed of late, for the back-off.
@@ -263,7 +290,8 @@ impl Fsm {
             connect_retry_counter: 0,
             damping: Damping::default(),
             path_up: false,
-            withheld: None,
+            contested: false,
+            confirmed: Confirmed::default(),
         }
     }
 
@@ -327,7 +355,34 @@ impl Fsm {
 
     /// Whether all that is missing is BFD, or the peer waits as well.
     pub fn waits_for_path(&self) -> bool {
-        self.state == State::OpenConfirm && self.withheld.is_some()
+        self.state == State::OpenConfirm && self.awaits_path()
+    }
+
+    fn awaits_path(&self) -> bool {
+        self.terms.await_path && !self.path_up && !self.confirmed.by_us
+    }
+
+    /// Another connection with the peer is open too, and the peer may keep that one: from here on this one is neither
+    /// confirmed nor established, until [`Event::Uncontested`] or for [`CONTEST_TIME`].
+    pub fn contest(&mut self, now: Instant) {
+        self.contested = true;
+        if self.state == State::OpenConfirm && !self.timers.is_running(Timer::Contest) {
+            self.timers.start(Timer::Contest, now + CONTEST_TIME);
+        }
+    }
+
+    /// Whether it waits for another connection.
+    pub fn is_contested(&self) -> bool {
+        self.contested
+    }
+
+    /// Whether the peer may take the session for established: it has our OPEN and our KEEPALIVE.
+    pub fn is_confirmed(&self) -> bool {
+        match self.state {
+            State::OpenConfirm => self.confirmed.by_us,
+            State::Established => true,
+            _ => false,
+        }
     }
 
     /// How long BFD may take to come up.

@@ -71,6 +71,13 @@ struct Link {
     connection: Option<Connection>,
 }
 
+impl Link {
+    /// Whether the peer may answer: it has our OPEN, or soon will have.
+    fn is_offered(&self) -> bool {
+        self.fsm.state() >= State::OpenSent
+    }
+}
+
 /// Why sessions and attempts failed.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
@@ -420,6 +427,10 @@ impl Peer {
             outcome = outcome.and(lost);
         }
         self.promote();
+        if self.rival.is_none() && self.own.fsm.is_contested() {
+            let event = fsm::Event::Uncontested;
+            outcome = outcome.and(self.step_link(Which::Own, event, context));
+        }
         outcome
     }
 
@@ -487,7 +498,11 @@ impl Peer {
                         (_, None) => Down::Silent,
                     });
                 }
-                if matches!(cause, Cause::ManualStop | Cause::Collision) {
+                // The session may come up on the other connection, which has been chosen then.
+                let other = self.link(which.other());
+                let chosen = other.is_some_and(|other| other.is_offered());
+                let lost = before != State::Established && cause.is_loss_of_connection();
+                if (chosen && lost) || matches!(cause, Cause::ManualStop | Cause::Collision) {
                     return;
                 }
                 let text = advice::explain(&cause, &self.config, self.local_asn);

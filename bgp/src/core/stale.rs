@@ -14,7 +14,6 @@ use crate::rib::interner::Interner;
 use crate::rib::paths::{Flags, Path};
 use crate::rib::select::Source;
 use crate::rib::table::slot;
-use crate::wire::notification::code;
 use crate::wire::{Cease, Community, Family};
 
 /// How a session was lost, as far as it matters for what is kept.
@@ -31,12 +30,9 @@ pub(super) enum Loss {
 impl Loss {
     /// What kind of loss it is.
     pub(super) fn of(cause: &Cause) -> Loss {
-        let hard = |notification: &crate::wire::Notification| {
-            notification.code == code::CEASE && notification.subcode == Cease::HardReset as u8
-        };
         match cause {
             Cause::ConnectionLost(..) => Loss::Silent,
-            Cause::Notified(_, notification) if hard(notification) => Loss::Final,
+            Cause::Notified(_, said) if said.is_cease(Cease::HardReset) => Loss::Final,
             Cause::Notified(..)
             | Cause::HoldTimerExpired(..)
             | Cause::HeaderError(_)

@@ -16,6 +16,7 @@ use crate::wire::{
 };
 
 mod bfd;
+mod collision;
 mod origination;
 mod policy;
 mod restart;
@@ -962,80 +963,6 @@ fn an_active_peer_is_connected_to_from_the_right_address() {
         "",
         "an attempt that failed is no news any more"
     );
-}
-
-/// Both sides connect at once; identifiers decide (RFC 4271 section 6.8).
-#[test]
-fn a_collision_leaves_one_connection() {
-    const LOW: [u8; 4] = [10, 99, 0, 0];
-    // Their identifier, and whether the connection we opened survives.
-    for (their_id, ours_survives) in [(LOW, true), (A, false)] {
-        for ours_first in [true, false] {
-            let active = PeerConfig {
-                passive: false,
-                ..peer("a", A, 65002)
-            };
-            let mut bench = Bench::new(config(vec![active]));
-            let (ours, _) = bench.connecting.remove(0);
-            let theirs = bench.accept(A).unwrap();
-            bench.core.connected(ours, end(US, 40000), bench.now);
-            bench.drain();
-            let (first, second) = if ours_first {
-                (ours, theirs)
-            } else {
-                (theirs, ours)
-            };
-            bench.feed(first, open(65002, their_id));
-            bench.feed(second, open(65002, their_id));
-            let (kept, lost) = if ours_survives {
-                (ours, theirs)
-            } else {
-                (theirs, ours)
-            };
-            assert_eq!(bench.refusal(lost), (6, 7), "{their_id:?} {ours_first}");
-            assert!(!bench.closed.contains(&kept));
-            bench.feed(kept, Message::Keepalive);
-            assert_eq!(bench.core.state("a"), Some(State::Established));
-            assert_eq!(bench.error(), "");
-            // A third connection is one too many.
-            let third = bench.accept(A).unwrap();
-            assert_eq!(bench.refusal(third), (6, 7));
-            assert_eq!(bench.core.state("a"), Some(State::Established));
-        }
-    }
-}
-
-#[test]
-fn a_connection_attempt_is_given_up_when_the_peer_was_faster() {
-    let active = PeerConfig {
-        passive: false,
-        ..peer("a", A, 65002)
-    };
-    let mut bench = Bench::new(config(vec![active]));
-    let (ours, _) = bench.connecting.remove(0);
-    let theirs = bench.accept(A).unwrap();
-    bench.feed(theirs, open(65002, A));
-    assert_eq!(bench.closed, [ours]);
-    bench.feed(theirs, Message::Keepalive);
-    // News of the attempt comes late.
-    bench.core.connected(ours, end(US, 40000), bench.now);
-    bench.core.closed(ours, "reset".into(), bench.now);
-    bench.drain();
-    assert_eq!(bench.core.state("a"), Some(State::Established));
-}
-
-#[test]
-fn a_peer_that_connects_anew_is_believed() {
-    let mut bench = Bench::new(config(vec![peer("a", A, 65002)]));
-    let first = bench.accept(A).unwrap();
-    bench.feed(first, open(65002, A));
-    let second = bench.accept(A).unwrap();
-    let third = bench.accept(A).unwrap();
-    assert_eq!(bench.refusal(second), (6, 7));
-    bench.feed(third, open(65002, A));
-    assert_eq!(bench.refusal(first), (6, 7));
-    bench.feed(third, Message::Keepalive);
-    assert_eq!(bench.core.state("a"), Some(State::Established));
 }
 
 proptest::proptest! {

@@ -233,6 +233,8 @@ fn every_event_in_every_state_does_what_rfc_4271_says() {
             ["I", "I+ x d", "I+ x d", "I+ x d", "I+ x d", "I+ 5/0 x d", "I+ 5/0 x d", "I+ 8/0 x d"]),
         ("BFD up", Event::PathUp,
             ["I", "C", "C", "A", "A", "S", "F", "E"]),
+        ("other gone", Event::Uncontested,
+            ["I", "C", "C", "A", "A", "S", "F", "E"]),
         ("RFC 2918", Event::RouteRefresh,
             ["I", "I+ x d", "I+ x d", "I+ x d", "I+ x d", "I+ 5/1 x d", "I+ 5/2 x d", "E"]),
     ];

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// A timer of RFC 4271 section 8.1.3 (events 9 to 13) or RFC 9687 (event 29).
+/// A timer of RFC 4271 section 8.1.3 (events 9 to 13) or RFC 9687 (event 29), or of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Timer {
     /// Next attempt to connect.
@@ -17,16 +17,19 @@ pub enum Timer {
     IdleHold,
     /// The peer has read nothing for too long.
     SendHold,
+    /// The peer has not said which of two connections it keeps.
+    Contest,
 }
 
 impl Timer {
-    pub(super) const ALL: [Timer; 6] = [
+    pub(super) const ALL: [Timer; 7] = [
         Timer::ConnectRetry,
         Timer::Hold,
         Timer::Keepalive,
         Timer::DelayOpen,
         Timer::IdleHold,
         Timer::SendHold,
+        Timer::Contest,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -37,6 +40,7 @@ impl Timer {
             Timer::DelayOpen => "delay open timer",
             Timer::IdleHold => "idle hold timer",
             Timer::SendHold => "send hold timer",
+            Timer::Contest => "contest timer",
         }
     }
 }

@@ -10,12 +10,15 @@
 //! - Established, event 21 sends the message header error of section 6.1, not an FSM error.
 //! - OpenConfirm, where BFD is waited for: our KEEPALIVE is withheld until it is up, that of the peer
 //!   is remembered and buys no time (draft-ietf-idr-bgp-bfd-strict-mode).
+//! - OpenConfirm of a connection that may yet lose a collision: likewise, until the other is gone or
+//!   [`CONTEST_TIME`] is over. A peer that has our KEEPALIVE is Established, and closing that connection then
+//!   costs a session, and with graceful restart the routes that were kept (RFC 4724 section 4.2).
 //! - Leaving for Idle other than by the operator's stop always starts the IdleHoldTimer; whoever
 //!   was Idle by damping starts again when it runs out.
 
 use std::time::Instant;
 
-use super::{Action, Cause, Event, Fsm, OPEN_HOLD_TIME, State, Timer, Withheld};
+use super::{Action, CONTEST_TIME, Cause, Confirmed, Event, Fsm, OPEN_HOLD_TIME, State, Timer};
 use crate::wire::message::kind;
 use crate::wire::notification::{code, open_subcode};
 use crate::wire::{Cease, Notification, UnexpectedIn};
@@ -64,6 +67,7 @@ impl Fsm {
         let state = self.state;
         match event {
             Event::ManualStart | Event::AutomaticStart | Event::PathUp => {}
+            Event::Uncontested => self.contested = false,
             Event::ManualStop(notification) => {
                 // SendNOTIFICATIONwithoutOPEN: where there is a connection to send it on.
                 let notification = notification.filter(|_| self.delaying_open());
@@ -156,30 +160,58 @@ impl Fsm {
     }
 
     fn open_confirm(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
-        match (event, self.withheld) {
-            (Event::Keepalive, Some(_)) => self.withheld = Some(Withheld { answered: true }),
-            (Event::PathUp, Some(Withheld { answered })) => {
-                self.withheld = None;
-                self.timers.stop(Timer::Hold);
-                self.restart_hold(now);
-                self.keep_alive(now, actions);
-                if answered {
-                    self.establish(now, actions);
+        match event {
+            Event::Keepalive => {
+                self.confirmed.by_peer = true;
+                if !self.awaits_path() {
+                    self.restart_hold(now);
                 }
+                self.advance(now, actions);
             }
-            (Event::Expired(Timer::Hold), Some(_)) => {
+            Event::PathUp => {
+                if self.terms.await_path && !self.confirmed.by_us {
+                    self.timers.stop(Timer::Hold);
+                    self.restart_hold(now);
+                }
+                self.advance(now, actions);
+            }
+            Event::Uncontested | Event::Expired(Timer::Contest) => {
+                self.contested = false;
+                self.timers.stop(Timer::Contest);
+                self.advance(now, actions);
+            }
+            // Said by one that is Established: it keeps this connection.
+            Event::Update | Event::RouteRefresh if self.confirmed == Confirmed::BOTH => {
+                self.contested = false;
+                self.restart_hold(now);
+                self.advance(now, actions);
+            }
+            Event::Expired(Timer::Hold) if self.awaits_path() => {
                 let notification = Notification::cease(Cease::BfdDown);
                 let cause = Cause::PathNotUp(self.path_hold());
                 self.fail(Some(notification), cause, now, actions);
             }
-            (Event::Expired(Timer::Keepalive), _) => self.keep_alive(now, actions),
-            (Event::Keepalive, None) => self.establish(now, actions),
-            (other, _) => self.opened(other, now, actions),
+            Event::Expired(Timer::Keepalive) => self.keep_alive(now, actions),
+            other => self.opened(other, now, actions),
+        }
+    }
+
+    /// What OpenConfirm still lacks is done as far as it may be.
+    fn advance(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.contested || self.awaits_path() {
+            return;
+        }
+        if !self.confirmed.by_us {
+            self.confirmed.by_us = true;
+            self.keep_alive(now, actions);
+        }
+        if self.confirmed.by_peer {
+            self.establish(now, actions);
         }
     }
 
     fn establish(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        self.restart_hold(now);
+        self.timers.stop(Timer::Contest);
         self.state = State::Established;
         self.damping.established_at = Some(now);
         actions.push(Action::Up);
@@ -214,6 +246,7 @@ impl Fsm {
         let state = self.state;
         match event {
             Event::ManualStart | Event::AutomaticStart | Event::PathUp => {}
+            Event::Uncontested => self.contested = false,
             // Another connection of the peer has a machine of its own; collisions are resolved
             // between the two when the OPEN arrives.
             Event::TcpRequestAcked | Event::TcpConnectionConfirmed => {}
@@ -255,7 +288,9 @@ impl Fsm {
                 self.fail(Some(notification), Cause::Collision, now, actions);
             }
             Event::Notification(notification) => {
-                let counted = state == State::Established || !is_version_error(&notification);
+                let no_fault = is_version_error(&notification)
+                    || notification.is_cease(Cease::ConnectionCollisionResolution);
+                let counted = state == State::Established || !no_fault;
                 self.leave(
                     None,
                     Cause::Notified(state, notification),
@@ -295,14 +330,15 @@ impl Fsm {
     fn confirm(&mut self, hold_time: u16, now: Instant, actions: &mut Vec<Action>) {
         self.hold_time = std::time::Duration::from_secs(u64::from(hold_time));
         self.state = State::OpenConfirm;
-        self.withheld = None;
-        if self.terms.await_path && !self.path_up {
-            self.withheld = Some(Withheld { answered: false });
-            self.timers.start(Timer::Hold, now + self.path_hold());
-            return;
+        self.confirmed = Confirmed::default();
+        match self.awaits_path() {
+            true => self.timers.start(Timer::Hold, now + self.path_hold()),
+            false => self.restart_hold(now),
         }
-        self.restart_hold(now);
-        self.keep_alive(now, actions);
+        if self.contested {
+            self.timers.start(Timer::Contest, now + CONTEST_TIME);
+        }
+        self.advance(now, actions);
     }
 
     fn keep_alive(&mut self, now: Instant, actions: &mut Vec<Action>) {
@@ -314,6 +350,7 @@ impl Fsm {
     /// try again in a while.
     fn await_connection(&mut self, cause: Cause, now: Instant, actions: &mut Vec<Action>) {
         self.timers.stop_all();
+        self.contested = false;
         if !self.terms.passive {
             self.restart_connect_retry(now);
         }
@@ -324,6 +361,7 @@ impl Fsm {
     /// Down by the operator: to Idle, to stay there.
     fn stop(&mut self, notification: Option<Notification>, actions: &mut Vec<Action>) {
         self.timers.stop_all();
+        self.contested = false;
         self.connect_retry_counter = 0;
         self.damping = Default::default();
         self.state = State::Idle;
@@ -351,6 +389,7 @@ impl Fsm {
         actions: &mut Vec<Action>,
     ) {
         self.timers.stop_all();
+        self.contested = false;
         if counted {
             self.connect_retry_counter = self.connect_retry_counter.saturating_add(1);
         }
@@ -393,6 +432,7 @@ fn name(event: &Event) -> &'static str {
         Event::Keepalive => "KEEPALIVE",
         Event::Update | Event::UpdateError(_) => "UPDATE",
         Event::PathUp => "BFD",
+        Event::Uncontested => "end of the other connection",
         Event::RouteRefresh => "ROUTE-REFRESH",
     }
 }

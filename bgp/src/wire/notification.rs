@@ -152,6 +152,11 @@ impl Notification {
         }
     }
 
+    /// Whether it is a Cease for this reason.
+    pub fn is_cease(&self, why: Cease) -> bool {
+        (self.code, self.subcode) == (code::CEASE, why as u8)
+    }
+
     /// Code 4: nothing was heard for the hold time.
     pub const fn hold_timer_expired() -> Notification {
         Notification::new(code::HOLD_TIMER_EXPIRED, 0)

@@ -7,20 +7,29 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use interop::capture::Capture;
-use interop::capture::bgp::{Message, OPEN, messages};
-use interop::enter::{Lab, Outcome};
+use interop::capture::bgp::{KEEPALIVE, Message, OPEN, messages};
+use interop::enter::{self, Lab, Outcome};
 use interop::peer::Daemon;
 use interop::topology::{IDC, plan};
 use netlink::{Mac, Neighbour, Request};
 use nix::sys::signal::Signal;
 
-use super::encounter::{Encounter, FIRST, Failure, Terms, becomes};
+use super::encounter::{Encounter, FIRST, Failure, SOON, Terms, becomes, subnets};
+use super::restarts::is_loss;
+use super::watch::Watch;
 
 with_each_router![lower_identifier, higher_identifier];
 
 /// Nobody's.
 const NOWHERE: Mac = Mac([0x02, 0xde, 0xad, 0, 0, 0]);
 const ROUTER: &str = "r2";
+/// One attempt each: the SYN is sent again by the kernel.
+const ONE_ATTEMPT: Terms = Terms {
+    gateway_as: plan::GATEWAY_AS,
+    router_as: 65002,
+    neighbour: |neighbour| neighbour.connect_retry = 20,
+    peer: |peer| peer.connect_retry = 20.0,
+};
 /// How long the one session is watched.
 const WATCHED: Duration = Duration::from_secs(2);
 
@@ -35,29 +44,11 @@ fn higher_identifier(lab: &Lab, daemon: Daemon) -> Outcome {
 }
 
 fn collide(lab: &Lab, daemon: Daemon, router_id: Ipv4Addr, routers_is_kept: bool) -> Outcome {
-    let (mut here, capture) = connect_both(lab, daemon, router_id)?;
-    here.router().thaw()?;
-    // GoBGP has no collision detection: it closes what comes while it waits for an OPEN.
-    if daemon != Daemon::Gobgp {
-        becomes("the router has sent an OPEN on both", || {
-            let opens = opens_of(plan::idc4(FIRST), &capture);
-            Ok((opens != 2).then(|| format!("{opens}")))
-        })?;
-        here.router().freeze()?;
-    }
-    here.gateway.agent()?.signal(Signal::SIGCONT)?;
-    if daemon != Daemon::Gobgp {
-        // The router cannot have answered: it is for us to decide, by the identifiers. But when the
-        // router's OPEN comes to us before the news that our own connection is up, then nothing was
-        // said on that one, and it is given up.
-        here.await_connections("gw", "ESTAB", 1)?;
-        let routers_is_left = here.router_connected()?;
-        match opens_of(plan::GATEWAY4, &capture) {
-            1 => assert!(routers_is_left),
-            _ => assert_eq!(routers_is_left, routers_is_kept),
-        }
-        here.router().thaw()?;
-    }
+    let mut here = Encounter::arrange(lab, &[daemon], ONE_ATTEMPT)?;
+    here.gateway.config.bgp.router_id = router_id;
+    let capture = here.capture()?;
+    connect_both(&mut here, Encounter::start)?;
+    let_go(&mut here, &capture, routers_is_kept)?;
     here.await_sessions()?;
     here.link()?;
     here.expect_announced()?;
@@ -68,6 +59,79 @@ fn collide(lab: &Lab, daemon: Daemon, router_id: Ipv4Addr, routers_is_kept: bool
         assert_eq!(here.peer(0)?["sessions"], 1);
     }
     Ok(())
+}
+
+/// The agent is back after a crash, and connects while the router does. A router that takes a connection for
+/// established and loses it again has lost the session twice, and drops what it kept since the first time.
+#[test]
+fn after_a_crash_no_route_is_lost() {
+    enter::test(|lab| {
+        let mut here = Encounter::linked(lab, &[Daemon::Bird], ONE_ATTEMPT)?;
+        here.gateway.await_settled(SOON)?;
+        for round in 1..=3 {
+            let at_router = Watch::start(here.router().namespace())?;
+            here.gateway.kill()?;
+            becomes("the router keeps the routes as stale", || {
+                let routes = here.at_router(subnets()[0])?;
+                let stale = !routes.is_empty() && routes.iter().all(|route| route.stale);
+                Ok((!stale).then(|| format!("{routes:?}")))
+            })?;
+            let capture = here.capture()?;
+            connect_both(&mut here, |here| Ok(here.gateway.start()?))?;
+            let_go(&mut here, &capture, true)?;
+            here.await_sessions()?;
+            here.expect_announced()?;
+            one_remains(&here)?;
+            assert_eq!(here.peer(0)?["sessions"], 1, "round {round}");
+            let lost: Vec<_> = at_router.stop()?.into_iter().filter(is_loss).collect();
+            assert_eq!(lost, [], "round {round}: the router's kernel lost a route");
+        }
+        Ok(())
+    });
+}
+
+/// Lets both sides go, the router first, so that each finds what the other said on both connections.
+fn let_go(here: &mut Encounter, capture: &Capture, routers_is_kept: bool) -> Result<(), Failure> {
+    here.router().thaw()?;
+    // GoBGP has no collision detection: it closes what comes while it waits for an OPEN.
+    let answers_both = here.router().daemon() != Daemon::Gobgp;
+    if answers_both {
+        becomes("the router has sent an OPEN on both", || {
+            let opens = said_by(plan::idc4(FIRST), OPEN, capture);
+            Ok((opens != 2).then(|| format!("{opens}")))
+        })?;
+        here.router().freeze()?;
+    }
+    here.gateway.agent()?.signal(Signal::SIGCONT)?;
+    if answers_both {
+        // The router cannot have answered: it is for us to decide, by the identifiers. But when the
+        // router's OPEN comes to us before the news that our own connection is up, then nothing was
+        // said on that one, and it is given up.
+        if is_decided(here, capture)? {
+            let routers_is_left = here.router_connected()?;
+            match said_by(plan::GATEWAY4, OPEN, capture) {
+                1 => assert!(routers_is_left),
+                _ => assert_eq!(routers_is_left, routers_is_kept),
+            }
+        }
+        here.router().thaw()?;
+    }
+    Ok(())
+}
+
+/// Waits until the gateway has closed one of the connections; or, if it had confirmed the one that loses before it knew
+/// of the other, until it has said on both what leaves it to the router.
+fn is_decided(here: &Encounter, capture: &Capture) -> Result<bool, Failure> {
+    let mut decided = false;
+    becomes("the gateway has decided, or will not", || {
+        let said = |kind| said_by(plan::GATEWAY4, kind, capture);
+        let (opens, keepalives) = (said(OPEN), said(KEEPALIVE));
+        decided = here.count("gw", "ESTAB")? == 1;
+        let leaves_it = opens == 2 && keepalives > 0;
+        let seen = format!("{opens} OPENs and {keepalives} KEEPALIVEs sent");
+        Ok((!decided && !leaves_it).then_some(seen))
+    })?;
+    Ok(decided)
 }
 
 /// One connection is left, and the session on it lasts.
@@ -84,27 +148,18 @@ fn one_remains(here: &Encounter) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How many OPENs this side has sent.
-fn opens_of(side: Ipv4Addr, capture: &Capture) -> usize {
+/// How many messages of a kind this side has sent.
+fn said_by(side: Ipv4Addr, kind: u8, capture: &Capture) -> usize {
     let messages = messages(&capture.so_far());
-    let theirs = |message: &&Message| message.kind == OPEN && message.from == side;
+    let theirs = |message: &&Message| message.kind == kind && message.from == side;
     messages.iter().filter(theirs).count()
 }
 
-/// Ends with two connections, and both sides held.
+/// Ends with two connections, and both sides held; `start` starts the agent, and the router if it does not run.
 fn connect_both(
-    lab: &Lab,
-    daemon: Daemon,
-    router_id: Ipv4Addr,
-) -> Result<(Encounter, Capture), Failure> {
-    let terms = Terms {
-        // One attempt each: the SYN is sent again by the kernel.
-        neighbour: |neighbour| neighbour.connect_retry = 20,
-        peer: |peer| peer.connect_retry = 20.0,
-        ..Terms::default()
-    };
-    let mut here = Encounter::arrange(lab, &[daemon], terms)?;
-    here.gateway.config.bgp.router_id = router_id;
+    here: &mut Encounter,
+    start: impl FnOnce(&mut Encounter) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let macs = [
         here.region.gateway().link(IDC)?.mac,
         here.region.router_node(ROUTER)?.link(IDC)?.mac,
@@ -112,9 +167,8 @@ fn connect_both(
     let [Some(gateway), Some(router)] = macs else {
         return Err("a veth without a MAC".into());
     };
-    let capture = here.capture()?;
-    point_at(&mut here, NOWHERE, NOWHERE)?;
-    here.start()?;
+    point_at(here, NOWHERE, NOWHERE)?;
+    start(here)?;
     here.await_connections("gw", "SYN-SENT", 1)?;
     here.gateway.agent()?.signal(Signal::SIGSTOP)?;
     becomes("the router is held while it connects", || {
@@ -126,11 +180,11 @@ fn connect_both(
         }
         Ok((!still).then(|| "it had given up already".to_owned()))
     })?;
-    point_at(&mut here, router, gateway)?;
+    point_at(here, router, gateway)?;
     for node in ["gw", ROUTER] {
         here.await_connections(node, "ESTAB", 2)?;
     }
-    Ok((here, capture))
+    Ok(())
 }
 
 /// Sets the MACs that the gateway takes for the router's, and the router for the gateway's.

@@ -177,7 +177,7 @@ fn ours(events: Vec<Event>) -> Vec<Event> {
 }
 
 /// A route to the VPC went, or something unknown happened.
-fn is_loss(event: &Event) -> bool {
+pub(super) fn is_loss(event: &Event) -> bool {
     match event {
         Event::Route(Change::Gone(route)) => subnets().contains(&route.prefix),
         Event::Resync(_) => true,

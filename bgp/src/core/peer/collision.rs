@@ -24,6 +24,9 @@ impl Peer {
     ) -> Option<(ConnectionId, Outcome)> {
         let id = self.next_id();
         let connection = Connection::new(id, true, Some(local));
+        // The peer has given up on an earlier one if it opens another.
+        let outcome = self.dump(Which::Rival, context);
+        debug_assert!(!outcome.down && self.rival.is_none());
         let which = match self.own.fsm.state() {
             State::Idle => return None,
             // A peer that restarts opens a new connection while we still take the old one for
@@ -32,7 +35,7 @@ impl Peer {
                 let lost = fsm::Event::TcpConnectionFails(
                     "the peer opened another one, so it has restarted".to_owned(),
                 );
-                let outcome = self.step_link(Which::Own, lost, context);
+                let outcome = outcome.and(self.step_link(Which::Own, lost, context));
                 self.rival = Some(self.incoming(connection));
                 self.promote();
                 let event = fsm::Event::TcpConnectionConfirmed;
@@ -50,24 +53,34 @@ impl Peer {
                     });
                 }
                 context.outputs.push_back(Output::Close { connection: id });
-                return Some((id, Outcome::default()));
+                return Some((id, outcome));
             }
             _ if self.own.connection.is_none() => {
                 self.own.connection = Some(connection);
                 Which::Own
             }
             _ => {
-                // The peer has given up on an earlier one if it opens another.
-                let outcome = self.dump(Which::Rival, context);
-                debug_assert!(!outcome.down && self.rival.is_none());
                 self.rival = Some(self.incoming(connection));
                 Which::Rival
             }
         };
-        Some((
-            id,
-            self.step_link(which, fsm::Event::TcpConnectionConfirmed, context),
-        ))
+        let event = fsm::Event::TcpConnectionConfirmed;
+        let outcome = outcome.and(self.step_link(which, event, context));
+        self.contest_confirmed(context);
+        Some((id, outcome))
+    }
+
+    /// We have confirmed our own connection, and the peer has opened one that would win: which of them it takes depends
+    /// on what it hears first. We take neither before it has.
+    fn contest_confirmed(&mut self, context: &Context<'_>) {
+        let own = self.own.connection.as_ref();
+        let Some(negotiated) = own.and_then(|connection| connection.negotiated.as_ref()) else {
+            return;
+        };
+        let is_rivalled = self.rival.as_ref().is_some_and(Link::is_offered);
+        if is_rivalled && !self.is_kept(Which::Own, negotiated, context) {
+            self.own.fsm.contest(context.now);
+        }
     }
 
     /// A machine for a connection that the peer opened.
@@ -125,47 +138,86 @@ impl Peer {
     }
 
     /// RFC 4271 section 6.8, for the connection on which an OPEN has just arrived. The winner
-    /// follows from identifiers and from who opened it, so both sides come to the same result. As
-    /// long as the winner has not been heard, a loser that was may live: the winner may be dead.
-    /// (If the loser gets established on one side just before the winner is heard on the other,
-    /// both are lost. The RFC accepts that, and so do we: the next attempt is a second away.)
+    /// follows from identifiers and from who opened it, so both sides come to the same result.
+    ///
+    /// Only not when a side has heard an OPEN and a KEEPALIVE on the loser before the OPEN of the winner: then it is
+    /// established, which wins against everything. So the loser is not confirmed while the winner may still be heard,
+    /// and if it was before the winner came, then it is for the peer to close one of them.
     fn resolve_collision(
         &mut self,
         which: Which,
         negotiated: &Negotiated,
         context: &mut Context<'_>,
     ) -> Outcome {
-        let other = which.other();
-        let Some((other_state, other_incoming, other_open)) = self.link(other).and_then(|link| {
-            let connection = link.connection.as_ref()?;
-            Some((
-                link.fsm.state(),
-                connection.incoming,
-                connection.local.is_some(),
-            ))
-        }) else {
+        let Some(other) = self.link(which.other()) else {
             return Outcome::default();
         };
-        let incoming = self
-            .link(which)
-            .and_then(|link| link.connection.as_ref())
-            .is_some_and(|connection| connection.incoming);
+        let (state, offered, confirmed) = (
+            other.fsm.state(),
+            other.is_offered(),
+            other.fsm.is_confirmed(),
+        );
+        if other.connection.is_none() {
+            return Outcome::default();
+        }
+        let is_kept = self.is_kept(which, negotiated, context);
+        match state {
+            State::Established => self.dump(which, context),
+            State::OpenConfirm if is_kept && confirmed && self.are_opposed() => {
+                self.contest(which, context.now);
+                self.contest(which.other(), context.now);
+                Outcome::default()
+            }
+            _ if is_kept => self.dump(which.other(), context),
+            State::OpenConfirm => self.dump(which, context),
+            _ => {
+                if offered {
+                    self.contest(which, context.now);
+                }
+                Outcome::default()
+            }
+        }
+    }
+
+    fn contest(&mut self, which: Which, now: Instant) {
+        if let Some(link) = self.link(which) {
+            link.fsm.contest(now);
+        }
+    }
+
+    /// Whether one connection was opened by us and one by the peer.
+    fn are_opposed(&self) -> bool {
+        let incoming = [Which::Own, Which::Rival].map(|which| {
+            let connection = self.connection_of(which);
+            connection.map(|connection| connection.incoming)
+        });
+        matches!(incoming, [Some(own), Some(rival)] if own != rival)
+    }
+
+    /// Whether the first of two connections wins over the second, neither of which is established.
+    fn is_kept(&self, which: Which, negotiated: &Negotiated, context: &Context<'_>) -> bool {
+        let (this, other) = (self.connection_of(which), self.connection_of(which.other()));
+        let (Some(this), Some(other)) = (this, other) else {
+            return other.is_none();
+        };
         let ours_survives = negotiate::ours_survives(
             &context.local.towards(&self.config),
             negotiated.router_id,
             negotiated.asn,
         );
-        let this_wins = match other_state {
-            State::Established => false,
-            _ if !other_open => true,
+        match other.local {
+            // It is not open yet.
+            None => true,
+            Some(_) if self.are_opposed() => this.incoming != ours_survives,
             // The peer opened both: the later one is the one it means.
-            _ if incoming == other_incoming => true,
-            _ => incoming != ours_survives,
-        };
-        match other_state {
-            _ if this_wins => self.dump(other, context),
-            State::Established | State::OpenConfirm => self.dump(which, context),
-            _ => Outcome::default(),
+            Some(_) => true,
+        }
+    }
+
+    fn connection_of(&self, which: Which) -> Option<&Connection> {
+        match which {
+            Which::Own => self.own.connection.as_ref(),
+            Which::Rival => self.rival.as_ref()?.connection.as_ref(),
         }
     }
 

@@ -13,7 +13,6 @@ use crate::core::connection::{Connection, ConnectionId};
 use crate::core::{Context, Output, RefreshError};
 use crate::fsm::negotiate::Negotiated;
 use crate::rib::group::Pressure;
-use crate::wire::notification::code;
 use crate::wire::{Cease, Family, Message, Notification, RouteRefresh};
 
 impl Peer {
@@ -32,11 +31,8 @@ impl Peer {
             Cease::OtherConfigurationChange,
             Cease::BfdDown,
         ];
-        let for_good = notification.code == code::CEASE
-            && for_good
-                .iter()
-                .any(|why| *why as u8 == notification.subcode);
-        match survives && for_good {
+        let is_for_good = for_good.into_iter().any(|why| notification.is_cease(why));
+        match survives && is_for_good {
             true => notification.inside_hard_reset(),
             false => notification,
         }
