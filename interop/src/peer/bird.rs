@@ -378,14 +378,10 @@ fn parse_session(text: &str) -> Result<Session, String> {
             .find_map(|line| Some(line.trim().strip_prefix(label)?.trim().to_owned()))
     };
     let state = match field("BGP state:").as_deref() {
-        Some("Idle" | "Down" | "Close" | "Passive") => SessionState::Idle,
-        Some("Connect") => SessionState::Connect,
-        Some("Active") => SessionState::Active,
-        Some("OpenSent") => SessionState::OpenSent,
-        Some("OpenConfirm") => SessionState::OpenConfirm,
-        Some("Established") => SessionState::Established,
-        other => return Err(format!("BGP state {other:?} in {text:?}")),
+        Some("Down" | "Close" | "Passive") => Some(SessionState::Idle),
+        other => other.and_then(SessionState::named),
     };
+    let state = state.ok_or_else(|| format!("no BGP state in {text:?}"))?;
     // NAME BGP --- up 02:21:04.336 Established
     let since = text
         .lines()

@@ -107,6 +107,21 @@ pub enum SessionState {
     Established,
 }
 
+impl SessionState {
+    /// Reads the name of the RFC, as FRR, BIRD and OpenBGPD write it.
+    fn named(name: &str) -> Option<SessionState> {
+        Some(match name {
+            "Idle" => SessionState::Idle,
+            "Connect" => SessionState::Connect,
+            "Active" => SessionState::Active,
+            "OpenSent" => SessionState::OpenSent,
+            "OpenConfirm" => SessionState::OpenConfirm,
+            "Established" => SessionState::Established,
+            _ => return None,
+        })
+    }
+}
+
 /// What a router says of one session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {

@@ -318,13 +318,8 @@ struct SentJson {
 impl NeighborJson {
     fn session(&self) -> Result<Session, String> {
         let state = match self.state.as_str() {
-            "None" | "Idle" => SessionState::Idle,
-            "Connect" => SessionState::Connect,
-            "Active" => SessionState::Active,
-            "OpenSent" => SessionState::OpenSent,
-            "OpenConfirm" => SessionState::OpenConfirm,
-            "Established" => SessionState::Established,
-            other => return Err(format!("session state {other:?}")),
+            "None" => SessionState::Idle,
+            other => SessionState::named(other).ok_or(format!("session state {other:?}"))?,
         };
         // It tells the age of a session and not its beginning: the number of its OPENs stays.
         Ok(Session {

@@ -26,13 +26,8 @@ pub(super) fn parse_session(text: &str, neighbour: IpAddr) -> Result<Session, St
         .ok_or("no such neighbour in the answer")?;
     let said: NeighborJson = serde_json::from_value(said).map_err(|error| error.to_string())?;
     let state = match said.bgp_state.as_str() {
-        "Idle" | "Clearing" | "Deleted" => SessionState::Idle,
-        "Connect" => SessionState::Connect,
-        "Active" => SessionState::Active,
-        "OpenSent" => SessionState::OpenSent,
-        "OpenConfirm" => SessionState::OpenConfirm,
-        "Established" => SessionState::Established,
-        other => return Err(format!("session state {other:?}")),
+        "Clearing" | "Deleted" => SessionState::Idle,
+        other => SessionState::named(other).ok_or(format!("session state {other:?}"))?,
     };
     Ok(Session {
         state,
