@@ -255,6 +255,20 @@ pub fn remove_plane(config: &Config) -> Result<(), AgentError> {
     Ok(removed.map_err(OrderError::Plane)?)
 }
 
+/// Says in the store of a cluster, if it is one, that this gateway has nothing of any link any more: whoever takes a link
+/// away need not wait for its word. For when the plane is removed.
+///
+/// # Errors
+/// When the store cannot be told.
+pub async fn tell_removed(config: &Config) -> Result<(), AgentError> {
+    if let StoreConfig::Etcd(etcd) = &config.store {
+        let name = registered_name(&own_name(config)?)?;
+        let store = EtcdStore::without_snapshot(etcd.clone());
+        store.forget_gateway_everywhere(&name).await?;
+    }
+    Ok(())
+}
+
 /// What the kernel holds of the plane's, a line an object, whether or not an agent runs.
 ///
 /// # Errors
@@ -342,12 +356,11 @@ fn registration(
     name: &str,
     abilities: Abilities,
 ) -> Result<(GatewayName, Gateway), AgentError> {
-    let unfit = |field, reason: String| AgentError::Unfit { field, reason };
-    let name = name
-        .parse()
-        .map_err(|error: IdError| unfit("name", error.to_string()))?;
-    let vtep =
-        Vtep::new(config.plane.vtep).map_err(|error| unfit("plane.vtep", error.to_string()))?;
+    let name = registered_name(name)?;
+    let vtep = Vtep::new(config.plane.vtep).map_err(|error| AgentError::Unfit {
+        field: "plane.vtep",
+        reason: error.to_string(),
+    })?;
     let own = Gateway {
         group: config.group.clone(),
         vtep,
@@ -363,6 +376,13 @@ fn registration(
         extra: serde_json::Map::new(),
     };
     Ok((name, own))
+}
+
+fn registered_name(name: &str) -> Result<GatewayName, AgentError> {
+    name.parse().map_err(|error: IdError| AgentError::Unfit {
+        field: "name",
+        reason: error.to_string(),
+    })
 }
 
 /// The plane that is configured, or the best that works here.
@@ -409,11 +429,15 @@ fn relearning(config: &Config, adopted: bool, started: Instant) -> Option<Relear
     Some(Relearning::new(expected, strangers, deadline))
 }
 
-fn facts(config: &Config) -> io::Result<Facts> {
-    let gateway = match &config.name {
+fn own_name(config: &Config) -> io::Result<String> {
+    Ok(match &config.name {
         Some(name) => name.clone(),
         None => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
-    };
+    })
+}
+
+fn facts(config: &Config) -> io::Result<Facts> {
+    let gateway = own_name(config)?;
     let group: GroupName = config.group.clone();
     let audit = config.plane.audit_interval;
     Ok(Facts {

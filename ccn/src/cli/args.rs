@@ -586,7 +586,7 @@ pub enum PlaneCommand {
     },
     /// Packets and bytes, forwarded and dropped by reason
     Counters,
-    /// Take everything of ours out of the kernel; the agent must not be running
+    /// Take everything of ours out of the kernel, and say so to the cluster; the agent must not be running
     Remove {
         /// Configuration file (TOML).
         #[arg(long, env = "CCN_CONFIG", default_value = config::DEFAULT_CONFIG)]

@@ -219,9 +219,19 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Plane {
             command: PlaneCommand::Remove { config },
         } => {
-            agent::remove_plane(&Config::read(&config)?)?;
-            out.json(&json!({ "removed": true }))?;
-            Ok(out.line("removed: no forwarding of ours is left in the kernel")?)
+            let config = Config::read(&config)?;
+            agent::remove_plane(&config)?;
+            let told = agent::tell_removed(&config).await;
+            let error = told.err().map(|error| error.to_string());
+            out.json(&json!({ "removed": true, "error": error }))?;
+            out.line("removed: no forwarding of ours is left in the kernel")?;
+            if let Some(error) = error {
+                out.line(format!(
+                    "the cluster was not told, and goes on naming this gateway: {error}; tell it by this command again, \
+                     or by `ccn gateways forget`"
+                ))?;
+            }
+            Ok(())
         }
         Command::Mrt {
             command: MrtCommand::Dump { file },

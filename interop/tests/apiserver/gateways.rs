@@ -204,14 +204,12 @@ fn an_order_waits_for_a_gateway_that_is_gone_until_its_lease_is() {
         api.ccn(Role::Operator, ["disable", "web", "--wait", "30s"])?;
         let said = partner.json(packet)?;
         assert_eq!(said["kernel"]["verdict"]["forward"], Value::Null, "{said}");
-        let held = etcd.ctl(&[
-            "get",
-            "--prefix",
-            "--keys-only",
-            &format!("{}.held/", interop::etcd::ROOT),
-        ])?;
-        let held: Vec<&str> = held.split_whitespace().collect();
-        assert_eq!(held, ["/ccn/v1.held/db/gw", "/ccn/v1.held/db/gw2"]);
+        let held = || -> Result<Vec<String>, Failure> {
+            let below = format!("{}.held/", interop::etcd::ROOT);
+            let keys = etcd.ctl(&["get", "--prefix", "--keys-only", &below])?;
+            Ok(keys.split_whitespace().map(str::to_owned).collect())
+        };
+        assert_eq!(held()?, ["/ccn/v1.held/db/gw", "/ccn/v1.held/db/gw2"]);
         let status = api.json(Role::Viewer, ["status"])?;
         assert_eq!(status["gone"], json!([]), "{status}");
         api.ccn(Role::Operator, ["enable", "web"])?;
@@ -228,6 +226,13 @@ fn an_order_waits_for_a_gateway_that_is_gone_until_its_lease_is() {
                 Err(links.to_string())
             }
         })?;
+
+        // One that is stopped goes on forwarding; one whose plane is taken away has nothing left, and says so.
+        let all = ["db/gw", "db/gw2", "web/gw", "web/gw2"];
+        partner.stop()?;
+        assert_eq!(held()?, all.map(|mark| format!("/ccn/v1.held/{mark}")));
+        partner.remove_plane()?;
+        assert_eq!(held()?, ["/ccn/v1.held/db/gw", "/ccn/v1.held/web/gw"]);
         Ok(())
     });
 }

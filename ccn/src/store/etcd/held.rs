@@ -62,6 +62,15 @@ impl EtcdStore {
         Ok(self.inner.marks(only).await?)
     }
 
+    /// Takes away every mark of a gateway that has nothing of any link any more.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn forget_gateway_everywhere(&self, gateway: &GatewayName) -> Result<(), StoreError> {
+        let links: Vec<_> = self.inner.held_by(gateway).await?.into_iter().collect();
+        self.forget_gateway(gateway, &links).await
+    }
+
     /// Takes away the marks of these links that a gateway has which is no more.
     ///
     /// # Errors
