@@ -11,14 +11,14 @@
 //! - OpenConfirm, where BFD is waited for: our KEEPALIVE is withheld until it is up, that of the peer
 //!   is remembered and buys no time (draft-ietf-idr-bgp-bfd-strict-mode).
 //! - OpenConfirm of a connection that may yet lose a collision: likewise, until the other is gone or
-//!   [`CONTEST_TIME`] is over. A peer that has our KEEPALIVE is Established, and closing that connection then
+//!   [`super::CONTEST_TIME`] is over. A peer that has our KEEPALIVE is Established, and closing that connection then
 //!   costs a session, and with graceful restart the routes that were kept (RFC 4724 section 4.2).
 //! - Leaving for Idle other than by the operator's stop always starts the IdleHoldTimer; whoever
 //!   was Idle by damping starts again when it runs out.
 
 use std::time::Instant;
 
-use super::{Action, CONTEST_TIME, Cause, Confirmed, Event, Fsm, OPEN_HOLD_TIME, State, Timer};
+use super::{Action, Cause, Confirmed, Event, Fsm, OPEN_HOLD_TIME, State, Timer};
 use crate::wire::message::kind;
 use crate::wire::notification::{code, open_subcode};
 use crate::wire::{Cease, Notification, UnexpectedIn};
@@ -336,7 +336,7 @@ impl Fsm {
             false => self.restart_hold(now),
         }
         if self.contested {
-            self.timers.start(Timer::Contest, now + CONTEST_TIME);
+            self.contest(now);
         }
         self.advance(now, actions);
     }

@@ -377,11 +377,12 @@ fn parse_session(text: &str) -> Result<Session, String> {
         text.lines()
             .find_map(|line| Some(line.trim().strip_prefix(label)?.trim().to_owned()))
     };
-    let state = match field("BGP state:").as_deref() {
+    let said = field("BGP state:");
+    let state = match said.as_deref() {
         Some("Down" | "Close" | "Passive") => Some(SessionState::Idle),
         other => other.and_then(SessionState::named),
     };
-    let state = state.ok_or_else(|| format!("no BGP state in {text:?}"))?;
+    let state = state.ok_or_else(|| format!("BGP state {said:?} in {text:?}"))?;
     // NAME BGP --- up 02:21:04.336 Established
     let since = text
         .lines()

@@ -257,6 +257,18 @@ impl Encounter {
         Ok(())
     }
 
+    /// Waits until the first router has the VPC's subnets as stale; it must not lose them before.
+    pub(super) fn expect_kept_as_stale(&mut self) -> Result<(), Failure> {
+        for prefix in subnets() {
+            becomes(format!("the router keeps {prefix} as stale"), || {
+                let routes = self.at_router(prefix)?;
+                assert!(!routes.is_empty(), "the router dropped {prefix}");
+                Ok((!routes.iter().all(|route| route.stale)).then(|| format!("{routes:?}")))
+            })?;
+        }
+        Ok(())
+    }
+
     /// Waits until the first router has none of the VPC's subnets.
     pub(super) fn expect_not_announced(&mut self) -> Result<(), Failure> {
         for prefix in subnets() {

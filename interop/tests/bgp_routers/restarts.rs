@@ -12,7 +12,7 @@ use interop::topology::plan;
 use netlink::{Change, Event};
 
 use super::encounter::{
-    Encounter, FIRST, Failure, OURS, SOON, Terms, becomes, is_established, nets, on_idc, subnets,
+    Encounter, FIRST, Failure, OURS, SOON, Terms, is_established, nets, on_idc, subnets,
 };
 use super::speaker;
 use super::watch::Watch;
@@ -126,13 +126,7 @@ fn agent_comes_back(
     let at_router = Watch::start(here.router().namespace())?;
 
     end(&mut here.gateway)?;
-    for prefix in subnets() {
-        becomes(format!("the router keeps {prefix} as stale"), || {
-            let routes = here.at_router(prefix)?;
-            assert!(!routes.is_empty(), "the router dropped {prefix}");
-            Ok((!routes.iter().all(|route| route.stale)).then(|| format!("{routes:?}")))
-        })?;
-    }
+    here.expect_kept_as_stale()?;
     assert_ne!(here.session()?.state, SessionState::Established);
     assert_eq!(here.kernel_state()?, before);
 

@@ -149,17 +149,11 @@ impl Peer {
         negotiated: &Negotiated,
         context: &mut Context<'_>,
     ) -> Outcome {
-        let Some(other) = self.link(which.other()) else {
+        let other = self.link(which.other());
+        let Some(other) = other.filter(|other| other.connection.is_some()) else {
             return Outcome::default();
         };
-        let (state, offered, confirmed) = (
-            other.fsm.state(),
-            other.is_offered(),
-            other.fsm.is_confirmed(),
-        );
-        if other.connection.is_none() {
-            return Outcome::default();
-        }
+        let (state, confirmed) = (other.fsm.state(), other.fsm.is_confirmed());
         let is_kept = self.is_kept(which, negotiated, context);
         match state {
             State::Established => self.dump(which, context),
@@ -170,12 +164,11 @@ impl Peer {
             }
             _ if is_kept => self.dump(which.other(), context),
             State::OpenConfirm => self.dump(which, context),
-            _ => {
-                if offered {
-                    self.contest(which, context.now);
-                }
+            State::OpenSent => {
+                self.contest(which, context.now);
                 Outcome::default()
             }
+            _ => Outcome::default(),
         }
     }
 
@@ -223,10 +216,7 @@ impl Peer {
 
     /// The connection has lost a collision, or is not wanted any more.
     pub(super) fn dump(&mut self, which: Which, context: &mut Context<'_>) -> Outcome {
-        match self
-            .link(which)
-            .is_some_and(|link| link.connection.is_some())
-        {
+        match self.connection_of(which).is_some() {
             true => self.step_link(which, fsm::Event::OpenCollisionDump, context),
             false => Outcome::default(),
         }

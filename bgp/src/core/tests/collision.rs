@@ -3,6 +3,20 @@
 use super::*;
 use crate::fsm::CONTEST_TIME;
 
+/// What happens on the core's own connection and on the peer's, and which of them is kept.
+type Then = fn(&mut Bench, ConnectionId, ConnectionId) -> ConnectionId;
+
+/// A core that connects to a peer, and the connection it asked for.
+fn connecting() -> (Bench, ConnectionId) {
+    let active = PeerConfig {
+        passive: false,
+        ..peer("a", A, 65002)
+    };
+    let mut bench = Bench::new(config(vec![active]));
+    let (ours, _) = bench.connecting.remove(0);
+    (bench, ours)
+}
+
 /// Both sides connect at once; identifiers decide (RFC 4271 section 6.8).
 #[test]
 fn a_collision_leaves_one_connection() {
@@ -10,12 +24,7 @@ fn a_collision_leaves_one_connection() {
     // Their identifier, and whether the connection we opened survives.
     for (their_id, ours_survives) in [(LOW, true), (A, false)] {
         for ours_first in [true, false] {
-            let active = PeerConfig {
-                passive: false,
-                ..peer("a", A, 65002)
-            };
-            let mut bench = Bench::new(config(vec![active]));
-            let (ours, _) = bench.connecting.remove(0);
+            let (mut bench, ours) = connecting();
             let theirs = bench.accept(A).unwrap();
             bench.core.connected(ours, end(US, 40000), bench.now);
             bench.drain();
@@ -46,12 +55,7 @@ fn a_collision_leaves_one_connection() {
 
 #[test]
 fn a_connection_attempt_is_given_up_when_the_peer_was_faster() {
-    let active = PeerConfig {
-        passive: false,
-        ..peer("a", A, 65002)
-    };
-    let mut bench = Bench::new(config(vec![active]));
-    let (ours, _) = bench.connecting.remove(0);
+    let (mut bench, ours) = connecting();
     let theirs = bench.accept(A).unwrap();
     bench.feed(theirs, open(65002, A));
     assert_eq!(bench.closed, [ours]);
@@ -79,12 +83,7 @@ fn a_peer_that_connects_anew_is_believed() {
 
 /// A core with a connection of its own to a peer whose connection would win, up to the peer's OPEN on it.
 fn losing() -> (Bench, ConnectionId) {
-    let active = PeerConfig {
-        passive: false,
-        ..peer("a", A, 65002)
-    };
-    let mut bench = Bench::new(config(vec![active]));
-    let (ours, _) = bench.connecting.remove(0);
+    let (mut bench, ours) = connecting();
     bench.core.connected(ours, end(US, 40000), bench.now);
     bench.drain();
     assert!(matches!(bench.sent(ours)[..], [Message::Open(_)]));
@@ -111,7 +110,6 @@ fn settled_on(bench: &mut Bench, id: ConnectionId, what: &str) {
 /// The peer that has our KEEPALIVE on the connection that loses would be Established, and would give up the winner.
 #[test]
 fn a_loser_is_not_confirmed_while_the_winner_may_be_heard() {
-    type Then = fn(&mut Bench, ConnectionId, ConnectionId) -> ConnectionId;
     let table: [(&str, Then); 4] = [
         ("the winner is heard", |bench, ours, theirs| {
             bench.feed(theirs, open(65002, A));
@@ -159,7 +157,6 @@ fn a_loser_is_not_confirmed_while_the_winner_may_be_heard() {
 /// other, and tells by what it closes or says.
 #[test]
 fn a_loser_that_was_confirmed_is_left_to_the_peer() {
-    type Then = fn(&mut Bench, ConnectionId, ConnectionId) -> ConnectionId;
     let table: [(&str, Then); 7] = [
         ("it closes the winner", |bench, ours, theirs| {
             bench.core.closed(theirs, "closed".into(), bench.now);
